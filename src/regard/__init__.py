@@ -1,0 +1,49 @@
+"""Regard trains, runs and reads attention models."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from regard.errors import RegardError
+
+if TYPE_CHECKING:
+    from regard import attention
+    from regard.api import Generation, Translator, evaluate, load, read, train
+    from regard.data.corpora import Corpus
+    from regard.reading.reading import Reading
+
+__version__ = "0.1.0"
+__all__ = [
+    "Corpus",
+    "Generation",
+    "Reading",
+    "RegardError",
+    "Translator",
+    "attention",
+    "evaluate",
+    "load",
+    "read",
+    "train",
+]
+# heavy imports wait until one of these is asked for
+_LAZY = {
+    "Corpus": "regard.data.corpora",
+    "Generation": "regard.api",
+    "Reading": "regard.reading.reading",
+    "Translator": "regard.api",
+    "evaluate": "regard.api",
+    "load": "regard.api",
+    "read": "regard.api",
+    "train": "regard.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "attention":
+        return importlib.import_module("regard.attention")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'regard' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

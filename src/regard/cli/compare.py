@@ -1,0 +1,85 @@
+"""`regard compare`: several runs side by side, by source length."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from regard.errors import RegardError
+
+
+def compare(
+    *runs: Path,
+    split: str = "test",
+    metric: str = "chrf",
+    out: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
+    json: bool = False,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> None:
+    """Measure several runs and lay their quality by source length side by side.
+
+    Parameters
+    ----------
+    runs
+        Run folders, trained on one corpus.
+    split
+        train, dev or test.
+    metric
+        exact, chrf or bleu: what the picture shows.
+    out
+        Draws the length curve as .png, .svg or .pdf; may be given again.
+    num_beams
+        Hypotheses kept at each step; 1 is greedy.
+    length_penalty
+        Beams are ranked by log-probability / length ** this.
+    json
+        One JSON document.
+    device
+        auto, cpu or cuda.
+    dtype
+        float32, bfloat16 or float64.
+    """
+    from regard.api import load
+    from regard.view.figure import check_path
+    from regard.view.length_bins import metric_called
+    from regard.view.plots import plot_length_curve
+    from regard.view.progress import counting
+    from regard.view.terminal import quality_table
+
+    if len(runs) < 2:
+        raise RegardError("compare takes two runs or more; `regard evaluate RUN` measures one")
+    metric_called(metric)
+    for path in out:
+        check_path(path)
+    translators = [load(run, device=device, dtype=dtype) for run in runs]
+    names = _names(list(runs))
+    qualities = {}
+    for name, translator in zip(names, translators, strict=True):
+        with counting(name, None) as progress:
+            qualities[name] = translator.evaluate(
+                split, num_beams=num_beams, length_penalty=length_penalty, progress=progress
+            )
+    if len({tuple((part.low, part.count) for part in quality.by_length) for quality in qualities.values()}) > 1:
+        raise RegardError("these runs were not tested on the same sentences; compare runs of one corpus and split")
+    documents = {name: quality.to_json() for name, quality in qualities.items()}
+    curves = {name: document["by_length"] for name, document in documents.items()}
+    unit = qualities[names[0]].length_unit
+    for path in out:
+        plot_length_curve(curves, path, metric=metric, length_unit=unit)
+    if json:
+        models = [{"name": name, **document} for name, document in documents.items()]
+        print(json_module.dumps({"split": split, "models": models}, indent=2))
+        return
+    console = Console()
+    console.print(quality_table(curves, length_unit=unit, width=console.width))
+
+
+def _names(runs: list[Path]) -> list[str]:
+    """The folders' own names, or their paths where two have the same."""
+    names = [run.resolve().name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run) for run in runs]

@@ -1,0 +1,179 @@
+"""`regard demo`: an RNN loses the thread of long sentences, attention finds it again."""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from regard.errors import RegardError
+
+RUNGS = {
+    "RNN": "numbers-rnn",
+    "RNN + attention": "numbers-bahdanau",
+    "Transformer": "numbers-transformer",
+}
+
+
+def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> None:
+    """Train an RNN, an RNN with attention and a Transformer on number words, and see what each step up brings.
+
+    Parameters
+    ----------
+    out
+        Keeps the runs, ladder.json and the pictures in this folder, which must not exist yet.
+    minutes
+        Training time of each model.
+    seed
+        Another seed trains other models.
+    """
+    from regard.training.recipe import load_recipe
+
+    if out is not None and out.exists():
+        raise RegardError(f"{out} exists already; choose another --out")
+    # settings that cannot be are told before anything is made
+    recipes = {
+        name: load_recipe(recipe, {"train.minutes": minutes, "train.seed": seed}) for name, recipe in RUNGS.items()
+    }
+    console = Console()
+    with _folder(out) as folder:
+        _tell(
+            console,
+            "Three models learn number words, English to French",
+            "Each trains from scratch for the same time on the same sentences. The RNN must carry the whole source in "
+            "one hidden state; with attention it looks back at every source word; the Transformer is attention alone.",
+        )
+        translators = {name: _train(name, recipe, folder, console) for name, recipe in recipes.items()}
+        models = [_measure(name, translator) for name, translator in translators.items()]
+        _show(console, models, translators)
+        (folder / "ladder.json").write_text(json.dumps({"models": models}, indent=2), encoding="utf-8")
+        if out is not None:
+            _draw(out, models, translators)
+            _tell(
+                console,
+                "Go on",
+                f"regard translate {out / 'numbers-bahdanau'} -\n"
+                f"regard read {out / 'numbers-transformer'} --source 'two million and seven'\n"
+                "regard train bible-transformer    # real sentences, twenty minutes\n"
+                f"Pictures and figures are in {out}",
+            )
+
+
+@contextlib.contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    if out is None:
+        with tempfile.TemporaryDirectory(prefix="regard-demo-") as temporary:
+            yield Path(temporary)
+        return
+    try:
+        out.mkdir(parents=True)
+    except OSError as error:
+        raise RegardError(f"{out}: cannot be made: {error.strerror}; choose another --out") from None
+    yield out
+
+
+def _train(name: str, recipe: Any, folder: Path, console: Console) -> Any:
+    from regard.api import load
+    from regard.training.run import train_run
+    from regard.view.progress import training_progress
+
+    with training_progress(name) as report:
+        run = train_run(recipe, folder / recipe.name, report=report)
+    if run.facts["status"] == "interrupted":
+        raise KeyboardInterrupt
+    facts = run.facts
+    told = Text(f"{name:16}", "bold").append(
+        f"{facts['parameters']:>9,} parameters   {facts['steps']:>5,} steps in {facts['seconds']:.0f} s   "
+        f"{facts['tokens_per_second']:>7,.0f} tokens/s",
+        "not bold",
+    )
+    console.print(told)
+    return load(run.path)
+
+
+def _measure(name: str, translator: Any) -> dict[str, Any]:
+    from regard.view.progress import counting
+
+    with counting(f"{name} translates", None) as progress:
+        quality = translator.evaluate("test", progress=progress).to_json()
+    facts = translator.run.facts
+    return {
+        "name": name,
+        "recipe": translator.run.recipe.name,
+        "parameters": facts["parameters"],
+        "target_tokens_per_second": facts["tokens_per_second"],
+        "steps": facts["steps"],
+        "seconds": facts["seconds"],
+        **quality,
+    }
+
+
+def _show(console: Console, models: list[dict[str, Any]], translators: dict[str, Any]) -> None:
+    from regard.view.terminal import alignment_grid, quality_table
+
+    _tell(
+        console,
+        "Why attention was needed",
+        f"{models[0]['count']:,} sentences that no model saw, by the length of the source: one hidden state holds a "
+        "short sentence and loses a long one.",
+    )
+    curves = {model["name"]: model["by_length"] for model in models}
+    console.print(quality_table(curves, metrics=("exact",), width=console.width))
+
+    source, reference = _longest(translators)
+    _tell(console, "The longest of them", source)
+    told = Table.grid(padding=(0, 2, 0, 0))
+    told.add_row(Text("reference", "dim"), reference)
+    for name, translator in translators.items():
+        told.add_row(Text(name, "bold"), _compared(translator.translate(source).text, reference))
+    console.print(told)
+
+    for name in list(RUNGS)[1:]:
+        _tell(console, f"What the {name} looked at", "")
+        reading = translators[name].read(source)
+        sources, targets = reading.sequences["source"].words, reading.sequences["target"].words
+        console.print(alignment_grid(reading.alignment(), sources, targets, width=console.width))
+
+
+def _longest(translators: dict[str, Any]) -> tuple[str, str]:
+    from regard.data.words import count_words
+
+    pairs = next(iter(translators.values())).run.recipe.corpus().pairs("test")
+    return max(pairs, key=lambda pair: count_words(pair[0]))
+
+
+def _compared(translation: str, reference: str) -> Text:
+    """The translation, with a cross before the first word that is not the reference's."""
+    wanted = reference.split()
+    words = translation.split()
+    if words == wanted:
+        return Text(translation, "green")
+    same = next((i for i, (word, want) in enumerate(zip(words, wanted, strict=False)) if word != want), len(wanted))
+    told = Text(" ".join(words[:same]), "not bold")
+    return told.append(" ✗ " if same else "✗ ", "red").append(" ".join(words[same:]), "red")
+
+
+def _draw(out: Path, models: list[dict[str, Any]], translators: dict[str, Any]) -> None:
+    from regard.view.plots import plot_length_curve
+
+    curves = {model["name"]: model["by_length"] for model in models}
+    for suffix in (".png", ".svg"):
+        title = "Number words, English to French"
+        plot_length_curve(curves, out / f"ladder{suffix}", metric="exact", title=title)
+    source, _ = _longest(translators)
+    for name in list(RUNGS)[1:]:
+        translators[name].read(source).save(out / f"{RUNGS[name]}-alignment.png")
+
+
+def _tell(console: Console, title: str, text: str) -> None:
+    console.print()
+    console.print(Rule(Text(title, "bold"), align="left", style="dim"))
+    if text:
+        console.print(text, highlight=False, markup=False, soft_wrap="\n" in text)
+        console.print()

@@ -1,0 +1,71 @@
+"""`regard VERB`: data on stdout, progress and logs on stderr; exit 0 done, 1 failed, 2 usage, 130 interrupted."""
+
+import logging
+import os
+import sys
+from typing import NoReturn
+
+import cyclopts
+from rich.console import Console
+
+from regard import RegardError, __version__
+
+# each verb is a file of that name here, loaded when it is used or its own help asked for
+VERBS = {
+    "demo": "See an RNN lose long sentences and attention hold them.",
+    "corpus": "Corpora by name.",
+    "train": "Train one model by a recipe.",
+    "translate": "Translate a text, line in, line out.",
+    "evaluate": "Quality of a run, overall and by source length.",
+    "compare": "Quality of several runs side by side, as table and picture.",
+    "read": "Which source words every written word looked at.",
+    "attention": "Self-attention in four steps, every matrix shown.",
+}
+
+app = cyclopts.App(
+    name="regard",
+    help="Train, run and read attention models.",
+    help_epilogue="`regard VERB --help` tells more. `--debug` with any verb shows the traceback of an error.",
+    version=__version__,
+    # a switch is off until it is given
+    default_parameter=cyclopts.Parameter(negative=()),
+)
+for order, (verb, help) in enumerate(VERBS.items()):
+    app.command(f"regard.cli.{verb}:{verb}", name=verb, help=help, sort_key=order)
+
+
+def main() -> NoReturn:
+    """The entry point of `regard`."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    for stream in (sys.stdout, sys.stderr):
+        # what we write is UTF-8 whatever the terminal's old code page
+        stream.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
+    errors = Console(stderr=True)
+    # threads that wait by spinning slow training by half an order of magnitude where another program has a core too
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    try:
+        app(arguments, exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        _say(errors, f"{error}\n`regard --help` lists the verbs, `regard VERB --help` their settings")
+        sys.exit(2)
+    except RegardError as error:
+        if debug:
+            raise
+        _say(errors, str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        _say(errors, "interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # whoever read our output has left; let Python not complain of it at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _say(console: Console, message: str) -> None:
+    console.print(f"regard: {message}", markup=False, highlight=False, soft_wrap=True)

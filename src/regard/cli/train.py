@@ -1,0 +1,70 @@
+"""`regard train`: one model from one recipe."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from regard.config import parse_value
+from regard.errors import RegardError
+
+
+def train(
+    recipe: str,
+    /,
+    *,
+    out: Path | None = None,
+    set: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    resume: bool = False,
+    seed: int | None = None,
+    device: str | None = None,
+) -> None:
+    """Train one model. Ctrl-C ends the step and saves the run; `--resume` goes on exactly there.
+
+    Parameters
+    ----------
+    recipe
+        A TOML file, or the name of a shipped recipe: {numbers,bible}-{rnn,bahdanau,transformer}.
+    out
+        The folder of the run, which must not exist yet; by default runs/NAME.
+    set
+        A setting of the recipe, such as train.minutes=1 or data.train=my.tsv; may be given again. A budget
+        (train.steps, train.epochs, train.minutes) takes the place of the recipe's own, data.train that of its corpus.
+    resume
+        Go on with the run in --out.
+    seed
+        The same as --set train.seed=…
+    device
+        auto, cpu or cuda: the same as --set train.device=…
+    """
+    from regard.training.recipe import load_recipe
+    from regard.training.run import train_run
+    from regard.view.progress import clock, training_progress
+
+    changes = dict(_setting(text) for text in set)
+    changes |= {} if seed is None else {"train.seed": seed}
+    changes |= {} if device is None else {"train.device": device}
+    loaded = load_recipe(recipe, changes)
+    folder = out or Path("runs") / loaded.name
+    with training_progress(loaded.name) as report:
+        run = train_run(loaded, folder, resume=resume, report=report)
+    facts = run.facts
+    Console(stderr=True).print(
+        f"{loaded.name}: {facts['status']} after {facts['steps']:,} steps, {facts['epochs']:.1f} epochs, "
+        f"{clock(facts['seconds'])}; {facts['parameters']:,} parameters, loss on dev {facts['dev_loss']:.3f}, "
+        f"{facts['tokens_per_second']:,.0f} tokens/s",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    print(folder)
+    if facts["status"] == "interrupted":
+        raise KeyboardInterrupt
+
+
+def _setting(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise RegardError(f"--set {text}: give a value too, as in train.minutes=1")
+    return key.strip(), parse_value(value.strip())

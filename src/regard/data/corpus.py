@@ -1,0 +1,122 @@
+"""A corpus: sentence pairs in three splits that share no pair."""
+
+import hashlib
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from regard.config import suggest
+from regard.data.formats import Pair, display_name, read_pairs
+from regard.errors import RegardError
+
+MOST_HELD_OUT = 1000
+SHARE_HELD_OUT = 0.05
+LAST_HASH = 2**64 - 1
+
+Files = str | Path | Sequence[str | Path]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Sentence pairs under `train`, `dev` and `test`: one file with both sides each, or two aligned files.
+
+    `hashes` names the splits that are a part of their files: the pairs whose hash lies between first and last.
+    """
+
+    name: str
+    splits: Mapping[str, Sequence[Path | str]]
+    source_language: str | None = None
+    target_language: str | None = None
+    licence: str | None = None
+    attribution: str | None = None
+    hashes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def pairs(self, split: str) -> Iterator[Pair]:
+        """The pairs of a split, streamed. Raises RegardError if there is no such split or its files are bad."""
+        if split not in self.splits:
+            raise RegardError(f"corpus {self.name} has no split {split!r}{suggest(split, self.splits)}")
+        return self._pairs(split)
+
+    def _pairs(self, split: str) -> Iterator[Pair]:
+        pairs = read_pairs(self.splits[split])
+        if split not in self.hashes:
+            yield from pairs
+            return
+        first, last = self.hashes[split]
+        for pair in pairs:
+            if first <= pair_hash(pair) <= last:
+                yield pair
+
+    @classmethod
+    def from_files(cls, train: Files, dev: Files | None = None, test: Files | None = None) -> "Corpus":
+        """A user's own files; "-" is standard input.
+
+        Where `dev` or `test` is not given, 1,000 pairs or 5 % of `train`, whichever is less, are held out for it, the
+        same ones every time, and all copies of a pair fall into one split.
+        Raises RegardError for files that cannot be read and for fewer pairs than splits.
+        """
+        given = {"train": _paths(train), "dev": _paths(dev), "test": _paths(test)}
+        if sum(str(path) == "-" for paths in given.values() for path in paths) > 1:
+            raise RegardError("standard input (-) can stand for one file of a corpus only; give the others by name")
+        name = " and ".join(display_name(path) for path in given["train"])
+        spooled = _spool_stdin() if any("-" in map(str, paths) for paths in given.values()) else None
+        given = {
+            split: tuple(spooled if spooled and str(path) == "-" else path for path in paths)
+            for split, paths in given.items()
+        }
+        missing = [split for split, paths in given.items() if not paths]
+        try:
+            hashes = _held_out(name, given["train"], missing) if missing else {}
+        except RegardError:
+            if spooled:
+                spooled.unlink()
+            raise
+        splits = {split: paths or given["train"] for split, paths in given.items()}
+        corpus = cls(name=name, splits=splits, hashes=hashes)
+        if spooled:
+            weakref.finalize(corpus, spooled.unlink, missing_ok=True)
+        return corpus
+
+
+def pair_hash(pair: Pair) -> int:
+    """64 bits that depend on the text of both sides and on nothing else."""
+    # a length in front, so that no two pairs are the same bytes
+    data = f"{len(pair.source)} {pair.source}{pair.target}".encode()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
+
+
+def _held_out(name: str, paths: Sequence[Path | str], missing: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """First and last hash of the training split and of each missing one."""
+    hashes = np.fromiter(map(pair_hash, read_pairs(paths)), dtype=np.uint64)
+    distinct = np.unique(hashes)
+    if len(distinct) < len(missing) + 1:
+        raise RegardError(
+            f"{name}: {len(distinct)} different sentence pairs cannot be split into train, {' and '.join(missing)}; "
+            "give more pairs, or files for dev and test"
+        )
+    count = max(1, min(MOST_HELD_OUT, int(SHARE_HELD_OUT * len(distinct))))
+    ranges = {}
+    first = 0
+    for index, split in enumerate(missing, 1):
+        last = int(distinct[index * count - 1])
+        ranges[split] = (first, last)
+        first = last + 1
+    return ranges | {"train": (first, LAST_HASH)}
+
+
+def _paths(files: Files | None) -> tuple[Path | str, ...]:
+    if files is None:
+        return ()
+    return (files,) if isinstance(files, str | Path) else tuple(files)
+
+
+def _spool_stdin() -> Path:
+    with tempfile.NamedTemporaryFile(prefix="regard-", suffix=".tsv", delete=False) as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    return Path(file.name)

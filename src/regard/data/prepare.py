@@ -1,0 +1,134 @@
+"""A corpus as token ids on disk, memory-mapped, so that training reads any pair without holding all of them."""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, final
+
+import numpy as np
+from numpy.lib import format as npy
+
+from regard.data.batch import Batch, collate
+from regard.data.formats import Pair
+from regard.data.tokenizer import Tokenizer
+from regard.errors import RegardError
+from regard.files import new_folder
+
+CHUNK = 4096
+SIDES = ("source", "target")
+# a source ends with EOS, a target is BOS … EOS
+SPECIAL_COUNTS = {"source": 1, "target": 2}
+FACTS = "tokenized.json"
+
+logger = logging.getLogger("regard")
+
+
+@final
+class TokenizedCorpus:
+    """Sentence pairs as token ids, without special tokens.
+
+    `source_lengths` and `target_lengths` are those of a batch: with EOS, and with BOS and EOS.
+    `skipped` counts the pairs that were too long.
+    """
+
+    def __init__(self, ids: dict[str, np.ndarray], offsets: dict[str, np.ndarray], *, skipped: int) -> None:
+        self._ids = ids
+        self._offsets = offsets
+        self.skipped = skipped
+        self.source_lengths = np.diff(offsets["source"]) + SPECIAL_COUNTS["source"]
+        self.target_lengths = np.diff(offsets["target"]) + SPECIAL_COUNTS["target"]
+
+    @classmethod
+    def open(cls, folder: Path) -> "TokenizedCorpus":
+        """What `prepare` wrote. Raises RegardError if a file is missing or broken."""
+        try:
+            ids = {side: np.load(folder / f"{side}_ids.npy", mmap_mode="r", allow_pickle=False) for side in SIDES}
+            offsets = {side: np.load(folder / f"{side}_offsets.npy", allow_pickle=False) for side in SIDES}
+            skipped = int(json.loads((folder / FACTS).read_text(encoding="utf-8"))["skipped"])
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise RegardError(f"{folder}: not a tokenized corpus ({error}); delete it and prepare it again") from None
+        counts = {len(offsets[side]) for side in SIDES}
+        if len(counts) != 1 or any(not len(offsets[side]) or offsets[side][-1] != len(ids[side]) for side in SIDES):
+            raise RegardError(f"{folder}: its files do not fit together; delete it and prepare it again")
+        return cls(ids, offsets, skipped=skipped)
+
+    def __len__(self) -> int:
+        return len(self.source_lengths)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._side("source", index), self._side("target", index)
+
+    def batch(self, indices: Iterable[int]) -> Batch:
+        """These pairs as one padded batch with special tokens."""
+        pairs = [self[index] for index in indices]
+        return collate([source.tolist() for source, _ in pairs], [target.tolist() for _, target in pairs])
+
+    def _side(self, side: str, index: int) -> np.ndarray:
+        if not 0 <= index < len(self):
+            raise IndexError(f"pair {index} of {len(self)}")
+        start, end = self._offsets[side][index : index + 2]
+        return np.asarray(self._ids[side][start:end])
+
+
+def prepare(pairs: Iterable[Pair], tokenizer: Tokenizer, folder: Path, *, max_length: int) -> TokenizedCorpus:
+    """Encode pairs into `folder`, which appears once it is whole.
+
+    A pair is skipped, counted and logged if a side has more than `max_length` tokens, special ones included.
+    Raises RegardError if no pair is left or the disk is full.
+    """
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    with new_folder(folder) as temporary:
+        with (temporary / "source_ids.npy").open("wb") as source, (temporary / "target_ids.npy").open("wb") as target:
+            files = {"source": source, "target": target}
+            lengths, skipped = _write_ids(pairs, tokenizer, files, dtype, max_length)
+        for side in SIDES:
+            offsets = np.concatenate([[0], np.cumsum(lengths[side])]).astype(np.int64)
+            np.save(temporary / f"{side}_offsets.npy", offsets, allow_pickle=False)
+        (temporary / FACTS).write_text(json.dumps({"skipped": skipped}) + "\n", encoding="utf-8")
+        if not lengths["source"]:
+            raise RegardError(
+                f"no sentence pair is left of this corpus: {skipped} have more than {max_length} tokens on a side; "
+                "raise max_length or give other text"
+            )
+    if skipped:
+        logger.warning("pairs skipped because a side has more than %d tokens: %d", max_length, skipped)
+    return TokenizedCorpus.open(folder)
+
+
+def _write_ids(
+    pairs: Iterable[Pair], tokenizer: Tokenizer, files: Mapping[str, BinaryIO], dtype: np.dtype, max_length: int
+) -> tuple[dict[str, list[int]], int]:
+    """Append the ids of every pair that is short enough; returns the lengths written and how many were skipped."""
+    lengths: dict[str, list[int]] = {side: [] for side in SIDES}
+    skipped = 0
+    for side in SIDES:
+        _write_header(files[side], dtype, 0)
+    for chunk in _chunks(pairs):
+        encoded = [tokenizer.encode_batch(texts) for texts in zip(*chunk, strict=True)]
+        kept = [rows for rows in zip(*encoded, strict=True) if _fits(rows, max_length)]
+        skipped += len(chunk) - len(kept)
+        for side, rows in zip(SIDES, zip(*kept, strict=True), strict=False):
+            lengths[side] += map(len, rows)
+            files[side].write(np.concatenate([np.asarray(row, dtype=dtype) for row in rows]).tobytes())
+    for side in SIDES:
+        files[side].seek(0)
+        _write_header(files[side], dtype, sum(lengths[side]))
+    return lengths, skipped
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
+    # numpy leaves room in the header for a longer first axis, so it can be written again once the count is known
+    header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
+    npy.write_array_header_1_0(file, header)
+
+
+def _fits(rows: Sequence[Sequence[int]], max_length: int) -> bool:
+    return all(len(row) + SPECIAL_COUNTS[side] <= max_length for side, row in zip(SIDES, rows, strict=True))
+
+
+def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
+    iterator = iter(pairs)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk

@@ -1,0 +1,283 @@
+"""Text as token ids: byte-level BPE, which loses nothing, or whole words, which are easy to read.
+
+Sennrich, Haddow and Birch 2016, "Neural machine translation of rare words with subword units"; over bytes as in
+Radford et al. 2019, "Language models are unsupervised multitask learners", section 2.2.
+"""
+
+import codecs
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, final
+
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+
+from regard.data.batch import SPECIAL_TOKENS, UNKNOWN
+from regard.data.words import CJK, word_spans
+from regard.errors import RegardError
+
+# threads of tokenizers do not survive a fork; who sets the variable decides otherwise
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# how an unknown word is written, as SentencePiece does: it is not text that anybody typed
+UNKNOWN_TEXT = " ⁇"
+BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
+# a word with the space before it, a punctuation mark likewise, one Han or Kana character, or other whitespace
+WORD_PATTERN = rf"[{CJK}]| ?[\p{{L}}\p{{M}}\p{{N}}&&[^{CJK}]]+| ?[^\s\p{{L}}\p{{M}}\p{{N}}]|\s"
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a text: `text` is what it shows, `start` and `end` are characters of that text."""
+
+    id: int
+    text: str
+    start: int
+    end: int
+
+
+@final
+class Tokenizer:
+    """Turns text into token ids and back; special tokens have ids that no text produces."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, kind: str) -> None:
+        self.kind = kind
+        self._backend = backend
+        self._pieces = _pieces(backend, kind)
+
+    @classmethod
+    def train(cls, lines: Iterable[str], *, kind: Literal["bpe", "word"], vocab_size: int) -> "Tokenizer":
+        """Learn a vocabulary of at most `vocab_size` tokens, special ones included, from lines read once.
+
+        Raises RegardError if `vocab_size` cannot hold the special tokens and, for "bpe", the 256 bytes.
+        """
+        if kind not in TOKENIZERS:
+            raise RegardError(f"no tokenizer of kind {kind!r}; there are {', '.join(TOKENIZERS)}")
+        build = TOKENIZERS[kind]
+        if vocab_size < build.least:
+            raise RegardError(
+                f"vocab_size {vocab_size} is too small for a {kind!r} tokenizer; give at least {build.least}"
+            )
+        backend = build.backend({token: index for index, token in enumerate(SPECIAL_TOKENS)}, [])
+        trainer = build.trainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
+        backend.train_from_iterator(_checked(lines), trainer)
+        return cls(backend, kind)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """A tokenizer that `save` wrote. Raises RegardError if the file is missing, broken or of another make."""
+        try:
+            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RegardError(f"{path}: there is no such file") from None
+        except OSError as error:
+            raise RegardError(f"{path}: cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise RegardError(f"{path}: not a tokenizer file ({error}); train or copy it again") from None
+        kind, vocabulary, merges = _checked_model(stored, path)
+        return cls(TOKENIZERS[kind].backend(vocabulary, merges), kind)
+
+    def save(self, path: Path | str) -> None:
+        """Write a `tokenizer.json` that Hugging Face's tokenizers reads too."""
+        try:
+            Path(path).write_text(self._backend.to_str(pretty=True) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RegardError(f"{path}: cannot be written: {error.strerror}") from None
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens. Raises RegardError for half a surrogate pair."""
+        return self._encoded(text).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` for every text."""
+        return [encoding.ids for encoding in self._backend.encode_batch(list(_checked(texts)))]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids; padding and sentence marks are left out, an unknown word shows as ⁇.
+
+        Raises RegardError for an id that is not in the vocabulary.
+        """
+        data = b"".join(self._pieces_of(ids))
+        return (data.removeprefix(b" ") if self.kind == "word" else data).decode("utf-8", "replace")
+
+    def tokens(self, text: str) -> list[Token]:
+        """The tokens of a text and which of its characters each covers.
+
+        Where several tokens make up one character, each covers it and shows its own bytes, like ⟨e4⟩.
+        """
+        encoding = self._encoded(text)
+        tokens = []
+        for index, (id, (start, end)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True)):
+            if self.kind == "word" and index == 0 and encoding.tokens[0] == " ":
+                # this space is not the text's own: every text is read as if one stood before it
+                start = end = 0
+            shown = text[start:end] if self.kind == "word" else self._pieces[id].decode("utf-8", "regard.show_bytes")
+            tokens.append(Token(id=id, text=shown, start=start, end=end))
+        return tokens
+
+    def decode_tokens(self, ids: Sequence[int]) -> list[Token]:
+        """Each id as a token of `decode(ids)`, which need not be the text's own tokens: models may write others."""
+        shown = (piece.decode("utf-8", "regard.show_bytes") for piece in self._pieces_of(ids))
+        return [
+            Token(id=id, text=text, start=start, end=end)
+            for id, text, (start, end) in zip(ids, shown, self._decoded_spans(ids), strict=True)
+        ]
+
+    def word_indices(self, ids: Sequence[int]) -> tuple[list[str], list[int]]:
+        """The words of `decode(ids)`, as `split_words` gives them, and which of them each id belongs to.
+
+        A token over two words belongs to the one that holds its last character, whitespace to the word after it,
+        at the end to the word before; -1 for tokens without text.
+        """
+        text = self.decode(ids)
+        spans = word_spans(text)
+        starts = [start for start, _ in spans]
+        indices = []
+        for piece, (_, end) in zip(self._pieces_of(ids), self._decoded_spans(ids), strict=True):
+            index = bisect_right(starts, end - 1) - 1
+            if index < 0 or end > spans[index][1]:
+                index = min(index + 1, len(spans) - 1)
+            indices.append(index if piece else -1)
+        return [text[start:end] for start, end in spans], indices
+
+    def _decoded_spans(self, ids: Iterable[int]) -> list[tuple[int, int]]:
+        """First and last character, exclusive, of each id in `decode(ids)`; a part of a character covers it."""
+        pieces = self._pieces_of(ids)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        # a leading space that decoding drops is the character before the first
+        done = -1 if self.kind == "word" and b"".join(pieces).startswith(b" ") else 0
+        spans = []
+        for piece in pieces:
+            start = done
+            done += len(decoder.decode(piece))
+            # a character that only a later token completes
+            begun = bool(piece and decoder.getstate()[0])
+            spans.append((max(start, 0), max(done + begun, 0)))
+        return spans
+
+    def _encoded(self, text: str) -> tokenizers.Encoding:
+        return self._backend.encode(next(_checked([text])))
+
+    def _pieces_of(self, ids: Iterable[int]) -> list[bytes]:
+        pieces = []
+        for index, id in enumerate(ids):
+            if not 0 <= id < len(self._pieces):
+                raise RegardError(f"token id {id} at index {index} is not in the vocabulary of {len(self)}")
+            pieces.append(self._pieces[id])
+        return pieces
+
+
+def _bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+    # the pre-tokenizer parts letters from other signs, so that no merge can spell a special token
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return _with_special_tokens(backend)
+
+
+def _word(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=SPECIAL_TOKENS[UNKNOWN]))
+    # a word at the start of the text is the same entry as after a space
+    backend.normalizer = normalizers.Prepend(" ")
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), "isolated")
+    backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    return _with_special_tokens(backend)
+
+
+def _with_special_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    # "<s>" typed by a user is ordinary characters, in training too
+    backend.encode_special_tokens = True
+    backend.add_special_tokens(list(SPECIAL_TOKENS))
+    return backend
+
+
+class TokenizerKind(NamedTuple):
+    """How a kind of tokenizer is built from vocabulary and merges, what trains it, and its smallest vocabulary."""
+
+    model_type: str
+    backend: Callable[[dict[str, int], list[tuple[str, str]]], tokenizers.Tokenizer]
+    trainer: Callable[..., Any]
+    least: int
+
+
+TOKENIZERS: dict[str, TokenizerKind] = {
+    "bpe": TokenizerKind(
+        "BPE", _bpe, partial(trainers.BpeTrainer, initial_alphabet=BYTES), least=len(SPECIAL_TOKENS) + len(BYTES)
+    ),
+    "word": TokenizerKind("WordLevel", _word, trainers.WordLevelTrainer, least=len(SPECIAL_TOKENS) + 1),
+}
+
+
+def _checked(texts: Iterable[str]) -> Iterator[str]:
+    for index, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise RegardError(
+                f"text {index}: half a surrogate pair at character {error.start} of {text[:40]!a}; remove it"
+            ) from None
+        yield text
+
+
+def _byte_of() -> dict[str, int]:
+    """Which byte each letter of the byte-level alphabet stands for (Radford et al.'s `bytes_to_unicode`)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable}
+    return letters | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+def _pieces(backend: tokenizers.Tokenizer, kind: str) -> list[bytes]:
+    """What each id adds to the decoded text, in bytes."""
+    byte_of = _byte_of()
+    tokens = sorted(backend.get_vocab().items(), key=lambda item: item[1])
+    pieces = [bytes(byte_of[letter] for letter in token) if kind == "bpe" else token.encode() for token, _ in tokens]
+    pieces[: len(SPECIAL_TOKENS)] = [
+        UNKNOWN_TEXT.encode() if id == UNKNOWN else b"" for id in range(len(SPECIAL_TOKENS))
+    ]
+    return pieces
+
+
+def _checked_model(stored: Any, path: Path | str) -> tuple[str, dict[str, int], list[tuple[str, str]]]:
+    """Kind, vocabulary and merges of a tokenizer file, or RegardError: the library itself would raise anything."""
+    model = stored.get("model") if isinstance(stored, dict) else None
+    kinds = {kind.model_type: name for name, kind in TOKENIZERS.items()}
+    kind = kinds.get(str(model.get("type"))) if isinstance(model, dict) else None
+    if not isinstance(model, dict) or kind is None:
+        raise RegardError(f"{path}: not a tokenizer of kind {' or '.join(TOKENIZERS)}; train one or copy it again")
+    vocabulary, merges = model.get("vocab"), model.get("merges", [])
+    if not isinstance(vocabulary, dict) or not isinstance(merges, list):
+        raise RegardError(f"{path}: its vocabulary is missing; train it or copy it again")
+    if [vocabulary.get(token) for token in SPECIAL_TOKENS] != list(range(len(SPECIAL_TOKENS))):
+        raise RegardError(
+            f"{path}: {', '.join(SPECIAL_TOKENS)} must have the ids 0 to 3; this tokenizer is of another make"
+        )
+    ids = list(vocabulary.values())
+    if not all(type(id) is int for id in ids) or sorted(ids) != list(range(len(ids))):
+        raise RegardError(f"{path}: its token ids do not run from 0 to {len(ids) - 1}; train it or copy it again")
+    whole = [merge for merge in merges if isinstance(merge, list) and len(merge) == 2]
+    known = [merge for merge in whole if all(isinstance(part, str) for part in merge)]
+    if kind == "word" and merges:
+        raise RegardError(f"{path}: a tokenizer of words has no merges; train it or copy it again")
+    if len(known) != len(merges) or any({*merge, "".join(merge)} - vocabulary.keys() for merge in known):
+        raise RegardError(f"{path}: a merge joins tokens that are not in its vocabulary; train it or copy it again")
+    letters = set("".join(token for token, id in vocabulary.items() if id >= len(SPECIAL_TOKENS)))
+    if kind == "bpe" and not (letters <= set(BYTES) <= vocabulary.keys()):
+        raise RegardError(f"{path}: its tokens are not made of bytes; this tokenizer is of another make")
+    return kind, vocabulary, [(left, right) for left, right in known]
+
+
+def _show_bytes(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "".join(f"⟨{byte:02x}⟩" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("regard.show_bytes", _show_bytes)

@@ -1,0 +1,34 @@
+"""An interval says how far a score would move had the test set held other sentences of its kind.
+
+Koehn 2004, "Statistical significance tests for machine translation evaluation", section 3.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+CONFIDENCE = 0.95
+
+
+def intervals(
+    counts: Float[np.ndarray, "sentence count"],
+    score: Callable[[Float[np.ndarray, "resample count"]], Float[np.ndarray, "resample metric"]],
+    *,
+    num_resamples: int,
+    seed: int | Sequence[int],
+) -> tuple[Float[np.ndarray, " metric"], Float[np.ndarray, " metric"]]:
+    """The 2.5th and 97.5th percentile of each metric over sentences drawn again with replacement.
+
+    `score` turns the counts summed over each resample into metrics. The same seed draws the same
+    sentences, so two models scored on one test set are compared on the same resamples.
+    """
+    rng = np.random.default_rng(seed)
+    num_sentences = len(counts)
+    sums = np.empty((num_resamples, counts.shape[1]))
+    for resample in sums:
+        drawn = rng.integers(num_sentences, size=num_sentences)
+        resample[:] = np.bincount(drawn, minlength=num_sentences) @ counts
+    outside = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(score(sums), [outside, 100 - outside], axis=0)
+    return low, high

@@ -1,0 +1,180 @@
+"""How good translations are, overall and by source length, each figure with its interval.
+
+By length because that is where a fixed-size hidden state fails: Bahdanau, Cho and Bengio 2015,
+figure 2.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from regard.data.words import counts_characters, length
+from regard.errors import RegardError
+from regard.evaluation.bootstrap import intervals
+from regard.evaluation.counts import bleu, bleu_counts, chrf, chrf_counts, signature, tokenizer_for
+
+# columns of a sentence's counts; what follows is chrF's
+EXACT, BLEU_COLUMNS, FIRST_CHRF_COLUMN = 0, slice(1, 11), 11
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores of a set of sentences, each with the ends of its 95 % bootstrap interval.
+
+    BLEU and chrF go from 0 to 100; `exact` is the share of translations equal to their reference.
+    Where every sentence fares alike the interval has no width, however few they are: read it
+    beside `count`. `perplexity` is per target token, or None where no log-probabilities were given.
+    """
+
+    count: int
+    bleu: float
+    bleu_low: float
+    bleu_high: float
+    chrf: float
+    chrf_low: float
+    chrf_high: float
+    exact: float
+    exact_low: float
+    exact_high: float
+    perplexity: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthBin(Scores):
+    """Scores of the sentences whose source has `low` to `high` words or characters, both included."""
+
+    low: int
+    high: int
+
+    def to_json(self) -> dict:
+        values = dataclasses.asdict(self)
+        return {"from": values.pop("low"), "to": values.pop("high"), **values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality(Scores):
+    """Scores of a whole test set and of its parts by source length; empty parts are left out.
+
+    `length_unit` is `words`, or `characters` where the sources are written without spaces.
+    """
+
+    signature: str
+    length_unit: str
+    by_length: list[LengthBin]
+
+    def to_json(self) -> dict:
+        return {**dataclasses.asdict(self), "by_length": [part.to_json() for part in self.by_length]}
+
+
+def evaluate_translations(
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    *,
+    log_probs: Sequence[float] | None = None,
+    token_counts: Sequence[int] | None = None,
+    bin_size: int = 5,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Quality:
+    """Score translations against one reference each.
+
+    `log_probs` holds each reference's natural log-probability under the model, `token_counts` its
+    number of tokens, both with the end of sentence. The same seed gives the same intervals.
+    Raises RegardError for lists that are empty or of unequal length, and for figures out of range.
+    """
+    _check_lists({"sources": sources, "hypotheses": hypotheses, "references": references})
+    _check_at_least_one({"bin_size": bin_size, "num_resamples": num_resamples})
+    tokens = _tokens(log_probs, token_counts, count=len(sources))
+    tokenizer = tokenizer_for(references)
+    is_exact = [
+        hypothesis.strip() == reference.strip() for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
+    counts = np.column_stack(
+        [is_exact, bleu_counts(hypotheses, references, tokenizer=tokenizer), chrf_counts(hypotheses, references)]
+    )
+    characters = counts_characters(sources)
+    bins = np.array([math.ceil(length(source, characters) / bin_size) for source in sources])
+    by_length = []
+    for index in np.unique(bins):
+        chosen, high = bins == index, int(index) * bin_size
+        part = None if tokens is None else tokens[chosen]
+        # a seed of its own keeps a part's interval the same whatever other parts there are
+        scores = _scores(counts[chosen], part, num_resamples=num_resamples, seed=[seed, high])
+        # an empty source has a part to itself, from 0 to 0
+        by_length.append(LengthBin(low=max(high - bin_size + 1, 0), high=high, **scores))
+    return Quality(
+        signature=signature(references, tokenizer=tokenizer),
+        length_unit="characters" if characters else "words",
+        by_length=by_length,
+        **_scores(counts, tokens, num_resamples=num_resamples, seed=[seed]),
+    )
+
+
+def _scores(
+    counts: Float[np.ndarray, "sentence count"],
+    tokens: Float[np.ndarray, "sentence 2"] | None,
+    *,
+    num_resamples: int,
+    seed: Sequence[int],
+) -> dict:
+    num_sentences = len(counts)
+
+    def score(sums: Float[np.ndarray, "set count"]) -> Float[np.ndarray, "set 3"]:
+        exact = sums[:, EXACT] / num_sentences
+        return np.column_stack([bleu(sums[:, BLEU_COLUMNS]), chrf(sums[:, FIRST_CHRF_COLUMN:]), exact])
+
+    (values,) = score(counts.sum(axis=0, keepdims=True))
+    low, high = intervals(counts, score, num_resamples=num_resamples, seed=seed)
+    scores: dict = {"count": num_sentences, "perplexity": None if tokens is None else _perplexity(tokens)}
+    for index, name in enumerate(("bleu", "chrf", "exact")):
+        scores |= {name: float(values[index]), f"{name}_low": float(low[index]), f"{name}_high": float(high[index])}
+    return scores
+
+
+def _perplexity(tokens: Float[np.ndarray, "sentence 2"]) -> float:
+    log_prob, count = tokens.sum(axis=0)
+    try:
+        return math.exp(-log_prob / count)
+    except OverflowError:
+        raise RegardError(
+            f"log_probs average {log_prob / count:.4g} a token, too unlikely to state as a perplexity; "
+            "they should be natural logarithms"
+        ) from None
+
+
+def _check_lists(lists: dict[str, Sequence[str]]) -> None:
+    sizes = {name: len(values) for name, values in lists.items()}
+    told = ", ".join(f"{size} {name}" for name, size in sizes.items())
+    if len(set(sizes.values())) > 1:
+        raise RegardError(f"there are {told}; give one hypothesis and one reference for each source")
+    if not sizes["sources"]:
+        raise RegardError("there are no sentences to evaluate; give at least one")
+
+
+def _check_at_least_one(numbers: dict[str, int]) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise RegardError(f"{name} must be at least 1, not {number}")
+
+
+def _tokens(
+    log_probs: Sequence[float] | None, token_counts: Sequence[int] | None, *, count: int
+) -> Float[np.ndarray, "sentence 2"] | None:
+    if log_probs is None and token_counts is None:
+        return None
+    if log_probs is None or token_counts is None:
+        raise RegardError("perplexity needs both log_probs and token_counts; give both or neither")
+    for name, values in (("log_probs", log_probs), ("token_counts", token_counts)):
+        if len(values) != count:
+            raise RegardError(f"there are {len(values)} {name} for {count} sentences; give one for each")
+    for index, (log_prob, num_tokens) in enumerate(zip(log_probs, token_counts, strict=True)):
+        if not math.isfinite(log_prob):
+            raise RegardError(f"log_probs[{index}] is {log_prob}; it must be a finite number")
+        if num_tokens < 1:
+            raise RegardError(f"token_counts[{index}] is {num_tokens}; the end of sentence alone makes it at least 1")
+    return np.column_stack([log_probs, token_counts]).astype(float)

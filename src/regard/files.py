@@ -1,0 +1,53 @@
+"""Files and folders appear whole or not at all."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from regard.errors import RegardError
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary sibling of the same suffix to write, which becomes `path`, in place of any older one, if all is well.
+
+    Raises RegardError where the disk is full or cannot be written; nothing half-written is left.
+    """
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    with _told(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary sibling to write into, which becomes `path`, in place of any older one, if all is well.
+
+    Raises RegardError where the disk is full or cannot be written; nothing half-written is left.
+    """
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as temporary:
+            made = Path(temporary) / "new"
+            made.mkdir()
+            yield made
+            # another process may have made the same folder meanwhile: the last one stays
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(Path(temporary) / "old")
+            made.rename(path)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        room = "free some space or " if error.errno == errno.ENOSPC else ""
+        raise RegardError(f"{path}: cannot be written: {error.strerror or error}; {room}choose another place") from None

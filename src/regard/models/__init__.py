@@ -1,0 +1,64 @@
+"""Rungs 1 to 3: models that translate one sequence into another."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from regard.attention.cache import Cache
+from regard.attention.output import ModelOutput
+from regard.config import from_dict, suggest
+from regard.data.batch import Batch
+from regard.errors import RegardError
+from regard.models.recurrent import RNNTranslator
+from regard.models.rnn import RNNConfig
+from regard.models.transformer import Transformer, TransformerConfig
+
+ModelConfig = RNNConfig | TransformerConfig
+
+
+@runtime_checkable
+class TranslatorModule(Protocol):
+    """What decoding asks of a model."""
+
+    def __call__(self, batch: Batch, read: bool = False) -> ModelOutput: ...
+    def encode(self, source: Int[Tensor, "batch source"], lengths: Int[Tensor, " batch"]) -> Cache: ...
+    def decode_step(
+        self, tokens: Int[Tensor, "batch beam"], cache: Cache
+    ) -> Float[Tensor, "batch beam vocabulary"]: ...
+
+
+class Family(NamedTuple):
+    """A kind of model: the settings it takes and how it is made of (config, vocab_size)."""
+
+    config: type[Any]
+    build: Callable[[Any, int], nn.Module]
+
+
+MODELS = {
+    "rnn": Family(RNNConfig, RNNTranslator),
+    "transformer": Family(TransformerConfig, Transformer),
+}
+
+
+def read_config(values: dict[str, Any], *, where: str) -> ModelConfig:
+    """The settings under `[model]`, whose `type` says which model. Raises RegardError."""
+    name = values.get("type")
+    if name not in MODELS:
+        raise RegardError(f"{where} type is {name!r}{suggest(str(name), MODELS)}")
+    return from_dict(MODELS[name].config, {key: value for key, value in values.items() if key != "type"}, where=where)
+
+
+def build(config: ModelConfig, vocab_size: int) -> nn.Module:
+    """A fresh model of these sizes."""
+    return _family(config)[1].build(config, vocab_size)
+
+
+def type_name(config: ModelConfig) -> str:
+    """The `type` under which this model stands in a recipe."""
+    return _family(config)[0]
+
+
+def _family(config: ModelConfig) -> tuple[str, Family]:
+    return next(entry for entry in MODELS.items() if entry[1].config is type(config))

@@ -1,0 +1,106 @@
+"""Rung 2: the decoder looks back at every source token, at each step. The rest is rung 1.
+
+Bahdanau looks before each step and feeds what was found into the RNN (Bahdanau, Cho and Bengio 2015,
+appendix A.2.2); Luong looks after it (Luong, Pham and Manning 2015, sections 3.1 and 3.3).
+"""
+
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from regard.attention import MECHANISMS
+from regard.attention.additive import AdditiveAttention
+from regard.attention.multiplicative import DotAttention, GeneralAttention
+from regard.attention.output import AttentionMap, AttentionOutput
+from regard.models.rnn import RNNConfig, Source, State, recurrent, run
+
+
+@final
+class BahdanauDecoder(nn.Module):
+    """Each step: look with the last hidden state, then move on with the context found."""
+
+    def __init__(self, config: RNNConfig) -> None:
+        super().__init__()
+        self.attention = MECHANISMS[config.attention](config.hidden_dim, config.source_dim)
+        self.rnn = recurrent(config, config.embedding_dim + config.source_dim)
+        self.readout = nn.Linear(config.hidden_dim + config.embedding_dim + config.source_dim, config.embedding_dim)
+
+    def start(self, source: Source, state: State) -> tuple[list[Tensor], State]:
+        """Each hypothesis keeps a state; the source states are kept for all steps, once."""
+        return [self.attention.prepare(source.states), source.states, source.mask], state
+
+    def forward(
+        self, embedded: Float[Tensor, "row step dim"], state: State, source: list[Tensor], *, read: bool
+    ) -> tuple[Float[Tensor, "row step dim"], State, list[AttentionMap]]:
+        prepared, states, mask = source
+        steps, looks = [], []
+        for token in embedded.unbind(1):
+            look = attend_rows(self.attention, state[0][-1][:, None], prepared, states, mask)
+            hidden, state = run(self.rnn, torch.cat([token[:, None], look.context], dim=-1), state)
+            steps.append(hidden)
+            looks.append(look)
+        context = torch.cat([look.context for look in looks], dim=1)
+        features = self.readout(torch.cat([torch.cat(steps, dim=1), embedded, context], dim=-1)).tanh()
+        return features, state, _read(looks, states) if read else []
+
+
+@final
+class LuongDecoder(nn.Module):
+    """Each step: move on, then look with the new hidden state; input feeding tells the next step what was found."""
+
+    def __init__(self, config: RNNConfig) -> None:
+        super().__init__()
+        self.input_feeding = config.input_feeding
+        feed_dim = config.embedding_dim if config.input_feeding else 0
+        self.attention = MECHANISMS[config.attention](config.hidden_dim, config.source_dim)
+        self.rnn = recurrent(config, config.embedding_dim + feed_dim)
+        self.readout = nn.Linear(config.hidden_dim + config.source_dim, config.embedding_dim)
+
+    def start(self, source: Source, state: State) -> tuple[list[Tensor], State]:
+        """With input feeding, what was found last is one more part of the state: nothing, at first."""
+        kept = [self.attention.prepare(source.states), source.states, source.mask]
+        if not self.input_feeding:
+            return kept, state
+        feed = state[0].new_zeros(1, state[0].shape[1], self.readout.out_features)
+        return kept, (*state, feed)
+
+    def forward(
+        self, embedded: Float[Tensor, "row step dim"], state: State, source: list[Tensor], *, read: bool
+    ) -> tuple[Float[Tensor, "row step dim"], State, list[AttentionMap]]:
+        prepared, states, mask = source
+        features, looks = [], []
+        # without feeding no step waits for the one before it: all of them are one
+        for tokens in embedded.split(1 if self.input_feeding else embedded.shape[1], dim=1):
+            if self.input_feeding:
+                state, feed = state[:-1], state[-1]
+                tokens = torch.cat([tokens, feed[0][:, None]], dim=-1)
+            hidden, state = run(self.rnn, tokens, state)
+            look = attend_rows(self.attention, hidden, prepared, states, mask)
+            features.append(self.readout(torch.cat([look.context, hidden], dim=-1)).tanh())
+            looks.append(look)
+            if self.input_feeding:
+                state = (*state, features[-1].transpose(0, 1))
+        return torch.cat(features, dim=1), state, _read(looks, states) if read else []
+
+
+def attend_rows(
+    attention: AdditiveAttention | DotAttention | GeneralAttention,
+    query: Float[Tensor, "row step query_dim"],
+    prepared: Float[Tensor, "batch source query_dim"],
+    states: Float[Tensor, "batch source source_dim"],
+    mask: Bool[Tensor, "batch source"],
+) -> AttentionOutput:
+    """Attention of rows that are sentence × beam: all beams of a sentence look at its one copy."""
+    batch_size, steps = len(states), query.shape[1]
+    look = attention.attend(query.reshape(batch_size, -1, query.shape[-1]), prepared, states, mask[:, None])
+    assert look.weights is not None
+    context, weights = (part.reshape(-1, steps, part.shape[-1]) for part in (look.context, look.weights))
+    return AttentionOutput(context=context, weights=weights)
+
+
+def _read(looks: list[AttentionOutput], states: Float[Tensor, "batch source source_dim"]) -> list[AttentionMap]:
+    """One layer of one head. Reading is asked for without beams, so that a row is a sentence."""
+    context, weights = (torch.cat(parts, dim=1)[:, None] for parts in zip(*looks, strict=True))
+    return [AttentionMap(kind="cross", layer=0, weights=weights, value=states[:, None], context=context)]

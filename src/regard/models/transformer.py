@@ -1,0 +1,228 @@
+"""Rung 3: the Transformer. No recurrence: every position looks at every other, layer after layer.
+
+Vaswani et al. 2017, "Attention is all you need"; pre-norm after Xiong et al. 2020, "On layer
+normalization in the Transformer architecture".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, cat, nn
+
+from regard.attention.cache import Cache
+from regard.attention.masks import padding_mask
+from regard.attention.multi_head import Memory, MultiHeadAttention
+from regard.attention.output import AttentionMap, AttentionOutput, Kind, ModelOutput
+from regard.config import setting
+from regard.data.batch import Batch
+from regard.errors import RegardError
+from regard.models.blocks import Embedding, initialise, sinusoidal_positions
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes; encoder and decoder have `num_layers` each."""
+
+    model_dim: int = setting(256, least=1)
+    num_heads: int = setting(4, least=1)
+    num_layers: int = setting(3, least=1)
+    feed_forward_dim: int = setting(1024, least=1)
+    norm: str = setting("pre", choices=("pre", "post"))
+    tied_embeddings: bool = setting(True)
+    dropout: float = setting(0.1, least=0, below=1)
+    max_length: int = setting(256, least=2)
+
+    def __post_init__(self) -> None:
+        if self.model_dim % self.num_heads:
+            raise RegardError(f"model_dim {self.model_dim} cannot be cut into {self.num_heads} heads of equal size")
+
+
+@final
+class Sublayer(nn.Module):
+    """x + f(norm(x)), or, with post-norm as in the paper, norm(x + f(x))."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.model_dim)
+        self.pre = config.norm == "pre"
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Float[Tensor, "batch step dim"], function: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "batch step dim"]:
+        if self.pre:
+            return x + self.dropout(function(self.norm(x)))
+        return self.norm(x + self.dropout(function(x)))
+
+
+@final
+class EncoderLayer(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(config.model_dim, config.num_heads)
+        self.feed_forward = _feed_forward(config)
+        self.attention_sublayer = Sublayer(config)
+        self.feed_forward_sublayer = Sublayer(config)
+
+    def forward(
+        self, x: Float[Tensor, "batch source dim"], mask: Bool[Tensor, "batch 1 source"], reader: "Reader"
+    ) -> Float[Tensor, "batch source dim"]:
+        def look(x: Tensor) -> Tensor:
+            memory = self.attention.remember(x)
+            output, heads = self.attention(x, memory, mask=mask, read=reader.on)
+            reader.note("encoder", memory, heads)
+            return output
+
+        return self.feed_forward_sublayer(self.attention_sublayer(x, look), self.feed_forward)
+
+
+@final
+class DecoderLayer(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.self_attention = MultiHeadAttention(config.model_dim, config.num_heads)
+        self.cross_attention = MultiHeadAttention(config.model_dim, config.num_heads)
+        self.feed_forward = _feed_forward(config)
+        self.self_sublayer = Sublayer(config)
+        self.cross_sublayer = Sublayer(config)
+        self.feed_forward_sublayer = Sublayer(config)
+
+    def remember(self, encoded: Float[Tensor, "batch source dim"]) -> Memory:
+        """What cross-attention looks at, for all steps."""
+        return self.cross_attention.remember(encoded)
+
+    def forward(
+        self,
+        x: Float[Tensor, "row step dim"],
+        source: Memory,
+        mask: Bool[Tensor, "batch 1 source"],
+        past: Memory | None,
+        reader: "Reader",
+    ) -> tuple[Float[Tensor, "row step dim"], Memory]:
+        """One layer over new steps; `past` is what the steps before them left, and comes back longer."""
+
+        def look_back(x: Tensor) -> Tensor:
+            nonlocal past
+            memory = self.self_attention.remember(x)
+            # new steps after a past come one at a time, and one step may look at all there is
+            causal = past is None
+            if past is not None:
+                memory = Memory(*(cat(pair, dim=2) for pair in zip(past, memory, strict=True)))
+            past = memory
+            output, heads = self.self_attention(x, memory, causal=causal, read=reader.on)
+            reader.note("decoder", memory, heads)
+            return output
+
+        def look_across(x: Tensor) -> Tensor:
+            # rows are sentence × beam: the beams of a sentence are so many queries at its one copy
+            query = x.reshape(len(source.key), -1, x.shape[-1])
+            output, heads = self.cross_attention(query, source, mask=mask, read=reader.on)
+            reader.note("cross", source, heads)
+            return output.reshape(x.shape)
+
+        x = self.cross_sublayer(self.self_sublayer(x, look_back), look_across)
+        assert past is not None
+        return self.feed_forward_sublayer(x, self.feed_forward), past
+
+
+@final
+class Transformer(nn.Module):
+    """The Transformer encoder–decoder."""
+
+    positions: Float[Tensor, "position dim"]
+
+    def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.source_embedding = Embedding(vocab_size, config.model_dim)
+        self.target_embedding = (
+            self.source_embedding if config.tied_embeddings else Embedding(vocab_size, config.model_dim)
+        )
+        self.output = self.target_embedding if config.tied_embeddings else Embedding(vocab_size, config.model_dim)
+        self.encoder_layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_layers))
+        self.decoder_layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        last_norm = nn.LayerNorm if config.norm == "pre" else nn.Identity
+        self.encoder_norm = last_norm(config.model_dim)
+        self.decoder_norm = last_norm(config.model_dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.register_buffer("positions", sinusoidal_positions(config.max_length, config.model_dim), persistent=False)
+        initialise(self)
+
+    def forward(self, batch: Batch, read: bool = False) -> ModelOutput:
+        """Logits of every target step given the steps before it; `read` adds the attention of all layers."""
+        reader = Reader(on=read)
+        mask, memories = self._encode(batch.source, batch.source_lengths, reader)
+        logits, _ = self._decode(batch.inputs, mask, memories, [None] * len(memories), reader)
+        return ModelOutput(logits=logits, attention=reader.maps)
+
+    def encode(self, source: Int[Tensor, "batch source"], lengths: Int[Tensor, " batch"]) -> Cache:
+        """What decoding starts from, one hypothesis a sentence."""
+        mask, memories = self._encode(source, lengths, Reader(on=False))
+        return Cache(source=[mask, *_flat(memories)], hypotheses=[], batch_size=len(source))
+
+    def decode_step(self, tokens: Int[Tensor, "batch beam"], cache: Cache) -> Float[Tensor, "batch beam vocabulary"]:
+        """Logits after one more token of every hypothesis, whose keys and values are added to `cache`."""
+        mask, *source = cache.source
+        pasts = _paired(cache.hypotheses) or [None] * len(self.decoder_layers)
+        logits, pasts = self._decode(tokens.reshape(-1, 1), mask, _paired(source), pasts, Reader(on=False))
+        cache.hypotheses = _flat(pasts)
+        return logits.reshape(*tokens.shape, -1)
+
+    def _encode(
+        self, source: Int[Tensor, "batch source"], lengths: Int[Tensor, " batch"], reader: "Reader"
+    ) -> tuple[Bool[Tensor, "batch 1 source"], list[Memory]]:
+        mask = padding_mask(lengths, source.shape[1])[:, None]
+        x = self.dropout(self.source_embedding(source) + self.positions[: source.shape[1]])
+        for layer in self.encoder_layers:
+            x = layer(x, mask, reader)
+        x = self.encoder_norm(x)
+        return mask, [layer.remember(x) for layer in self.decoder_layers]  # pyright: ignore[reportCallIssue]
+
+    def _decode(
+        self,
+        tokens: Int[Tensor, "row step"],
+        mask: Bool[Tensor, "batch 1 source"],
+        memories: list[Memory],
+        pasts: list[Memory] | list[None],
+        reader: "Reader",
+    ) -> tuple[Float[Tensor, "row step vocabulary"], list[Memory]]:
+        first = 0 if pasts[0] is None else pasts[0].key.shape[2]
+        x = self.dropout(self.target_embedding(tokens) + self.positions[first : first + tokens.shape[1]])
+        longer = []
+        for layer, memory, past in zip(self.decoder_layers, memories, pasts, strict=True):
+            x, past = layer(x, memory, mask, past, reader)
+            longer.append(past)
+        return self.output.logits(self.decoder_norm(x)), longer
+
+
+@final
+class Reader:
+    """Collects attention maps during one forward, if it is on."""
+
+    def __init__(self, *, on: bool) -> None:
+        self.on = on
+        self.maps: list[AttentionMap] = []
+
+    def note(self, kind: Kind, memory: Memory, heads: AttentionOutput) -> None:
+        if heads.weights is None:
+            return
+        layer = sum(map.kind == kind for map in self.maps)
+        self.maps.append(AttentionMap(kind, layer, weights=heads.weights, value=memory.value, context=heads.context))
+
+
+def _feed_forward(config: TransformerConfig) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(config.model_dim, config.feed_forward_dim),
+        nn.ReLU(),
+        nn.Dropout(config.dropout),
+        nn.Linear(config.feed_forward_dim, config.model_dim),
+    )
+
+
+def _flat(memories: list[Memory]) -> list[Tensor]:
+    return [tensor for memory in memories for tensor in memory]
+
+
+def _paired(tensors: list[Tensor]) -> list[Memory]:
+    return [Memory(key, value) for key, value in zip(tensors[::2], tensors[1::2], strict=True)]

@@ -1,0 +1,46 @@
+"""The model card: what a run is, for whoever finds the folder (Mitchell et al. 2019)."""
+
+from typing import Any
+
+from regard.training.recipe import Recipe
+
+
+def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
+    """Markdown, with the figures of this training."""
+    budget = f"{facts['steps']} steps, {facts['epochs']:.1f} epochs, {facts['seconds'] / 60:.1f} minutes"
+    rights = [
+        f"- {name}: {facts[key]}" for name, key in (("licence", "licence"), ("source", "attribution")) if facts[key]
+    ]
+    return "\n".join(
+        [
+            f"# {recipe.name}",
+            "",
+            f"{facts['parameters']:,} parameters, trained from scratch on {facts['corpus']} with Regard.",
+            "",
+            "## Data",
+            f"- {facts['pairs']:,} sentence pairs, {facts['pairs_skipped']:,} skipped as too long",
+            *rights,
+            "",
+            "## Training",
+            f"- {facts['status']} after {budget}",
+            f"- {facts['tokens_per_second']:,.0f} target tokens/s, {facts['device']}, {facts['threads']} threads, "
+            f"torch {facts['torch']}",
+            f"- loss on dev {facts['dev_loss']:.4f} nats a token",
+            f"- again, weight for weight on this machine: `--set train.steps={facts['steps']}`",
+            "",
+            "## Use",
+            "```sh",
+            "regard translate RUN FILE",
+            "regard read RUN --source TEXT",
+            "regard evaluate RUN --split test",
+            "```",
+            "",
+            "It was trained on this text alone: expect nothing of it on other text.",
+            "",
+            "## Recipe",
+            "```toml",
+            recipe.to_toml().rstrip(),
+            "```",
+            "",
+        ]
+    )

@@ -1,0 +1,346 @@
+"""The training loop, one for all rungs.
+
+Everything random is a function of the seed and the step, so that a run repeats, and goes on after an
+interruption, bit for bit.
+"""
+
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from regard.data.batch import Batch
+from regard.data.bucketing import batches
+from regard.data.prepare import TokenizedCorpus
+from regard.errors import RegardError
+from regard.evaluation.likelihood import likelihood
+from regard.files import new_folder
+from regard.training import checkpoint
+from regard.training.recipe import TrainConfig
+from regard.training.schedule import share, total_steps
+
+# optimiser steps between two lines of metrics.jsonl
+LOG_EVERY = 20
+
+
+@dataclass
+class State:
+    """How far a run has come; what a resumed one goes on from, beside weights and optimiser."""
+
+    step: int = 0
+    seconds: float = 0.0
+    total: int | None = None
+    # (loss on dev, step) of the checkpoints kept, best first
+    best: list[tuple[float, int]] = field(default_factory=list)
+    validations_without_gain: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a watcher of the training is told at every step."""
+
+    step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    tokens_per_second: float
+    seconds: float
+    seconds_left: float
+    dev_loss: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`status` is finished, stopped early or interrupted."""
+
+    status: str
+    steps: int
+    epochs: float
+    seconds: float
+    tokens_per_second: float
+    dev_loss: float
+
+
+def fit(
+    model: nn.Module,
+    train: TokenizedCorpus,
+    dev: TokenizedCorpus,
+    config: TrainConfig,
+    *,
+    folder: Path,
+    device: torch.device,
+    report: Callable[[Progress], None],
+    resume: bool = False,
+) -> Outcome:
+    """Train `model` in place and leave it with the mean of its `average` best checkpoints on dev.
+
+    Writes metrics.jsonl, checkpoints/ and resume/ in `folder`. Ctrl-C ends the step and returns with the
+    status interrupted; a second one ends at once.
+    Raises RegardError if the loss is no longer finite or a file cannot be written.
+    """
+    check_dtype(config.dtype, device)
+    optimizer = _optimizer(model, config)
+    state = _load_state(model, optimizer, folder) if resume else State()
+    run = _Run(model, train, dev, config, folder, device, optimizer, state)
+    model.train()
+    status, tokens, started = "finished", 0, time.perf_counter()
+    dev_loss, validated = None, -1
+    recent: list[tuple[float, int]] = []
+    with _interruptible() as interrupted, (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+        seconds_before = state.seconds
+        while not run.over():
+            rate, loss, count = run.step()
+            state.seconds = seconds_before + time.perf_counter() - started
+            run.fix_total()
+            tokens += count
+            recent = [*recent[-49:], (state.seconds, tokens)]
+            progress = Progress(
+                step=state.step,
+                epoch=run.epoch,
+                loss=loss,
+                learning_rate=rate,
+                tokens_per_second=_speed(recent, tokens, state.seconds - seconds_before),
+                seconds=state.seconds,
+                seconds_left=run.seconds_left(),
+                dev_loss=dev_loss,
+            )
+            if state.step % config.validate_every == 0:
+                dev_loss, validated = run.validate(), state.step
+                _note(metrics, {"step": state.step, "epoch": run.epoch, "dev_loss": dev_loss})
+                run.save_state()
+            elif state.step % LOG_EVERY == 0:
+                _note(metrics, {key: value for key, value in asdict(progress).items() if key != "dev_loss"})
+            report(progress)
+            if config.patience is not None and state.validations_without_gain >= config.patience:
+                status = "stopped early"
+                break
+            if interrupted():
+                status = "interrupted"
+                run.save_state()
+                break
+        seconds = time.perf_counter() - started
+        if validated != state.step:
+            run.validate()
+        final_loss = run.settle()
+        _note(metrics, {"step": state.step, "epoch": run.epoch, "final_dev_loss": final_loss, "status": status})
+    return Outcome(
+        status=status,
+        steps=state.step,
+        epochs=state.step / run.steps_per_epoch,
+        seconds=state.seconds,
+        tokens_per_second=tokens / seconds if seconds else 0.0,
+        dev_loss=final_loss,
+    )
+
+
+def check_dtype(dtype: str, device: torch.device) -> None:
+    """Raises RegardError where bfloat16 is asked of a processor that has none."""
+    if dtype != "bfloat16":
+        return
+    has_it = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if not has_it:
+        raise RegardError("this processor has no bfloat16; set train.dtype = 'float32'")
+
+
+@dataclass
+class _Run:
+    model: nn.Module
+    train: TokenizedCorpus
+    dev: TokenizedCorpus
+    config: TrainConfig
+    folder: Path
+    device: torch.device
+    optimizer: torch.optim.Optimizer
+    state: State
+
+    def __post_init__(self) -> None:
+        self._order = self._epoch_order(0)
+        self._order_epoch = 0
+        self.steps_per_epoch = -(-len(self._order) // self.config.accumulate)
+        if self.config.steps is not None:
+            self.state.total = self.config.steps
+        elif self.config.epochs is not None:
+            self.state.total = self.config.epochs * self.steps_per_epoch
+
+    @property
+    def limit(self) -> float:
+        """Seconds, where the budget is in minutes."""
+        return (self.config.minutes or 0.0) * 60
+
+    @property
+    def epoch(self) -> int:
+        """Of the step done last."""
+        return max(0, self.state.step - 1) // self.steps_per_epoch
+
+    def over(self) -> bool:
+        if self.state.total is not None:
+            return self.state.step >= self.state.total
+        return self.state.seconds >= self.limit
+
+    def fix_total(self) -> None:
+        if self.state.total is None:
+            config, state = self.config, self.state
+            state.total = total_steps(
+                config.schedule,
+                state.step,
+                elapsed=state.seconds,
+                limit=self.limit,
+                warmup=config.warmup_steps,
+                decay=config.decay,
+            )
+
+    def seconds_left(self) -> float:
+        if self.state.total is None:
+            return max(0.0, self.limit - self.state.seconds)
+        return self.state.seconds / self.state.step * (self.state.total - self.state.step)
+
+    def step(self) -> tuple[float, float, int]:
+        """One optimiser step: its learning rate, its loss per token, and its target tokens."""
+        config, state = self.config, self.state
+        parts = self._batches(state.step)
+        state.step += 1
+        rate = config.learning_rate * share(
+            config.schedule, state.step, warmup=config.warmup_steps, total=state.total, decay=config.decay
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # dropout depends on the seed and the step alone
+        torch.manual_seed(config.seed * 1_000_003 + state.step)
+        count = sum(int((part.target_lengths - 1).sum()) for part in parts)
+        total = 0.0
+        for part in parts:
+            batch = part.to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+                logits = self.model(batch).logits
+            loss = smoothed_loss(logits, batch, config.label_smoothing) / count
+            loss.backward()
+            total += loss.item()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        if not bool(norm.isfinite()):
+            raise RegardError(
+                f"training broke down at step {state.step}: the loss is {total} and the gradient {norm.item()}; "
+                "lower train.learning_rate or lengthen train.warmup_steps"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return rate, total, count
+
+    def validate(self) -> float:
+        """The loss on dev; one of the best checkpoints is kept."""
+        loss = likelihood(self.model, self.dev, device=self.device).loss
+        state = self.state
+        gained = not state.best or loss < state.best[0][0]
+        state.validations_without_gain = 0 if gained else state.validations_without_gain + 1
+        ranked = sorted([*state.best, (loss, state.step)])
+        state.best, dropped = ranked[: self.config.average], ranked[self.config.average :]
+        if (loss, state.step) in state.best:
+            checkpoint.save_weights(self.model, self._checkpoint(state.step))
+        for _, step in dropped:
+            self._checkpoint(step).unlink(missing_ok=True)
+        return loss
+
+    def settle(self) -> float:
+        """Give the model the mean of the checkpoints kept; the loss on dev it then has."""
+        paths = [self._checkpoint(step) for _, step in self.state.best]
+        checkpoint.load_weights(self.model, checkpoint.average(paths), where=self.folder)
+        return likelihood(self.model, self.dev, device=self.device).loss
+
+    def save_state(self) -> None:
+        with new_folder(self.folder / "resume") as partial:
+            checkpoint.save_weights(self.model, partial / "model.safetensors")
+            checkpoint.save_optimizer(self.optimizer, self.model, partial / "optimizer.safetensors")
+            (partial / "state.json").write_text(json.dumps(asdict(self.state)), encoding="utf-8")
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"step-{step:08d}.safetensors"
+
+    def _batches(self, step: int) -> list[Batch]:
+        epoch, index = divmod(step, self.steps_per_epoch)
+        if epoch != self._order_epoch:
+            self._order, self._order_epoch = self._epoch_order(epoch), epoch
+        first = index * self.config.accumulate
+        return [self.train.batch(rows) for rows in self._order[first : first + self.config.accumulate]]
+
+    def _epoch_order(self, epoch: int) -> list:
+        return batches(
+            self.train.source_lengths,
+            self.train.target_lengths,
+            batch_tokens=self.config.batch_tokens,
+            seed=self.config.seed,
+            epoch=epoch,
+        )
+
+
+def smoothed_loss(logits: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
+    """Cross-entropy summed over the target tokens; padding has no part in it."""
+    mask = batch.label_mask
+    return functional.cross_entropy(
+        logits[mask].float(), batch.labels[mask], label_smoothing=label_smoothing, reduction="sum"
+    )
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), eps=1e-9, fused=True)
+
+
+def _load_state(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> State:
+    resume = folder / "resume"
+    try:
+        state = State(**json.loads((resume / "state.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RegardError(f"{folder}: there is nothing to resume; the run is finished, or was never saved") from None
+    except (json.JSONDecodeError, TypeError) as error:
+        raise RegardError(f"{resume / 'state.json'}: cannot be understood: {error}; train again") from None
+    state.best = [(loss, step) for loss, step in state.best]
+    weights = resume / "model.safetensors"
+    checkpoint.load_weights(model, checkpoint.load_tensors(weights), where=weights)
+    checkpoint.load_optimizer(optimizer, model, resume / "optimizer.safetensors")
+    return state
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C was pressed; the second one is not held back."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        # only the main thread may hear signals
+        yield pressed.is_set
+        return
+
+    before = signal.getsignal(signal.SIGINT)
+
+    def hear(*_: object) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _speed(recent: list[tuple[float, int]], tokens: int, seconds: float) -> float:
+    """Target tokens a second over the last steps."""
+    if len(recent) < 2:
+        return tokens / seconds if seconds else 0.0
+    (first_seconds, first), (last_seconds, last) = recent[0], recent[-1]
+    return (last - first) / (last_seconds - first_seconds)
+
+
+def _note(metrics, values: dict) -> None:
+    metrics.write(json.dumps(values) + "\n")
+    metrics.flush()

@@ -1,0 +1,160 @@
+"""A recipe says what a run is: its data, its model, its training. It is a TOML file."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from regard.config import from_dict, read_toml, setting, suggest, to_toml
+from regard.data.corpora import Corpus, get_corpus
+from regard.data.tokenizer import TOKENIZERS
+from regard.errors import RegardError
+from regard.models import ModelConfig, read_config, type_name
+from regard.training.schedule import SCHEDULES
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A corpus by name, or files of one's own: one TSV or JSONL file, two aligned ones, or `-`."""
+
+    corpus: str | None = setting(None)
+    train: str | list | None = setting(None)
+    dev: str | list | None = setting(None)
+    test: str | list | None = setting(None)
+    tokenizer: str = setting("bpe", choices=tuple(TOKENIZERS))
+    vocab_size: int = setting(4000, least=5, most=1_000_000)
+
+    def __post_init__(self) -> None:
+        if (self.corpus is None) == (self.train is None):
+            raise RegardError("needs either corpus (a name) or train (your own file), one of them")
+        if self.train is None and (self.dev or self.test):
+            raise RegardError("takes dev and test only beside train: a named corpus has its own")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained. The budget is one of `steps`, `epochs` and `minutes`."""
+
+    steps: int | None = setting(None, least=1)
+    epochs: int | None = setting(None, least=1)
+    minutes: float | None = setting(None, above=0)
+    seed: int = setting(1, least=0, most=2**31 - 1)
+    threads: int = setting(0, least=0)
+    device: str = setting("auto", choices=("auto", "cpu", "cuda"))
+    dtype: str = setting("float32", choices=("float32", "bfloat16"))
+    batch_tokens: int = setting(2048, least=1)
+    accumulate: int = setting(1, least=1)
+    learning_rate: float = setting(1e-3, above=0)
+    schedule: str = setting("wsd", choices=tuple(SCHEDULES))
+    warmup_steps: int = setting(100, least=0)
+    decay: float = setting(0.25, above=0, below=1)
+    weight_decay: float = setting(0.01, least=0)
+    clip: float = setting(1.0, above=0)
+    label_smoothing: float = setting(0.1, least=0, below=1)
+    validate_every: int = setting(500, least=1)
+    patience: int | None = setting(None, least=1)
+    average: int = setting(1, least=1)
+
+    def __post_init__(self) -> None:
+        budgets = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(budgets) != 1:
+            given = " and ".join(budgets) or "none"
+            raise RegardError(f"needs one budget, steps, epochs or minutes, and has {given}")
+        if self.schedule == "cosine" and self.minutes is not None and not self.warmup_steps:
+            raise RegardError(
+                "schedule 'cosine' by minutes measures its speed in the warm-up: set warmup_steps to 1 or more"
+            )
+
+
+BUDGETS = ("steps", "epochs", "minutes")
+# settings of which one takes the place of the others
+ALTERNATIVES = {"train": BUDGETS, "data": ("corpus", "train")}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig
+
+    def to_toml(self) -> str:
+        sections = {"name": self.name, "data": self.data, "model": self.model, "train": self.train}
+        # the model's type picks its class, so that it is no setting of the class itself
+        return to_toml(sections).replace("[model]\n", f'[model]\ntype = "{type_name(self.model)}"\n')
+
+    def corpus(self) -> Corpus:
+        if self.data.corpus is not None:
+            return get_corpus(self.data.corpus)
+        assert self.data.train is not None
+        return Corpus.from_files(train=self.data.train, dev=self.data.dev, test=self.data.test)
+
+    def with_train(self, **changes: Any) -> "Recipe":
+        return replace(self, train=replace(self.train, **changes))
+
+
+def shipped_recipes() -> list[str]:
+    return sorted(file.name.removesuffix(".toml") for file in _shipped().iterdir() if file.name.endswith(".toml"))
+
+
+def load_recipe(recipe: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Recipe:
+    """A recipe from a file or by the name of a shipped one, with `changes` such as {"train.minutes": 1}.
+
+    Setting a budget takes the place of the recipe's own, and `data.train` that of its corpus.
+    Raises RegardError that names file, section and setting.
+    """
+    path = Path(recipe)
+    if path.suffix == ".toml" or path.is_file():
+        where, name, tables = str(path), path.stem, read_toml(path)
+    elif str(recipe) in shipped_recipes():
+        where, name = str(recipe), str(recipe)
+        with resources.as_file(_shipped() / f"{recipe}.toml") as file:
+            tables = read_toml(file)
+    else:
+        near = suggest(str(recipe), shipped_recipes())
+        raise RegardError(f"there is no recipe {str(recipe)!r}, neither a file nor a shipped one{near}")
+    _change(tables, changes or {})
+    return read_recipe({"name": name, **tables}, where=where)
+
+
+def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
+    for key in tables:
+        if key not in ("name", "data", "model", "train"):
+            raise RegardError(f"{where} has no section [{key}]{suggest(key, ('data', 'model', 'train'))}")
+    sections = {section: tables.get(section, {}) for section in ("data", "model", "train")}
+    for section, table in sections.items():
+        if not isinstance(table, Mapping):
+            raise RegardError(f"{where}: [{section}] must be a table of settings, not {table!r}")
+    recipe = Recipe(
+        name=str(tables.get("name", "run")),
+        data=from_dict(DataConfig, sections["data"], where=f"{where}: [data]"),
+        model=read_config(sections["model"], where=f"{where}: [model]"),
+        train=from_dict(TrainConfig, sections["train"], where=f"{where}: [train]"),
+    )
+    if recipe.train.batch_tokens < recipe.model.max_length:
+        raise RegardError(
+            f"{where}: [train] batch_tokens is {recipe.train.batch_tokens}, which cannot hold one sentence of "
+            f"model.max_length {recipe.model.max_length}; raise the one or lower the other"
+        )
+    return recipe
+
+
+def _change(tables: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        if not name:
+            raise RegardError(f"--set {key}: name the section too, as in train.minutes=1")
+        table = tables.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise RegardError(f"--set {key}: {section} is no section; settings are in data, model and train")
+        group = ALTERNATIVES.get(section, ())
+        if name in group:
+            for other in group:
+                table.pop(other, None)
+        table[name] = value
+
+
+def _shipped() -> Any:
+    return resources.files("regard") / "recipes"

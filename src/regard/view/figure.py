@@ -1,0 +1,122 @@
+"""Figures without matplotlib's global state: the same picture gives the same file, and no reader sees half of one."""
+
+import contextlib
+import functools
+import io
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regard.errors import RegardError
+from regard.files import new_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOG = logging.getLogger("regard")
+
+# a date in a file would make every copy different
+UNDATED = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+DOTS_PER_INCH = 200
+INK, FAINT = "#333333", "#767676"
+STYLE = {
+    # words are shown as they are: a price in dollars is no formula
+    "text.parse_math": False,
+    "svg.hashsalt": "regard",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "font.size": 9,
+}
+# each covers Han; the first ones cover kana and hangul too
+FALLBACK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans SC",
+    "Noto Sans JP",
+    "Noto Sans KR",
+    "Source Han Sans SC",
+    "Source Han Sans",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "SimHei",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "Arial Unicode MS",
+    "Unifont",
+)
+
+
+def check_path(path: str | Path) -> Path:
+    """Raises RegardError if the suffix names no kind of picture that can be written."""
+    path = Path(path)
+    if path.suffix.lower() not in UNDATED:
+        raise RegardError(f"{path}: a picture ends in {', '.join(UNDATED)}; rename it")
+    return path
+
+
+@contextlib.contextmanager
+def drawing(texts: Iterable[str]) -> Iterator["Figure"]:
+    """An empty figure in our style, with fonts for `texts`; draw and `save` it inside.
+
+    Raises RegardError if matplotlib is not installed.
+    """
+    try:
+        import matplotlib.style
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise RegardError("pictures need matplotlib; pip install 'regard[plot]'") from None
+    style = STYLE | {"font.family": _fonts(frozenset("".join(texts)))}
+    with matplotlib.style.context(["default", style]), warnings.catch_warnings():
+        # told once, and with the remedy, by _fonts
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield Figure()
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write the figure under the format its suffix names. Raises RegardError if that cannot be done."""
+    kind = path.suffix.lower()
+    data = io.BytesIO()
+    figure.savefig(
+        data, format=kind[1:], dpi=DOTS_PER_INCH, metadata=UNDATED[kind], bbox_inches="tight", pad_inches=0.1
+    )
+    with new_file(path) as partial:
+        partial.write_bytes(data.getvalue())
+
+
+@functools.lru_cache(maxsize=1)
+def _installed_fonts() -> dict[str, str]:
+    from matplotlib.font_manager import fontManager
+
+    return {font.name: font.fname for font in fontManager.ttflist}
+
+
+def _fonts(letters: frozenset[str]) -> list[str]:
+    from matplotlib.font_manager import get_font
+
+    installed = _installed_fonts()
+    chosen = ["DejaVu Sans"]
+    missing = {letter for letter in letters if not letter.isspace()}
+    for name in (*chosen, *FALLBACK_FONTS):
+        if missing and name in installed:
+            covered = {letter for letter in missing if get_font(installed[name]).get_char_index(ord(letter))}
+            missing -= covered
+            if covered and name not in chosen:
+                chosen.append(name)
+    if missing:
+        LOG.warning(
+            "no installed font has %s; the picture shows boxes instead. Install Noto Sans CJK for Chinese, "
+            "Japanese and Korean (Debian: fonts-noto-cjk) or Unifont for most other scripts",
+            " ".join(sorted(missing)[:8]) + (" …" if len(missing) > 8 else ""),
+        )
+    return chosen

@@ -1,0 +1,79 @@
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from regard.training.loop import Progress as TrainingProgress
+
+# where nobody watches a bar, a line after this many seconds
+SECONDS_BETWEEN_LINES = 10
+
+
+@contextlib.contextmanager
+def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]:
+    """What `train` reports to: loss, target tokens a second, time left."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(console, name)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[told]}"),
+    )
+    with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
+        task = bar.add_task(name, total=1.0, told="")
+
+        def report(progress: TrainingProgress) -> None:
+            whole = progress.seconds + progress.seconds_left
+            bar.update(task, completed=progress.seconds / whole if whole else 1.0, told=tell(progress))
+
+        yield report
+
+
+@contextlib.contextmanager
+def counting(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar over so many sentences; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def tell(progress: TrainingProgress) -> str:
+    """Step, losses, speed and time left, in one line."""
+    parts = [f"step {progress.step:,}", f"epoch {progress.epoch + 1}", f"loss {progress.loss:.3f}"]
+    if progress.dev_loss is not None:
+        parts.append(f"dev {progress.dev_loss:.3f}")
+    parts += [f"{progress.tokens_per_second:,.0f} tokens/s", f"{clock(progress.seconds_left)} left"]
+    return "  ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds, as on a clock."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _lines(console: Console, name: str) -> Callable[[TrainingProgress], None]:
+    told = 0.0
+
+    def report(progress: TrainingProgress) -> None:
+        nonlocal told
+        if progress.step == 1 or progress.seconds - told >= SECONDS_BETWEEN_LINES:
+            told = progress.seconds
+            console.print(f"{name}  {tell(progress)}", highlight=False, markup=False, soft_wrap=True)
+
+    return report

@@ -1,0 +1,98 @@
+"""A user's own files as a corpus."""
+
+import io
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regard.data.corpora import Corpus
+from regard.data.corpus import pair_hash
+from regard.data.formats import Pair
+from regard.errors import RegardError
+
+SPLITS = ("train", "dev", "test")
+
+
+def table(path, count: int):
+    path.write_text("".join(f"source {n}\ttarget {n}\n" for n in range(count)), encoding="utf-8")
+    return path
+
+
+def sizes(corpus) -> list[int]:
+    return [sum(1 for _ in corpus.pairs(split)) for split in SPLITS]
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(3, 1), (19, 1), (40, 2), (1999, 99), (20_000, 1000), (25_000, 1000)])
+def test_five_percent_or_a_thousand_pairs_are_held_out(tmp_path, count, held_out):
+    corpus = Corpus.from_files(table(tmp_path / "a.tsv", count))
+    assert sizes(corpus) == [count - 2 * held_out, held_out, held_out]
+
+
+def test_no_pair_is_in_two_splits_and_none_is_lost(tmp_path):
+    path = table(tmp_path / "a.tsv", 200)
+    path.write_text(path.read_text() * 3)
+    corpus = Corpus.from_files(path)
+    splits = [list(corpus.pairs(split)) for split in SPLITS]
+    assert sum(map(len, splits)) == 600
+    for one, other in itertools.combinations(splits, 2):
+        assert not set(one) & set(other)
+
+
+def test_a_pair_keeps_its_split_when_the_lines_are_shuffled(tmp_path):
+    path = table(tmp_path / "a.tsv", 100)
+    before = Corpus.from_files(path)
+    expected = {split: set(before.pairs(split)) for split in SPLITS}
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    after = Corpus.from_files([path])
+    assert {split: set(after.pairs(split)) for split in SPLITS} == expected
+
+
+def test_files_that_are_given_are_whole_splits(tmp_path):
+    train, dev = table(tmp_path / "a.tsv", 40), table(tmp_path / "d.tsv", 7)
+    source, target = tmp_path / "t.en", tmp_path / "t.fr"
+    source.write_text("one\ntwo\n")
+    target.write_text("un\ndeux\n")
+    assert sizes(Corpus.from_files(str(train), dev, [source, str(target)])) == [40, 7, 2]
+    assert sizes(Corpus.from_files(train, dev=dev)) == [38, 7, 2]
+
+
+def test_standard_input_can_be_read_again_and_again_and_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    data = table(tmp_path / "a.tsv", 30).read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    corpus = Corpus.from_files("-")
+    assert sizes(corpus) == sizes(corpus) == [28, 1, 1]
+    del corpus
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\tun\n")))
+    with pytest.raises(RegardError, match="standard input: 1 different sentence pairs"):
+        Corpus.from_files("-")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
+    with pytest.raises(RegardError, match="one file of a corpus only"):
+        Corpus.from_files("-", "-")
+
+
+def test_too_few_different_pairs_are_refused(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("one\tun\n" * 50 + "two\tdeux\n")
+    with pytest.raises(RegardError, match="2 different sentence pairs"):
+        Corpus.from_files(path)
+    assert sizes(Corpus.from_files(path, dev=path, test=path)) == [51, 51, 51]
+
+
+def test_an_unknown_split_is_refused_before_anything_is_read():
+    with pytest.raises(RegardError, match="did you mean 'test'"):
+        Corpus(name="x", splits={"train": (Path("none"),), "test": (Path("none"),)}).pairs("tests")
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), unique=True, max_size=30))
+def test_different_pairs_have_different_hashes(pairs):
+    pairs = [Pair(*(side.encode("utf-8", "ignore").decode() for side in pair)) for pair in pairs]
+    assert len({pair_hash(pair) for pair in pairs}) == len(set(pairs))
+
+
+def test_a_text_moved_over_the_border_is_another_pair():
+    assert pair_hash(Pair("ab", "c")) != pair_hash(Pair("a", "bc"))
+    assert pair_hash(Pair("1", "1")) == pair_hash(Pair("1", "1"))
