@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from regard.data.formats import Pair
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
@@ -120,9 +121,8 @@ class Translator:
         self, sources: Sequence[str], translations: Sequence[Generation], *, layer: int = -1, head: int | None = None
     ) -> Iterator[Float[np.ndarray, "target source"]]:
         """The word alignment of each translation with its source, read from one cross layer."""
-        sources_and_targets = zip(sources, translations, strict=True)
-        pairs = [(self.tokenizer.encode(text), written.tokens) for text, written in sources_and_targets]
-        filled = [pair for pair in pairs if pair[0] and pair[1]]
+        pairs = [(source, written.tokens) for source, written in zip(sources, translations, strict=True)]
+        filled = [pair for pair in pairs if all(pair)]
         found = alignments(
             self.module,
             self.tokenizer,
@@ -147,15 +147,9 @@ class Translator:
 
         Pairs longer than the model's limit are left out, and told in the log.
         """
-        corpus = self.run.recipe.corpus()
-        tokenized = self.run.tokenized(corpus, split)
-        pairs = [
-            (source, target)
-            for source, target in corpus.pairs(split)
-            if len(self.tokenizer.encode(source)) + 1 <= self.max_length
-            and len(self.tokenizer.encode(target)) + 2 <= self.max_length
-        ]
-        sources, references = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        tokenized = self.run.tokenized(self.run.recipe.corpus(), split)
+        pairs = self.pairs(split)
+        sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
         hypotheses = self.translate(
             sources, num_beams=num_beams, length_penalty=length_penalty, batch_size=batch_size, progress=progress
         )
@@ -167,6 +161,15 @@ class Translator:
             log_probs=likely.log_probs.tolist(),
             token_counts=likely.token_counts.tolist(),
         )
+
+    def pairs(self, split: str) -> list[Pair]:
+        """The sentence pairs of a split that are short enough for the model."""
+        return [
+            pair
+            for pair in self.run.recipe.corpus().pairs(split)
+            if len(self.tokenizer.encode(pair.source)) + 1 <= self.max_length
+            and len(self.tokenizer.encode(pair.target)) + 2 <= self.max_length
+        ]
 
     def _generation(self, hypothesis: Hypothesis) -> Generation:
         return Generation(

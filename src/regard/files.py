@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from regard.errors import RegardError
 
 
@@ -48,6 +50,12 @@ def new_folder(path: Path) -> Iterator[Path]:
 def _told(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        room = "free some space or " if error.errno == errno.ENOSPC else ""
-        raise RegardError(f"{path}: cannot be written: {error.strerror or error}; {room}choose another place") from None
+    except BrokenPipeError:
+        # not of this file: whoever reads our output has left
+        raise
+    except (OSError, SafetensorError) as error:
+        # safetensors reports a full disk in words alone
+        is_full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in str(error)
+        why = getattr(error, "strerror", None) or error
+        remedy = "free some space or choose another place" if is_full else "choose another place"
+        raise RegardError(f"{path}: cannot be written: {why}; {remedy}") from None

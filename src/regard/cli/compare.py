@@ -57,6 +57,9 @@ def compare(
     for path in out:
         check_path(path)
     translators = [load(run, device=device, dtype=dtype) for run in runs]
+    first, *others = (translator.pairs(split) for translator in translators)
+    if any(other != first for other in others):
+        raise RegardError("these runs were not tested on the same sentences; compare runs of one corpus and split")
     names = _names(list(runs))
     qualities = {}
     for name, translator in zip(names, translators, strict=True):
@@ -64,8 +67,6 @@ def compare(
             qualities[name] = translator.evaluate(
                 split, num_beams=num_beams, length_penalty=length_penalty, progress=progress
             )
-    if len({tuple((part.low, part.count) for part in quality.by_length) for quality in qualities.values()}) > 1:
-        raise RegardError("these runs were not tested on the same sentences; compare runs of one corpus and split")
     documents = {name: quality.to_json() for name, quality in qualities.items()}
     curves = {name: document["by_length"] for name, document in documents.items()}
     unit = qualities[names[0]].length_unit

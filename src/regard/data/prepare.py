@@ -92,9 +92,15 @@ def prepare(pairs: Iterable[Pair], tokenizer: Tokenizer, folder: Path, *, max_le
                 f"no sentence pair is left of this corpus: {skipped} have more than {max_length} tokens on a side; "
                 "raise max_length or give other text"
             )
-    if skipped:
-        logger.warning("pairs skipped because a side has more than %d tokens: %d", max_length, skipped)
-    return TokenizedCorpus.open(folder)
+    return open_prepared(folder, max_length=max_length)
+
+
+def open_prepared(folder: Path, *, max_length: int) -> TokenizedCorpus:
+    """What `prepare` wrote with this limit; the pairs that it skipped are logged again."""
+    corpus = TokenizedCorpus.open(folder)
+    if corpus.skipped:
+        logger.warning("pairs skipped because a side has more than %d tokens: %d", max_length, corpus.skipped)
+    return corpus
 
 
 def _write_ids(

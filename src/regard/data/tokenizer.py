@@ -137,16 +137,13 @@ class Tokenizer:
         A token over two words belongs to the one that holds its last character, whitespace to the word after it,
         at the end to the word before; -1 for tokens without text.
         """
-        text = self.decode(ids)
-        spans = word_spans(text)
-        starts = [start for start, _ in spans]
-        indices = []
-        for piece, (_, end) in zip(self._pieces_of(ids), self._decoded_spans(ids), strict=True):
-            index = bisect_right(starts, end - 1) - 1
-            if index < 0 or end > spans[index][1]:
-                index = min(index + 1, len(spans) - 1)
-            indices.append(index if piece else -1)
-        return [text[start:end] for start, end in spans], indices
+        words, indices = _words_at(self.decode(ids), [end for _, end in self._decoded_spans(ids)])
+        pieces = self._pieces_of(ids)
+        return words, [index if piece else -1 for index, piece in zip(indices, pieces, strict=True)]
+
+    def text_word_indices(self, text: str) -> tuple[list[str], list[int]]:
+        """The words of the text itself, even those unknown, and which of them each id of `encode` belongs to."""
+        return _words_at(text, [token.end for token in self.tokens(text)])
 
     def _decoded_spans(self, ids: Iterable[int]) -> list[tuple[int, int]]:
         """First and last character, exclusive, of each id in `decode(ids)`; a part of a character covers it."""
@@ -173,6 +170,19 @@ class Tokenizer:
                 raise RegardError(f"token id {id} at index {index} is not in the vocabulary of {len(self)}")
             pieces.append(self._pieces[id])
         return pieces
+
+
+def _words_at(text: str, ends: Sequence[int]) -> tuple[list[str], list[int]]:
+    """The words of a text, and for each end of a token its word; -1 where there are no words."""
+    spans = word_spans(text)
+    starts = [start for start, _ in spans]
+    indices = []
+    for end in ends:
+        index = bisect_right(starts, end - 1) - 1
+        if index < 0 or end > spans[index][1]:
+            index = min(index + 1, len(spans) - 1)
+        indices.append(index)
+    return [text[start:end] for start, end in spans], indices
 
 
 def _bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:

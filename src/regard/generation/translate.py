@@ -30,6 +30,9 @@ def translate_tokens(
     Raises RegardError for a source longer than `max_length` and for settings out of range.
     """
     _check(num_beams=num_beams, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    # farther out length ** length_penalty is no number any more
+    if not -10 <= length_penalty <= 10:
+        raise RegardError(f"length_penalty must lie in -10 to 10, not {length_penalty}")
     for index, source in enumerate(sources):
         if len(source) + 1 > max_length:
             raise RegardError(

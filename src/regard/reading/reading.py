@@ -87,11 +87,13 @@ class Reading:
 
     def weights(self, kind: str, layer: int) -> Float[np.ndarray, "head row key"]:
         """Exact weights. A negative layer counts from the last. Raises RegardError where there are none, saying why."""
-        layers = self.layers(kind)
-        if (kind, layer) in self.refused:
-            raise RegardError(f"{kind} layer {layer} was refused: {self.refused[kind, layer]}")
-        number = layer if layer >= 0 else len(layers) + layer
-        if number not in layers:
+        # a refused layer keeps its place, so that -1 is never another one than the last
+        layers = sorted(number for name, number in self.maps.keys() | self.refused.keys() if name == kind)
+        number = layers[layer] if -len(layers) <= layer < 0 else layer
+        if (kind, number) in self.refused:
+            raise RegardError(f"{kind} layer {number} was refused: {self.refused[kind, number]}")
+        if (kind, number) not in self.maps:
+            layers = self.layers(kind)
             raise RegardError(f"there is no {kind} layer {layer}; there are {', '.join(map(str, layers))}")
         return self.maps[kind, number]
 
@@ -135,8 +137,7 @@ class Reading:
         writers = FORMATS | RENDERERS
         if path.suffix not in writers:
             raise RegardError(f"{path}: a reading is saved as {', '.join(writers)}, not {path.suffix or 'no suffix'!r}")
-        with new_file(path) as partial:
-            writers[path.suffix](self, partial)
+        writers[path.suffix](self, path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Reading":
@@ -158,7 +159,7 @@ class Reading:
             )
         except FileNotFoundError:
             raise RegardError(f"{path}: there is no such file") from None
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RegardError(f"{path}: not a readable reading: {error}") from None
 
     def facts(self) -> dict[str, Any]:
@@ -203,11 +204,13 @@ def word_alignment(
 
 def _save_safetensors(reading: Reading, path: Path) -> None:
     metadata = {"format": FORMAT, "reading": json.dumps(reading.facts(), ensure_ascii=False)}
-    save_file({_name(key): np.ascontiguousarray(table) for key, table in reading.maps.items()}, path, metadata)
+    with new_file(path) as partial:
+        save_file({_name(key): np.ascontiguousarray(table) for key, table in reading.maps.items()}, partial, metadata)
 
 
 def _save_json(reading: Reading, path: Path) -> None:
-    path.write_text(json.dumps(reading.to_json(), ensure_ascii=False), encoding="utf-8")
+    with new_file(path) as partial:
+        partial.write_text(json.dumps(reading.to_json(), ensure_ascii=False), encoding="utf-8")
 
 
 FORMATS: dict[str, Callable[[Reading, Path], None]] = {".safetensors": _save_safetensors, ".json": _save_json}

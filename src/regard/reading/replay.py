@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import nn
 
 from regard.data.batch import BOS, EOS, SPECIAL_TOKENS, collate
-from regard.data.tokenizer import Tokenizer
+from regard.data.tokenizer import Token, Tokenizer
 from regard.errors import RegardError
 from regard.reading import reading as records
 from regard.reading.verify import check, complaint
@@ -56,8 +56,10 @@ def replay(
     return records.Reading(
         model=model,
         sequences={
-            "source": _sequence(tokenizer, source, source_ids, begins=False),
-            "target": _sequence(tokenizer, target_text, target, begins=True),
+            "source": _sequence(source, tokenizer.tokens(source), tokenizer.text_word_indices(source), begins=False),
+            "target": _sequence(
+                target_text, tokenizer.decode_tokens(target), tokenizer.word_indices(target), begins=True
+            ),
         },
         maps=maps,
         checks=checks,
@@ -69,7 +71,7 @@ def replay(
 def alignments(
     module: nn.Module,
     tokenizer: Tokenizer,
-    sources: Sequence[list[int]],
+    sources: Sequence[str],
     targets: Sequence[list[int]],
     *,
     layer: int = -1,
@@ -77,10 +79,11 @@ def alignments(
     batch_size: int = 32,
     device: torch.device | str = "cpu",
 ) -> Iterator[Float[np.ndarray, "target source"]]:
-    """The word alignment of each pair, as `Reading.alignment` gives it, many pairs at a time."""
+    """The word alignment of each text and its translation's ids, as `Reading.alignment` gives it, many at a time."""
     for start in range(0, len(sources), batch_size):
         rows = slice(start, start + batch_size)
-        output = module(collate(sources[rows], targets[rows]).to(device), read=True)
+        encoded = tokenizer.encode_batch(sources[rows])
+        output = module(collate(encoded, targets[rows]).to(device), read=True)
         maps = [map for map in output.attention if map.kind == "cross"]
         if not maps:
             raise RegardError("this model has no attention, so it has no alignments; train one with attention")
@@ -91,10 +94,10 @@ def alignments(
             raise RegardError(f"there is no head {head}; the layer has heads 0 to {weights.shape[1] - 1}")
         tables = (weights.mean(dim=1) if head is None else weights[:, head]).float().cpu().numpy()
         for table, source, target in zip(tables, sources[rows], targets[rows], strict=True):
-            source_words, source_of = tokenizer.word_indices(source)
+            source_words, source_of = tokenizer.text_word_indices(source)
             target_words, target_of = tokenizer.word_indices(target)
             yield records.word_alignment(
-                table[: len(target), : len(source)],
+                table[: len(target), : len(source_of)],
                 target_words=target_of,
                 source_words=source_of,
                 shape=(len(target_words), len(source_words)),
@@ -108,11 +111,13 @@ def pharaoh(alignment: Float[np.ndarray, "target source"]) -> str:
     return " ".join(f"{source}-{target}" for target, source in enumerate(alignment.argmax(axis=1)))
 
 
-def _sequence(tokenizer: Tokenizer, text: str, ids: list[int], *, begins: bool) -> records.Sequence:
-    words, word_of = tokenizer.word_indices(ids)
+def _sequence(
+    text: str, pieces: list[Token], words_and_indices: tuple[list[str], list[int]], *, begins: bool
+) -> records.Sequence:
+    words, word_of = words_and_indices
     tokens = [
         records.Token(id=token.id, text=token.text, start=token.start, end=token.end, word=word)
-        for token, word in zip(tokenizer.decode_tokens(ids), word_of, strict=True)
+        for token, word in zip(pieces, word_of, strict=True)
     ]
     if begins:
         tokens.insert(0, records.Token(id=BOS, text=SPECIAL_TOKENS[BOS], start=0, end=0, word=-1))

@@ -11,6 +11,10 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     rights = [
         f"- {name}: {facts[key]}" for name, key in (("licence", "licence"), ("source", "attribution")) if facts[key]
     ]
+    again = [f"- again, weight for weight on this machine: `--set train.steps={facts['steps']}`"]
+    if facts["status"] != "finished":
+        # its learning rate would have gone another way, had it been meant to end there
+        again = []
     return "\n".join(
         [
             f"# {recipe.name}",
@@ -26,7 +30,7 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
             f"- {facts['tokens_per_second']:,.0f} target tokens/s, {facts['device']}, {facts['threads']} threads, "
             f"torch {facts['torch']}",
             f"- loss on dev {facts['dev_loss']:.4f} nats a token",
-            f"- again, weight for weight on this machine: `--set train.steps={facts['steps']}`",
+            *again,
             "",
             "## Use",
             "```sh",

@@ -64,12 +64,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, path: Pat
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    try:
-        with new_file(path) as partial:
-            save_file(contiguous, partial)
-    except SafetensorError as error:
-        raise RegardError(f"{path}: cannot be written: {error}; is the disk full?") from None
+    with new_file(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

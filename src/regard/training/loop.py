@@ -24,7 +24,7 @@ from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
 from regard.files import new_folder
 from regard.training import checkpoint
-from regard.training.recipe import TrainConfig
+from regard.training.recipe import BUDGETS, TrainConfig
 from regard.training.schedule import share, total_steps
 
 # optimiser steps between two lines of metrics.jsonl
@@ -38,6 +38,8 @@ class State:
     step: int = 0
     seconds: float = 0.0
     total: int | None = None
+    # which budget `total` is of
+    budget: dict[str, float | None] = field(default_factory=dict)
     # (loss on dev, step) of the checkpoints kept, best first
     best: list[tuple[float, int]] = field(default_factory=list)
     validations_without_gain: int = 0
@@ -165,6 +167,9 @@ class _Run:
         self._order = self._epoch_order(0)
         self._order_epoch = 0
         self.steps_per_epoch = -(-len(self._order) // self.config.accumulate)
+        budget = {name: getattr(self.config, name) for name in BUDGETS}
+        if self.state.budget != budget:
+            self.state.budget, self.state.total = budget, None
         if self.config.steps is not None:
             self.state.total = self.config.steps
         elif self.config.epochs is not None:
@@ -239,12 +244,10 @@ class _Run:
         state = self.state
         gained = not state.best or loss < state.best[0][0]
         state.validations_without_gain = 0 if gained else state.validations_without_gain + 1
-        ranked = sorted([*state.best, (loss, state.step)])
-        state.best, dropped = ranked[: self.config.average], ranked[self.config.average :]
+        # a run that was interrupted right after a validation comes by here again
+        state.best = sorted({*state.best, (loss, state.step)})[: self.config.average]
         if (loss, state.step) in state.best:
             checkpoint.save_weights(self.model, self._checkpoint(state.step))
-        for _, step in dropped:
-            self._checkpoint(step).unlink(missing_ok=True)
         return loss
 
     def settle(self) -> float:
@@ -258,6 +261,10 @@ class _Run:
             checkpoint.save_weights(self.model, partial / "model.safetensors")
             checkpoint.save_optimizer(self.optimizer, self.model, partial / "optimizer.safetensors")
             (partial / "state.json").write_text(json.dumps(asdict(self.state)), encoding="utf-8")
+        # only now is there no state on disk that goes on from the others
+        kept = {self._checkpoint(step) for _, step in self.state.best}
+        for path in {*(self.folder / "checkpoints").glob("*.safetensors")} - kept:
+            path.unlink()
 
     def _checkpoint(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step-{step:08d}.safetensors"

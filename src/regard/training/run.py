@@ -17,7 +17,7 @@ from torch import nn
 from regard.config import read_toml
 from regard.data.corpora import Corpus, cache_dir
 from regard.data.formats import write_tsv
-from regard.data.prepare import TokenizedCorpus, prepare
+from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import new_file
@@ -68,14 +68,22 @@ class Run:
         return module.eval()
 
     def tokenized(self, corpus: Corpus, split: str) -> TokenizedCorpus:
-        """A split as token ids, from the cache if the same text was tokenized the same way before."""
-        key = hashlib.sha256((self.path / TOKENIZER).read_bytes())
-        files = [(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in corpus.splits[split]]
+        """A split as token ids, from the cache if the same text was tokenized the same way before.
+
+        Raises RegardError if there is no such split, or a file of it is gone.
+        """
+        pairs = corpus.pairs(split)
+        try:
+            key = hashlib.sha256((self.path / TOKENIZER).read_bytes())
+            files = [(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in corpus.splits[split]]
+        except OSError as error:
+            raise RegardError(f"{error.filename}: cannot be read: {error.strerror}; put it back") from None
         key.update(repr((files, corpus.hashes.get(split), self.recipe.model.max_length)).encode())
         folder = cache_dir() / "tokens" / key.hexdigest()[:32]
+        max_length = self.recipe.model.max_length
         if folder.is_dir():
-            return TokenizedCorpus.open(folder)
-        return prepare(corpus.pairs(split), self.tokenizer(), folder, max_length=self.recipe.model.max_length)
+            return open_prepared(folder, max_length=max_length)
+        return prepare(pairs, self.tokenizer(), folder, max_length=max_length)
 
 
 def train_run(
@@ -95,7 +103,7 @@ def train_run(
         recipe = _resumed(recipe, Run.open(folder).recipe, folder)
     elif folder.exists():
         raise RegardError(f"{folder} exists already; choose another --out, or go on with it by --resume")
-    with _threads(recipe.train.threads) as threads, _made(folder):
+    with _threads(recipe.train.threads) as threads, _made(folder, resume=resume):
         recipe, corpus = _with_data_at_hand(recipe, folder)
         run = Run(folder, recipe, facts={})
         if not resume:
@@ -108,6 +116,8 @@ def train_run(
         facts = _facts(corpus, train, module, outcome, device, threads)
         run = replace(run, facts=facts)
         checkpoint.save_weights(module, folder / WEIGHTS)
+        # a resumed run may have had another budget
+        _write(folder / RECIPE, recipe.to_toml())
         _write(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
         _write(folder / CARD, model_card(recipe, facts))
         if outcome.status != "interrupted":
@@ -208,8 +218,8 @@ def _threads(count: int) -> Iterator[int]:
 
 
 @contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """The folder, which goes again if nothing was trained in it."""
+def _made(folder: Path, *, resume: bool) -> Iterator[None]:
+    """The folder, which goes again if it was made now and nothing was trained in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -219,5 +229,5 @@ def _made(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise RegardError(f"{folder}: cannot be written: {error.strerror or error}; free the disk") from None
     finally:
-        if not (folder / WEIGHTS).exists() and not (folder / "resume").exists():
+        if not resume and not (folder / WEIGHTS).exists() and not (folder / "resume").exists():
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,35 @@
+"""A benchmark's figures as JSON and as a Markdown table, with date, commit and machine."""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write(name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], figures: Any, note: str) -> None:
+    """Print the table and write results/NAME.md and results/NAME.json."""
+    facts = {"date": datetime.date.today().isoformat(), "commit": _commit(), "machine": _machine()}
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
+    text = f"# {title}\n\n{table}\n\n{note}\n\n{facts['date']}, commit {facts['commit']}, {facts['machine']}.\n"
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text(json.dumps({**facts, "figures": figures}, indent=2) + "\n", encoding="utf-8")
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+
+
+def _machine() -> str:
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()} with {capability}, {os.cpu_count()} cores, torch {torch.__version__}"

@@ -1,0 +1,45 @@
+"""What users are told stays true of the code."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from regard.cli.main import VERBS
+from regard.models import MODELS
+from regard.training.recipe import DataConfig, TrainConfig, shipped_recipes
+
+ROOT = Path(__file__).parent.parent
+RECIPES, _, _ = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").partition("## What a run holds")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def documented() -> dict[str, str]:
+    """Each setting in the tables of docs/recipes.md, and the default told beside it."""
+    found = {}
+    for names, defaults in re.findall(r"^\| (`.*?) \| (.*?) \|", RECIPES, re.MULTILINE):
+        settings = re.findall(r"`(\w+)`", names)
+        values = [value.strip() for value in defaults.split(",")]
+        found |= dict(zip(settings, values if len(values) == len(settings) else values * len(settings), strict=True))
+    return found
+
+
+def test_every_setting_of_a_recipe_is_documented_with_its_default() -> None:
+    told = documented()
+    for config in (DataConfig, TrainConfig, *(family.config for family in MODELS.values())):
+        for field in dataclasses.fields(config):
+            assert field.name in told, f"docs/recipes.md does not tell {field.name}"
+            default = {True: "true", False: "false", None: ""}.get(field.default, field.default)
+            shown = told[field.name].strip("`").strip('"')
+            same = float(shown) == default if isinstance(default, float) else shown == str(default)
+            assert same, f"docs/recipes.md tells {field.name} = {shown}, the code {default}"
+
+
+def test_the_readme_tells_every_verb() -> None:
+    for verb in VERBS:
+        assert f"`regard {verb}" in README, f"README.md does not tell regard {verb}"
+
+
+def test_the_readme_names_only_recipes_that_are_shipped() -> None:
+    named = set(re.findall(r"\b(?:numbers|bible)-(?:rnn|bahdanau|luong|transformer)\b", README))
+    assert named
+    assert named <= set(shipped_recipes())
