@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def documented() -> dict[str, str]:
     """Each setting in the tables of docs/recipes.md, and the default told beside it."""
     found = {}
-    for names, defaults in re.findall(r"^\| (`.*?) \| (.*?) \|", RECIPES, re.MULTILINE):
+    for names, defaults in re.findall(r"^\| (`.*?) \|(.*?)\|", RECIPES, re.MULTILINE):
         settings = re.findall(r"`(\w+)`", names)
         values = [value.strip() for value in defaults.split(",")]
         found |= dict(zip(settings, values if len(values) == len(settings) else values * len(settings), strict=True))
