@@ -28,9 +28,10 @@ def test_every_setting_of_a_recipe_is_documented_with_its_default() -> None:
     for config in (DataConfig, TrainConfig, *(family.config for family in MODELS.values())):
         for field in dataclasses.fields(config):
             assert field.name in told, f"docs/recipes.md does not tell {field.name}"
-            default = {True: "true", False: "false", None: ""}.get(field.default, field.default)
+            default = field.default
             shown = told[field.name].strip("`").strip('"')
-            same = float(shown) == default if isinstance(default, float) else shown == str(default)
+            spelled = {"True": "true", "False": "false", "None": ""}.get(str(default), str(default))
+            same = float(shown) == default if isinstance(default, float) else shown == spelled
             assert same, f"docs/recipes.md tells {field.name} = {shown}, the code {default}"
 
 
