@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def documented() -> dict[str, list[str]]:
-    """Each setting in the tables of docs/recipes.md, and the defaults told beside it: one for each model that has it."""
+    """Each setting in the tables of docs/recipes.md, and the defaults told beside it: one for each model with it."""
     found: dict[str, list[str]] = {}
     for names, defaults in re.findall(r"^\| (`.*?) \|(.*?)\|", RECIPES, re.MULTILINE):
         settings = re.findall(r"`(\w+)`", names)

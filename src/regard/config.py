@@ -96,9 +96,11 @@ def to_toml(sections: dict[str, Any]) -> str:
 def parse_value(text: str) -> Any:
     """The value of `--set key=value`: TOML where it is TOML, else the text itself."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+        tables = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
         return text
+    # a second line would be a second setting
+    return tables["value"] if len(tables) == 1 else text
 
 
 def _literal(value: Any) -> str:

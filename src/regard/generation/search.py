@@ -110,7 +110,7 @@ def beam_search(
         written = torch.cat([written[torch.arange(len(alive))[:, None], beams], tokens[:, :, None]], dim=2)
 
         at_limit = limits <= length
-        ended = (best[:, -1] >= scores[:, 0] / length**length_penalty) | at_limit | scores[:, 0].isinf()
+        ended = (best[:, -1] >= scores[:, 0] / length**length_penalty) | at_limit
         for row in (at_limit & ended).nonzero().flatten().tolist():
             _add_unfinished(results[int(alive[row])], written[row], scores[row], length_penalty)
         kept = (~ended).nonzero().flatten()

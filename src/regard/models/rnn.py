@@ -10,7 +10,6 @@ from typing import final
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from regard.attention.masks import padding_mask
 from regard.attention.output import AttentionMap
@@ -63,25 +62,34 @@ class Source:
 
 @final
 class RNNEncoder(nn.Module):
-    """Reads the source, each way if bidirectional, skipping padding altogether."""
+    """Reads the source forwards and, if bidirectional, backwards too, each way by an RNN of its own."""
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__()
-        self.rnn = recurrent(config, config.embedding_dim, bidirectional=config.bidirectional)
-        self.bridges = nn.ModuleList(
-            nn.Linear(config.source_dim, config.hidden_dim) for _ in range(_num_states(config))
-        )
+        self.forwards = recurrent(config, config.embedding_dim)
+        self.backwards = recurrent(config, config.embedding_dim) if config.bidirectional else None
+        num_states = config.num_layers * (2 if config.cell == "lstm" else 1)
+        self.bridge = nn.Linear(config.source_dim, num_states * config.hidden_dim)
+        self.num_layers = config.num_layers
 
     def forward(
         self, embedded: Float[Tensor, "batch source dim"], lengths: Int[Tensor, " batch"]
     ) -> tuple[Source, State]:
-        """The states at every token, and the last of every layer made into the decoder's first state."""
-        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        outputs, last = self.rnn(packed)
-        states, _ = pad_packed_sequence(outputs, batch_first=True, total_length=embedded.shape[1])
-        joined = [_join_directions(state, self.rnn) for state in _as_tuple(last)]
-        source = Source(last=joined[0][-1], states=states, mask=padding_mask(lengths, embedded.shape[1]))
-        return source, tuple(bridge(state).tanh() for bridge, state in zip(self.bridges, joined, strict=True))
+        """The states at every token, and the decoder's first state, made of the last one (Bahdanau, A.2.2)."""
+        mask = padding_mask(lengths, embedded.shape[1])
+        # padding stands behind the tokens, so that it comes too late to change their states
+        states, _ = self.forwards(embedded)
+        last = states[torch.arange(len(states)), lengths - 1]
+        if self.backwards is not None:
+            order = _back_to_front(mask, lengths)
+            reversed_states, _ = self.backwards(_reordered(embedded, order))
+            backward_states = _reordered(reversed_states, order)
+            states = torch.cat([states, backward_states], dim=-1)
+            last = torch.cat([last, backward_states[:, 0]], dim=-1)
+        first = self.bridge(last).tanh().unflatten(-1, (-1, self.num_layers, self.forwards.hidden_size))
+        return Source(last=last, states=states, mask=mask), tuple(
+            state.transpose(0, 1).contiguous() for state in first.unbind(1)
+        )
 
 
 @final
@@ -107,13 +115,13 @@ class RNNDecoder(nn.Module):
         return self.readout(torch.cat([hidden, embedded, context], dim=-1)).tanh(), state, []
 
 
-def recurrent(config: RNNConfig, input_dim: int, *, bidirectional: bool = False) -> nn.GRU | nn.LSTM:
+def recurrent(config: RNNConfig, input_dim: int) -> nn.GRU | nn.LSTM:
+    """An RNN one way, as deep as the recipe says."""
     return CELLS[config.cell](
         input_dim,
         config.hidden_dim,
         config.num_layers,
         batch_first=True,
-        bidirectional=bidirectional,
         dropout=config.dropout if config.num_layers > 1 else 0.0,
     )
 
@@ -123,18 +131,16 @@ def run(
 ) -> tuple[Float[Tensor, "row step hidden"], State]:
     """The RNN over some steps, with its state as a tuple for either cell."""
     outputs, state_after = rnn(inputs, state[0] if len(state) == 1 else state)
-    return outputs, _as_tuple(state_after)
+    return outputs, (state_after,) if isinstance(state_after, Tensor) else tuple(state_after)
 
 
-def _as_tuple(state: Tensor | tuple[Tensor, Tensor]) -> State:
-    return (state,) if isinstance(state, Tensor) else tuple(state)
+def _back_to_front(mask: Bool[Tensor, "batch source"], lengths: Int[Tensor, " batch"]) -> Int[Tensor, "batch source"]:
+    """The positions of each sentence from its last token to its first, with the padding left behind them."""
+    positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+    return torch.where(mask, lengths[:, None] - 1 - positions, positions)
 
 
-def _num_states(config: RNNConfig) -> int:
-    return 2 if config.cell == "lstm" else 1
-
-
-def _join_directions(
-    state: Float[Tensor, "layer_and_direction batch hidden"], rnn: nn.RNNBase
-) -> Float[Tensor, "layer batch source_dim"]:
-    return state.unflatten(0, (rnn.num_layers, -1)).transpose(1, 2).flatten(2)
+def _reordered(
+    vectors: Float[Tensor, "batch source dim"], order: Int[Tensor, "batch source"]
+) -> Float[Tensor, "batch source dim"]:
+    return vectors.gather(1, order[:, :, None].expand_as(vectors))

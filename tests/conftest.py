@@ -1,0 +1,18 @@
+"""Every test starts from the same seed, on one thread and without a clock: tests share their machine with others."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("regard", deadline=None, database=None)
+settings.load_profile("regard")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
