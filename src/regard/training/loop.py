@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regard.data.batch import Batch
+from regard.data.batch import PAD, Batch
 from regard.data.bucketing import batches
 from regard.data.prepare import TokenizedCorpus
 from regard.errors import RegardError
@@ -288,9 +288,12 @@ class _Run:
 
 def smoothed_loss(logits: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
     """Cross-entropy summed over the target tokens; padding has no part in it."""
-    mask = batch.label_mask
     return functional.cross_entropy(
-        logits[mask].float(), batch.labels[mask], label_smoothing=label_smoothing, reduction="sum"
+        logits.float().flatten(0, 1),
+        batch.labels.flatten(),
+        ignore_index=PAD,
+        label_smoothing=label_smoothing,
+        reduction="sum",
     )
 
 
