@@ -2,15 +2,18 @@
 
 import argparse
 
-from benchmarks import ladder, startup
+from benchmarks import bible, ladder, startup
 
-BENCHMARKS = {"startup": startup.run, "ladder": ladder.run}
+BENCHMARKS = {"startup": startup.run, "ladder": ladder.run, "bible": bible.run}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="which; by default all")
-    for name in parser.parse_args().names or BENCHMARKS:
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; by default all")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := set(names) - BENCHMARKS.keys():
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    for name in names:
         BENCHMARKS[name]()
 
 

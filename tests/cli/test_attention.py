@@ -1,24 +1,19 @@
-import subprocess
-import sys
+"""`regard attention`: the walk goes to a terminal or a file, and a text comes from either side."""
 
 import pytest
 
 
-def regard(*arguments, given=b""):
-    command = [sys.executable, "-c", "from regard.cli import main; main()", "attention", *arguments]
-    return subprocess.run(command, input=given, capture_output=True, timeout=120, check=False)
+def test_the_walk_goes_to_stdout_without_colour_where_there_is_no_terminal(cli):
+    done = cli("attention")
+    assert (done.code, done.err) == (0, "")
+    assert "0.9544" in done.out
+    assert "\x1b" not in done.out
 
 
-def test_the_walk_goes_to_stdout_without_colour_where_there_is_no_terminal():
-    done = regard()
-    assert done.returncode == 0
-    assert "0.9544" in done.stdout.decode()
-    assert b"\x1b" not in done.stdout
-    assert done.stderr == b""
-
-
-def test_a_hyphen_reads_standard_input():
-    assert regard("-", given="注意 力".encode()).stdout == regard("注意 力").stdout
+def test_a_hyphen_reads_standard_input(cli):
+    done = cli("attention", "-", given="注意 力".encode())
+    assert done.code == 0
+    assert done.out == cli("attention", "注意 力").out != cli("attention").out
 
 
 @pytest.mark.parametrize(
@@ -29,9 +24,7 @@ def test_a_hyphen_reads_standard_input():
         (["--colour"], b"", 2, "there is no option --colour"),
     ],
 )
-def test_what_cannot_be_walked_through_is_told_in_a_line(arguments, given, code, message):
-    done = regard(*arguments, given=given)
-    assert done.returncode == code
-    assert message in done.stderr.decode()
-    assert b"Traceback" not in done.stderr
-    assert done.stdout == b""
+def test_what_cannot_be_walked_through_is_told_in_a_line(cli, arguments, given, code, message):
+    done = cli("attention", *arguments, given=given)
+    assert (done.code, done.out) == (code, "")
+    assert message in done.err

@@ -27,6 +27,8 @@ app = cyclopts.App(
     help="Train, run and read attention models.",
     help_epilogue="`regard VERB --help` tells more. `--debug` with any verb shows the traceback of an error.",
     version=__version__,
+    # main says what an interruption is
+    suppress_keyboard_interrupt=False,
     # a switch is off until it is given
     default_parameter=cyclopts.Parameter(negative=()),
 )

@@ -31,6 +31,8 @@ def likelihood(
     was_training = model.training
     model.eval()
     log_probs = np.zeros(len(corpus))
+    # a pair longer than a batch is a batch of its own
+    batch_tokens = max(batch_tokens, int(corpus.source_lengths.max()), int(corpus.target_lengths.max()))
     for rows in batches(corpus.source_lengths, corpus.target_lengths, batch_tokens=batch_tokens, seed=0, epoch=0):
         batch = corpus.batch(rows).to(device)
         scores = model(batch).logits.float().log_softmax(dim=-1)

@@ -67,7 +67,6 @@ def replay(
     )
 
 
-@torch.inference_mode()
 def alignments(
     module: nn.Module,
     tokenizer: Tokenizer,
@@ -83,13 +82,16 @@ def alignments(
     for start in range(0, len(sources), batch_size):
         rows = slice(start, start + batch_size)
         encoded = tokenizer.encode_batch(sources[rows])
-        output = module(collate(encoded, targets[rows]).to(device), read=True)
+        with torch.inference_mode():
+            output = module(collate(encoded, targets[rows]).to(device), read=True)
         maps = [map for map in output.attention if map.kind == "cross"]
         if not maps:
             raise RegardError("this model has no attention, so it has no alignments; train one with attention")
         if not -len(maps) <= layer < len(maps):
             raise RegardError(f"there is no cross layer {layer}; there are layers 0 to {len(maps) - 1}")
         weights = maps[layer].weights
+        if (why := complaint(check(maps[layer]), weights.dtype)) is not None:
+            raise RegardError(f"cross layer {maps[layer].layer} was refused: {why}")
         if head is not None and not 0 <= head < weights.shape[1]:
             raise RegardError(f"there is no head {head}; the layer has heads 0 to {weights.shape[1] - 1}")
         tables = (weights.mean(dim=1) if head is None else weights[:, head]).float().cpu().numpy()

@@ -147,8 +147,8 @@ def _resumed(recipe: Recipe, before: Recipe, folder: Path) -> Recipe:
     """The recipe that a run began with; only the budget may be another now, and where the data lie."""
     ours = {**asdict(before.model), **asdict(before.train), "tokenizer": before.data.tokenizer}
     theirs = {**asdict(recipe.model), **asdict(recipe.train), "tokenizer": recipe.data.tokenizer}
-    for name in ours.keys() - set(BUDGETS):
-        if ours[name] != theirs.get(name):
+    for name in ours:
+        if name not in BUDGETS and ours[name] != theirs.get(name):
             raise RegardError(
                 f"{folder} began with {name} = {ours[name]!r}, not {theirs.get(name)!r}; "
                 "a run goes on as it began, or begins anew under another --out"

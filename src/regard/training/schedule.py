@@ -60,9 +60,6 @@ def total_steps(schedule: str, step: int, *, elapsed: float, limit: float, warmu
     if schedule == "cosine":
         return max(step + 1, round(step * limit / max(elapsed, 1e-9)))
     if schedule == "wsd" and elapsed >= limit * (1 - decay):
-        # the decay starts here: the first total for which decay_start says so
-        total = round(step / (1 - decay))
-        while decay_start(total, decay) < step:
-            total += 1
-        return total
+        # the decay starts here: a total that is off by half a step moves decay_start by less than half
+        return round(step / (1 - decay))
     return None

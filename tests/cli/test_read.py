@@ -1,0 +1,83 @@
+"""`regard read`: what was looked at, on the terminal, as JSON and in files."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+import regard
+
+SOURCE = "one hundred and twenty-nine"
+
+
+def test_the_reading_that_is_kept_is_the_one_that_the_library_reads(cli, runs, tmp_path):
+    paths = [tmp_path / f"reading.{suffix}" for suffix in ("safetensors", "json", "png", "svg")]
+    outs = [part for path in paths for part in ("--out", path)]
+    done = cli("read", runs["transformer"], "--source", SOURCE, *outs)
+    assert done.code == 0, done.err
+    wanted = regard.read(runs["transformer"], source=SOURCE)
+    kept = regard.Reading.load(paths[0])
+    assert kept.facts() == wanted.facts()
+    for key, table in wanted.maps.items():
+        np.testing.assert_array_equal(kept.maps[key], table)
+    assert json.loads(paths[1].read_text(encoding="utf-8")) == wanted.to_json()
+    assert all(path.stat().st_size for path in paths)
+
+
+def test_json_is_one_document(cli, runs):
+    done = cli("read", runs["bahdanau"], "--source", SOURCE, "--target", "cent neuf", "--json")
+    assert (done.code, done.err) == (0, "")
+    document = json.loads(done.out)
+    assert document == regard.read(runs["bahdanau"], source=SOURCE, target="cent neuf").to_json()
+    assert document["sequences"]["target"]["text"] == "cent neuf"
+    assert document["model"] == "bahdanau"
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_what_is_shown_fits_its_terminal_and_names_every_word(cli, runs, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = cli("read", runs["bahdanau"], "--source", f"{SOURCE} " * 2, "--target", "cent vingt-neuf")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert lines[0] == "cent vingt-neuf"
+    assert max(map(len, lines)) <= columns
+    assert "\x1b" not in done.out
+    # source words are written downwards
+    downwards = ["".join(column) for column in itertools.zip_longest(*lines, fillvalue=" ")]
+    for word in SOURCE.split()[:3]:
+        assert sum(word in column for column in downwards) == 2
+    assert "read: 1 cross layers; checked:" in " ".join(done.out.split())
+
+
+def test_a_source_comes_from_standard_input(cli, runs):
+    asked = ["read", runs["bahdanau"], "--json", "--source"]
+    assert cli(*asked, "-", given=f"{SOURCE}\n".encode()).out == cli(*asked, SOURCE).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "message"),
+    [
+        (["--source", "-"], b"\xff", "standard input: not UTF-8 at byte 0"),
+        (["--source", "-"], b"\n", "the source is empty; there is nothing to read"),
+        (["--source", " "], b"", "the source is empty; there is nothing to read"),
+        (["--source", "seven " * 60], b"", "tokens, the model reads at most 48"),
+        (["--source", "one", "--target", "sept " * 60], b"", "the target has "),
+        (["--source", "one", "--layer", "2"], b"", "there is no cross layer 2; there are 0, 1"),
+        (["--source", "one", "--head", "2"], b"", "there is no head 2; cross layer -1 has heads 0 to 1"),
+        (["--source", "one", "--num-beams", "0"], b"", "num_beams must be at least 1, not 0"),
+        (["--source", "one", "--target", "un", "--out", "a.csv"], b"", "a.csv: a reading is saved as .safetensors"),
+    ],
+)
+def test_what_cannot_be_read_is_told(cli, runs, arguments, given, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = cli("read", runs["transformer"], *arguments, given=given)
+    assert (done.code, done.out) == (1, "")
+    assert message in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_attention_says_what_carries_its_source(cli, runs):
+    done = cli("read", runs["rnn"], "--source", "one")
+    assert (done.code, done.out) == (1, "")
+    assert "rnn has no attention to read: its decoder sees the source only as one hidden state" in done.err

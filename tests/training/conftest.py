@@ -1,0 +1,94 @@
+"""A corpus of a few hundred reversed sentences and models that train on it in a fraction of a second."""
+
+import itertools
+import json
+import os
+import random
+import signal
+
+import pytest
+
+from regard.training.recipe import read_recipe
+from regard.training.run import train_run
+
+SOURCE_WORDS = ["one", "two", "three", "four", "five", "six", "seven"]
+TARGET_WORDS = ["un", "deux", "trois", "quatre", "cinq", "six", "sept"]
+LONGEST = 6
+MODELS = {
+    "rnn": {"type": "rnn", "attention": "none", "embedding_dim": 12, "hidden_dim": 12, "num_layers": 2},
+    "bahdanau": {"type": "rnn", "attention": "additive", "embedding_dim": 12, "hidden_dim": 12},
+    "transformer": {"type": "transformer", "model_dim": 16, "num_heads": 2, "num_layers": 2, "feed_forward_dim": 24},
+}
+TRAIN = {"batch_tokens": 256, "warmup_steps": 3, "validate_every": 4, "threads": 1, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGARD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """Sentences of one to six words; the translation has them in reverse."""
+    generator = random.Random(1)
+    lines = []
+    for _ in range(400):
+        words = [generator.randrange(len(SOURCE_WORDS)) for _ in range(generator.randint(1, LONGEST))]
+        sides = [SOURCE_WORDS[word] for word in words], [TARGET_WORDS[word] for word in reversed(words)]
+        lines.append("\t".join(map(" ".join, sides)))
+    path = tmp_path_factory.mktemp("toy") / "toy.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def recipe(toy):
+    """A recipe on `toy`: `data` and `model` change settings of their sections, the rest are of [train]."""
+
+    def make(name="transformer", *, data=(), model=(), **train):
+        if not {"steps", "epochs", "minutes"} & train.keys():
+            train["steps"] = 12
+        tables = {
+            "name": name,
+            "data": {"train": str(toy), "tokenizer": "word", "vocab_size": 24, **dict(data)},
+            "model": {**MODELS[name], "max_length": 16, **dict(model)},
+            "train": {**TRAIN, **train},
+        }
+        return read_recipe(tables, where="test")
+
+    return make
+
+
+@pytest.fixture
+def trained(recipe, tmp_path):
+    """Trains into a folder of its own, or into `folder`, and gives the run."""
+    numbers = itertools.count()
+
+    def train(name="transformer", *, folder=None, resume=False, report=lambda progress: None, **settings):
+        folder = folder or tmp_path / f"run-{next(numbers)}"
+        return train_run(recipe(name, **settings), folder, resume=resume, report=report)
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def ctrl_c():
+    """Makes a report that presses Ctrl-C at a step, so many times."""
+
+    def press(step, times=1):
+        def report(progress):
+            if progress.step == step:
+                for _ in range(times):
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        return report
+
+    return press
+
+
+@pytest.fixture(scope="session")
+def metrics_of():
+    """The lines of metrics.jsonl."""
+    return lambda folder: [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

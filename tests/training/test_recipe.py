@@ -1,0 +1,189 @@
+"""Recipes come back from TOML as they went, and what cannot be trained is told with its place."""
+
+import tomllib
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regard.data.corpora import CORPORA
+from regard.errors import RegardError
+from regard.models import build
+from regard.training.recipe import BUDGETS, load_recipe, read_recipe, shipped_recipes
+
+TABLES = {
+    "data": {"corpus": "numbers-en-fr"},
+    "model": {"type": "transformer", "model_dim": 16, "num_heads": 2, "max_length": 32},
+    "train": {"steps": 5, "batch_tokens": 64},
+}
+
+
+def changed(section, **settings):
+    return TABLES | {section: TABLES.get(section, {}) | settings}
+
+
+def test_recipes_are_shipped_for_both_corpora_and_the_three_rungs():
+    assert shipped_recipes() == sorted(
+        f"{corpus}-{model}" for corpus in ("numbers", "bible") for model in ("rnn", "bahdanau", "transformer")
+    )
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_names_a_corpus_that_there_is_and_a_model_that_can_be_built(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.data.corpus in CORPORA
+    assert sum(parameter.numel() for parameter in build(recipe.model, recipe.data.vocab_size).parameters()) > 10_000
+
+
+@pytest.mark.parametrize("corpus", ["numbers", "bible"])
+def test_the_rungs_are_trained_alike_so_that_only_the_model_makes_the_difference(corpus):
+    recipes = [load_recipe(f"{corpus}-{model}") for model in ("rnn", "bahdanau", "transformer")]
+    assert len({recipe.data for recipe in recipes}) == 1
+    same = ("steps", "epochs", "minutes", "batch_tokens", "threads", "label_smoothing", "seed")
+    assert len({tuple(getattr(recipe.train, name) for name in same) for recipe in recipes}) == 1
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_recipe_comes_back_from_toml_as_it_went(name):
+    recipe = load_recipe(name)
+    assert read_recipe(tomllib.loads(recipe.to_toml()), where="again") == recipe
+
+
+@given(
+    name=st.text(min_size=1),
+    train=st.text(min_size=1) | st.lists(st.text(min_size=1), min_size=1, max_size=2),
+    learning_rate=st.floats(1e-12, 1e3),
+    minutes=st.floats(1e-6, 1e6),
+)
+def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, minutes):
+    tables = {
+        "name": name,
+        "data": {"train": train},
+        "model": {"type": "rnn", "max_length": 32},
+        "train": {"minutes": minutes, "learning_rate": learning_rate},
+    }
+    recipe = read_recipe(tables, where="test")
+    assert recipe.name == name
+    assert recipe.data.train == train
+    assert read_recipe(tomllib.loads(recipe.to_toml()), where="again") == recipe
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (changed("train", learning_rat=1), "[train] has no setting 'learning_rat'; did you mean 'learning_rate'?"),
+        (changed("data", copus="x"), "here: [data] has no setting 'copus'; did you mean 'corpus'?"),
+        (changed("model", num_layer=1), "here: [model] has no setting 'num_layer'; did you mean 'num_layers'?"),
+        (changed("trian", steps=1), "here has no section [trian]; did you mean 'train'?"),
+        (TABLES | {"train": 5}, "here: [train] must be a table of settings, not 5"),
+        (changed("train", learning_rate="fast"), "here: [train] learning_rate must be of type float, not 'fast'"),
+        (changed("train", steps=True), "here: [train] steps must be of type int, not True"),
+        (changed("train", learning_rate=float("nan")), "here: [train] learning_rate must be a finite number, not nan"),
+        (changed("train", clip=float("inf")), "here: [train] clip must be a finite number, not inf"),
+        (changed("train", batch_tokens=0), "here: [train] batch_tokens must be at least 1, not 0"),
+        (changed("train", batch_tokens=31), "is 31, which cannot hold one sentence of model.max_length 32"),
+        (changed("train", accumulate=0), "here: [train] accumulate must be at least 1, not 0"),
+        (changed("train", decay=1.0), "here: [train] decay must be below 1, not 1.0"),
+        (changed("train", schedule="linear"), "here: [train] schedule must be one of inverse_sqrt, cosine, wsd"),
+        (changed("train", steps=0), "here: [train] steps must be at least 1, not 0"),
+        (changed("train", minutes=1), "[train] needs one budget, steps, epochs or minutes, and has steps and minutes"),
+        (TABLES | {"train": {}}, "here: [train] needs one budget, steps, epochs or minutes, and has none"),
+        (
+            TABLES | {"train": {"minutes": 1, "schedule": "cosine", "warmup_steps": 0}},
+            "[train] schedule 'cosine' by minutes measures its speed in the warm-up: set warmup_steps to 1 or more",
+        ),
+        (changed("model", num_heads=3), "here: [model] model_dim 16 cannot be cut into 3 heads of equal size"),
+        (changed("model", type="transfomer"), "here: [model] type is 'transfomer'; did you mean 'transformer'?"),
+        (TABLES | {"model": {}}, "here: [model] type is None; it has rnn, transformer"),
+        (changed("data", train="my.tsv"), "here: [data] needs either corpus (a name) or train (your own file), one of"),
+        (TABLES | {"data": {}}, "here: [data] needs either corpus (a name) or train (your own file), one of them"),
+        (changed("data", dev="dev.tsv"), "here: [data] takes dev and test only beside train"),
+        (changed("data", tokenizer="letters"), "here: [data] tokenizer must be one of bpe, word, not 'letters'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_refused_with_section_and_setting(tables, message):
+    with pytest.raises(RegardError) as told:
+        read_recipe(tables, where="here")
+    assert message in str(told.value)
+
+
+def test_the_tables_that_are_refused_above_differ_from_tables_that_are_not():
+    assert read_recipe(TABLES, where="here").train.steps == 5
+
+
+@pytest.mark.parametrize("budget", [{"train.steps": 7}, {"train.epochs": 2}, {"train.minutes": 0.5}])
+def test_a_changed_budget_takes_the_place_of_the_recipes_own(budget):
+    train = asdict(load_recipe("numbers-rnn", budget).train)
+    given_budget = {f"train.{name}": train[name] for name in BUDGETS if train[name] is not None}
+    assert given_budget == budget
+
+
+def test_changed_data_takes_the_place_of_the_recipes_corpus_and_a_corpus_that_of_its_files(tmp_path):
+    own = load_recipe("numbers-rnn", {"data.train": "my.tsv", "data.dev": "dev.tsv"}).data
+    assert (own.corpus, own.train, own.dev) == (None, "my.tsv", "dev.tsv")
+    path = tmp_path / "own.toml"
+    path.write_text('[data]\ntrain = "my.tsv"\n[model]\ntype = "rnn"\nmax_length = 32\n[train]\nsteps = 1\n')
+    back = load_recipe(path, {"data.corpus": "bible-en-fr"}).data
+    assert (back.corpus, back.train) == ("bible-en-fr", None)
+
+
+def test_a_change_leaves_every_other_setting():
+    before, after = (load_recipe("numbers-rnn", changes) for changes in ({}, {"train.seed": 9}))
+    assert after == before.with_train(seed=9) != before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"minutes": 1}, "--set minutes: name the section too, as in train.minutes=1"),
+        ({"trian.minutes": 1}, "has no section [trian]; did you mean 'train'?"),
+        ({"train.minuts": 1}, "numbers-rnn: [train] has no setting 'minuts'; did you mean 'minutes'?"),
+        ({"train.minutes": "long"}, "numbers-rnn: [train] minutes must be of type float, not 'long'"),
+        ({"model.hidden_dim": 0}, "numbers-rnn: [model] hidden_dim must be at least 1, not 0"),
+    ],
+)
+def test_a_change_is_checked_like_the_recipe(changes, message):
+    with pytest.raises(RegardError) as told:
+        load_recipe("numbers-rnn", changes)
+    assert message in str(told.value)
+
+
+def test_a_change_within_what_is_no_section_is_refused(tmp_path):
+    path = tmp_path / "flat.toml"
+    path.write_text("train = 5\n")
+    with pytest.raises(RegardError, match=r"--set train\.steps: train is no section"):
+        load_recipe(path, {"train.steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "numbers-rn",
+            "there is no recipe 'numbers-rn', neither a file nor a shipped one; did you mean 'numbers-rnn'?",
+        ),
+        ("nowhere.toml", "nowhere.toml: there is no such file"),
+        ("", "there is no recipe ''"),
+    ],
+)
+def test_a_recipe_that_is_nowhere_is_told(name, message):
+    with pytest.raises(RegardError) as told:
+        load_recipe(name)
+    assert message in str(told.value)
+
+
+def test_a_recipe_that_is_not_toml_is_told_with_file_and_line(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[train]\nsteps = \n")
+    with pytest.raises(RegardError, match=r"mine.toml: not valid TOML: .*line 2"):
+        load_recipe(path)
+
+
+def test_a_file_is_a_recipe_whatever_its_suffix_and_names_the_run(tmp_path):
+    path = tmp_path / "mine"
+    path.write_text(load_recipe("numbers-rnn").to_toml().replace('name = "numbers-rnn"\n', ""))
+    assert load_recipe(path).name == "mine"
+    with pytest.raises(RegardError, match=rf"^{path}: \[train\] has no setting 'step'"):
+        load_recipe(path, {"train.step": 1})
