@@ -44,7 +44,7 @@ def run() -> None:
 def _measure(recipe: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         translator = regard.train(recipe, out=Path(folder) / recipe, changes={"train.seed": seed})
-        pairs = list(translator.run.recipe.corpus().pairs("test"))
+        pairs = list(translator.run.corpus().pairs("test"))
         translations = translator.translate([pair.source for pair in pairs])
     exact = {}
     for name, lengths in GROUPS.items():

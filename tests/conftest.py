@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from regard.data import formats
+
 settings.register_profile("regard", deadline=None, database=None)
 settings.load_profile("regard")
 
@@ -16,3 +18,8 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_told_yet():
+    formats.tell_once.cache_clear()

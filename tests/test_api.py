@@ -218,3 +218,10 @@ def test_what_a_user_cannot_change_by_accident(translator):
         translator.translate("one").text = "other"
     with pytest.raises(AttributeError):
         translator.run.recipe.train.steps = 9
+
+
+def test_a_reading_tells_how_its_target_was_found(translators):
+    translator = translators["bahdanau"]
+    assert translator.read("one two", "un deux").settings == {"target": "given"}
+    own = translator.read("one two", num_beams=2, max_new_tokens=3)
+    assert own.settings == {"target": "own", "num_beams": 2, "max_new_tokens": 3}

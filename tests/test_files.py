@@ -159,3 +159,17 @@ def test_a_process_that_dies_half_way_leaves_the_old_content(new, old):
     )
     assert subprocess.run([sys.executable, "-c", script, str(old)]).returncode == 9
     assert content(old) == "old"
+
+
+def test_a_file_is_as_open_to_others_as_the_user_lets_new_files_be(tmp_path):
+    def secretive(path):
+        path.write_text("")
+        path.chmod(0o600)
+
+    before = os.umask(0o027)
+    try:
+        with new_file(tmp_path / "file") as partial:
+            secretive(partial)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640

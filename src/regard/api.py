@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final, overload
 
@@ -107,7 +107,10 @@ class Translator:
         if not source.strip():
             raise RegardError("the source is empty; there is nothing to read")
         ids = self.translate(source, **settings).tokens if target is None else self.tokenizer.encode(target)
-        return replay(
+        if not ids:
+            whose = "the model's translation" if target is None else "the target"
+            raise RegardError(f"{whose} is empty; there is nothing to read")
+        reading = replay(
             self.module,
             self.tokenizer,
             source,
@@ -116,6 +119,14 @@ class Translator:
             max_length=self.max_length,
             device=self.device,
         )
+        told = {name: value for name, value in settings.items() if isinstance(value, int | float)}
+        return replace(reading, settings={"target": "own", **told} if target is None else {"target": "given"})
+
+    def check_cross_attention(self, *, layer: int = -1, head: int | None = None) -> None:
+        """Raises RegardError if the model has no such cross layer and head."""
+        token = [len(self.tokenizer) - 1]
+        sample = Generation(text="", tokens=token, score=0.0, finished=True)
+        list(self.alignments([self.tokenizer.decode(token)], [sample], layer=layer, head=head))
 
     def alignments(
         self, sources: Sequence[str], translations: Sequence[Generation], *, layer: int = -1, head: int | None = None
@@ -147,7 +158,7 @@ class Translator:
 
         Pairs longer than the model's limit are left out, and told in the log.
         """
-        tokenized = self.run.tokenized(self.run.recipe.corpus(), split)
+        tokenized = self.run.tokenized(split)
         pairs = self.pairs(split)
         sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
         hypotheses = self.translate(
@@ -166,7 +177,7 @@ class Translator:
         """The sentence pairs of a split that are short enough for the model."""
         return [
             pair
-            for pair in self.run.recipe.corpus().pairs(split)
+            for pair in self.run.corpus().pairs(split)
             if len(self.tokenizer.encode(pair.source)) + 1 <= self.max_length
             and len(self.tokenizer.encode(pair.target)) + 2 <= self.max_length
         ]

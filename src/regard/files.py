@@ -23,6 +23,8 @@ def new_file(path: Path) -> Iterator[Path]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield partial
+            # some libraries write for their user's eyes alone; a run is as open as any file that its user makes
+            partial.chmod(0o666 & ~_umask())
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -44,6 +46,13 @@ def new_folder(path: Path) -> Iterator[Path]:
             with contextlib.suppress(FileNotFoundError):
                 path.rename(Path(temporary) / "old")
             made.rename(path)
+
+
+def _umask() -> int:
+    # it can be read only by setting it
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @contextlib.contextmanager

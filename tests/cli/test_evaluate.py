@@ -58,10 +58,21 @@ def test_the_table_fits_its_terminal(cli, runs, qualities, monkeypatch):
     assert "\x1b" not in done.out
 
 
-def test_a_split_that_there_is_not_is_told(cli, runs):
-    done = cli("evaluate", runs["rnn"], "--split", "tset")
-    assert (done.code, done.out) == (1, "")
-    assert "has no split 'tset'; did you mean 'test'?" in done.err
+@pytest.mark.parametrize("verb", ["evaluate", "compare"])
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--split", "tset", 'Did you mean "test"?'),
+        ("--dtype", "float16", 'Did you mean "bfloat16"?'),
+        ("--device", "tpu", 'Choose from: "auto", "cpu", "cuda"'),
+        ("--num-beams", "0", "Must be >= 1"),
+        ("--batch-size", "-1", "Must be >= 1"),
+    ],
+)
+def test_a_value_that_an_option_does_not_take_is_a_matter_of_usage(cli, runs, verb, option, value, message):
+    done = cli(verb, runs["rnn"], option, value)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
 
 
 def test_runs_are_compared_by_the_figures_that_each_has_alone(cli, runs, qualities):
@@ -108,10 +119,9 @@ def test_runs_that_were_tested_on_other_sentences_are_not_compared(cli, runs, re
     ("arguments", "message"),
     [
         ([], "compare takes two runs or more; `regard evaluate RUN` measures one"),
-        (["{rnn}", "--metric", "blue"], "there is no metric 'blue'; did you mean 'bleu'?"),
+        (["{bahdanau}"], "a run is named twice"),
         (["{rnn}", "--out", "curve.jpg"], "curve.jpg: a picture ends in .png, .svg, .pdf; rename it"),
         (["nowhere"], "nowhere: there is no such run"),
-        (["{rnn}", "--split", "tset"], "has no split 'tset'"),
     ],
 )
 def test_what_cannot_be_compared_is_told(cli, runs, arguments, message):

@@ -16,7 +16,7 @@ def test_the_reading_that_is_kept_is_the_one_that_the_library_reads(cli, runs, t
     outs = [part for path in paths for part in ("--out", path)]
     done = cli("read", runs["transformer"], "--source", SOURCE, *outs)
     assert done.code == 0, done.err
-    wanted = regard.read(runs["transformer"], source=SOURCE)
+    wanted = regard.read(runs["transformer"], source=SOURCE, num_beams=1, length_penalty=1.0)
     kept = regard.Reading.load(paths[0])
     assert kept.facts() == wanted.facts()
     for key, table in wanted.maps.items():
@@ -58,14 +58,14 @@ def test_a_source_comes_from_standard_input(cli, runs):
 @pytest.mark.parametrize(
     ("arguments", "given", "message"),
     [
-        (["--source", "-"], b"\xff", "standard input: not UTF-8 at byte 0"),
+        (["--source", "-"], b"\xff", "standard input:1: not UTF-8 at byte 0"),
         (["--source", "-"], b"\n", "the source is empty; there is nothing to read"),
         (["--source", " "], b"", "the source is empty; there is nothing to read"),
         (["--source", "seven " * 60], b"", "tokens, the model reads at most 48"),
         (["--source", "one", "--target", "sept " * 60], b"", "the target has "),
         (["--source", "one", "--layer", "2"], b"", "there is no cross layer 2; there are 0, 1"),
         (["--source", "one", "--head", "2"], b"", "there is no head 2; cross layer -1 has heads 0 to 1"),
-        (["--source", "one", "--num-beams", "0"], b"", "num_beams must be at least 1, not 0"),
+        (["--source", "one", "--target", ""], b"", "the target is empty; there is nothing to read"),
         (["--source", "one", "--target", "un", "--out", "a.csv"], b"", "a.csv: a reading is saved as .safetensors"),
     ],
 )
@@ -81,3 +81,13 @@ def test_a_model_without_attention_says_what_carries_its_source(cli, runs):
     done = cli("read", runs["rnn"], "--source", "one")
     assert (done.code, done.out) == (1, "")
     assert "rnn has no attention to read: its decoder sees the source only as one hidden state" in done.err
+
+
+def test_a_picture_shows_the_layer_and_the_head_that_were_asked_for(cli, runs, tmp_path):
+    pictures = {}
+    for layer, head in itertools.product((0, 1), (0, 1)):
+        path = tmp_path / f"{layer}-{head}.svg"
+        asked = ("read", runs["transformer"], "--source", SOURCE, "--layer", layer, "--head", head, "--out", path)
+        assert cli(*asked).code == 0
+        pictures[layer, head] = path.read_bytes()
+    assert len(set(pictures.values())) == len(pictures)

@@ -54,7 +54,7 @@ def test_the_same_seed_on_the_command_line_and_in_python_trains_the_same(cli, re
         (["--set", "train.steps="], "[train] steps must be of type int, not ''"),
         (["--set", "train.learning_rate=nan"], "[train] learning_rate must be a finite number, not nan"),
         (["--set", "data.train=gone.tsv"], "gone.tsv: there is no such file"),
-        (["--device", "tpu"], "[train] device must be one of auto, cpu, cuda, not 'tpu'"),
+        (["--set", "train.device=tpu"], "[train] device must be one of auto, cpu, cuda, not 'tpu'"),
         (["--resume"], "there is no such run"),
     ],
 )

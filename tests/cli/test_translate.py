@@ -1,6 +1,8 @@
 """Line in, line out, whatever the lines hold."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -66,7 +68,7 @@ def test_the_n_best_follow_one_another_best_first(cli, runs, translator):
         assert scores == sorted(scores, reverse=True)
 
 
-@pytest.mark.parametrize(("n_best", "beams"), [(2, 1), (0, 1), (5, 4)])
+@pytest.mark.parametrize(("n_best", "beams"), [(2, 1), (5, 4)])
 def test_more_translations_than_beams_are_refused(cli, runs, n_best, beams):
     done = cli("translate", runs["rnn"], "--n-best", n_best, "--num-beams", beams, given=b"one\n")
     assert (done.code, done.out) == (1, "")
@@ -145,11 +147,8 @@ def test_a_model_without_attention_has_no_alignments(cli, runs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "given", "message"),
     [
-        (["--num-beams", "0", "--n-best", "0"], b"one\n", "--n-best 0 needs"),
-        (["--batch-size", "0"], b"one\n", "batch_size must be at least 1, not 0"),
-        (["--max-new-tokens", "0"], b"one\n", "max_new_tokens must be at least 1, not 0"),
-        (["--dtype", "float16"], b"one\n", "dtype must be float32, bfloat16, float64, not 'float16'"),
-        (["--device", "tpu"], b"one\n", "--device must be auto, cpu or cuda, not 'tpu'"),
+        (["--alignments", "a.txt", "--layer", "1"], b"one\n", "there is no cross layer 1"),
+        (["--alignments", "a.txt", "--head", "1"], b"one\n", "there is no head 1"),
         (["--alignments", "/dev/null/a"], b"one\n", "/dev/null/a: cannot be written"),
         ([], b"one\n\xff\n", "standard input:2: not UTF-8 at byte 4"),
         (["none.txt"], b"", "none.txt: there is no such file"),
@@ -157,5 +156,21 @@ def test_a_model_without_attention_has_no_alignments(cli, runs, tmp_path):
 )
 def test_what_cannot_be_translated_is_told(cli, runs, arguments, given, message):
     done = cli("translate", runs["bahdanau"], *arguments, given=given)
-    assert done.code == 1
+    assert (done.code, done.out) == (1, "")
     assert message in done.err
+
+
+def test_n_best_gives_as_many_lines_for_every_line(cli, runs):
+    done = cli("translate", runs["bahdanau"], "--num-beams", 3, "--n-best", 2, given=b"one\n\ntwo\n")
+    lines = done.out.split("\n")
+    assert len(lines) == 2 * 3 + 1
+    assert lines[2:4] == ["", ""]
+    assert all(lines[index] for index in (0, 1, 4, 5))
+
+
+def test_a_full_disk_at_the_output_is_told(runs, tmp_path):
+    command = [sys.executable, "-m", "regard", "translate", str(runs["rnn"])]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, input=b"one\n", stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1] == "regard: the output cannot be written: No space left on device"

@@ -1,5 +1,6 @@
 """A user's own files as a corpus."""
 
+import errno
 import io
 import itertools
 from pathlib import Path
@@ -72,6 +73,35 @@ def test_standard_input_can_be_read_again_and_again_and_leaves_nothing(monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
     with pytest.raises(RegardError, match="one file of a corpus only"):
         Corpus.from_files("-", "-")
+
+
+def test_standard_input_that_finds_no_room_leaves_nothing_and_is_told_with_the_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\tun\n")))
+    begun = []
+
+    def fails(source, file):
+        begun.extend(path.name for path in tmp_path.iterdir())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", fails)
+    with pytest.raises(RegardError, match=f"temporary folder {tmp_path}: No space left on device; free some space"):
+        Corpus.from_files("-")
+    assert [name.startswith("standard-input-") for name in begun] == [True]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_ranges_of_an_earlier_corpus_keep_every_pair_in_its_split_when_the_file_grows(tmp_path):
+    path = table(tmp_path / "a.tsv", 100)
+    before = Corpus.from_files(path)
+    expected = {split: set(before.pairs(split)) for split in SPLITS}
+    table(path, 1000)
+    after = Corpus.from_files(path, hashes=before.hashes)
+    found = {split: set(after.pairs(split)) for split in SPLITS}
+    assert sum(map(len, found.values())) == 1000
+    assert all(expected[split] <= found[split] for split in SPLITS)
+    with pytest.raises(RegardError, match="it is not recorded which pairs are dev"):
+        Corpus.from_files(path, hashes={})
 
 
 def test_too_few_different_pairs_are_refused(tmp_path):

@@ -109,6 +109,8 @@ def test_a_bad_json_line_is_refused_with_its_number(tmp_path, line, says):
         (b"one\r\nt\0wo\n", ":2: NUL at byte 6"),
         (b"\n  <!DOCTYPE HTML>\n<p>one</p>", "HTML"),
         (b"<HTML lang=en>", "HTML"),
+        (b'<?xml version="1.0"?>\n<tmx>', "XML"),
+        (b"<!-- saved from a page -->\n<p>one</p>", "HTML"),
         (gzip.compress(b"one\n" * 9999)[:-12], "damaged"),
         (lzma.compress(b"one\n" * 9999)[:-12], "damaged"),
         (gzip.compress(b"one\n")[:-8] + b"\0" * 8, "damaged"),

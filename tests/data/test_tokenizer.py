@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from regard.data.batch import BOS, EOS, PAD, SPECIAL_TOKENS, UNKNOWN
 from regard.data.tokenizer import TOKENIZERS, Tokenizer
-from regard.data.words import split_words
+from regard.data.words import split_words, word_spans
 from regard.errors import RegardError
 
 LINES = [
@@ -108,6 +108,8 @@ def test_decoded_tokens_are_those_of_the_text_they_spell(kind, bpe, word, text):
 
 
 @given(st.lists(st.integers(0, 399)))
+# the ids of bytes that begin a surrogate, which UTF-8 does not have
+@example(ids=[173, 98])
 def test_any_ids_cover_their_text_in_order(bpe, ids):
     # a model may write half a character, or bytes that no text has
     tokens = bpe.decode_tokens(ids)
@@ -117,6 +119,15 @@ def test_any_ids_cover_their_text_in_order(bpe, ids):
     words, indices = bpe.word_indices(ids)
     assert words == split_words(bpe.decode(ids))
     assert len(indices) == len(ids)
+    assert {index for own in indices for index in own} == set(range(len(words)))
+
+
+def test_a_character_that_was_broken_off_belongs_to_the_token_that_began_it(bpe):
+    # the first byte of a character that is never finished, then a whole word
+    begun, *after = bpe.encode("狐")[:1] + bpe.encode(" the")
+    assert bpe.decode([begun, *after]) == "\ufffd the"
+    assert [(token.start, token.end) for token in bpe.decode_tokens([begun, *after])] == [(0, 1), (1, 5)]
+    assert bpe.word_indices([begun, *after]) == (["\ufffd", "the"], [[0], [1]])
 
 
 def test_pieces_of_a_character_show_their_bytes(bpe):
@@ -128,15 +139,30 @@ def test_pieces_of_a_character_show_their_bytes(bpe):
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(text=MIXED_TEXT)
-def test_word_indices_agree_with_split_words_and_never_go_back(kind, bpe, word, text):
+def test_word_indices_agree_with_split_words_and_give_every_word_its_tokens_in_order(kind, bpe, word, text):
     tokenizer = {"bpe": bpe, "word": word}[kind]
-    ids = [BOS, *tokenizer.encode(text), EOS]
-    words, indices = tokenizer.word_indices(ids)
+    ids = tokenizer.encode(text)
+    words, (first, *inner, last) = tokenizer.word_indices([BOS, *ids, EOS])
     assert words == split_words(tokenizer.decode(ids))
-    inner = indices[1:-1]
-    assert (indices[0], indices[-1]) == (-1, -1)
-    assert inner == sorted(inner)
-    assert set(inner) <= (set(range(len(words))) if words else {-1})
+    assert first == last == []
+    for spelled, indices in ((words, inner), tokenizer.text_word_indices(text)):
+        assert len(indices) == len(ids)
+        covered = [index for own in indices for index in own]
+        assert covered == sorted(covered)
+        assert set(covered) == set(range(len(spelled)))
+        assert all(indices) or not spelled
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@given(text=MIXED_TEXT)
+def test_a_token_belongs_to_exactly_the_words_that_it_overlaps(kind, bpe, word, text):
+    tokenizer = {"bpe": bpe, "word": word}[kind]
+    spans = word_spans(text)
+    for token, own in zip(tokenizer.tokens(text), tokenizer.text_word_indices(text)[1], strict=True):
+        places = set(range(token.start, token.end))
+        overlapped = [index for index, (start, end) in enumerate(spans) if places & set(range(start, end))]
+        after = [index for index, (start, _) in enumerate(spans) if start >= token.end]
+        assert own == (overlapped or after[:1] or [len(spans) - 1][: len(spans)])
 
 
 def test_each_word_gets_the_tokens_that_spell_it(bpe, word):
@@ -145,7 +171,7 @@ def test_each_word_gets_the_tokens_that_spell_it(bpe, word):
         words, indices = tokenizer.word_indices(ids)
         assert words == ["The", "par-dessus", "fox", "狐", "狸", "back"]
         for number, expected in enumerate(words):
-            own = [id for id, index in zip(ids, indices, strict=True) if index == number]
+            own = [id for id, of in zip(ids, indices, strict=True) if number in of]
             # of bytes, one token may hold the end of a character and the start of the next
             if expected.isascii() or tokenizer is word:
                 assert tokenizer.decode(own).strip() == expected
@@ -153,16 +179,26 @@ def test_each_word_gets_the_tokens_that_spell_it(bpe, word):
 
 def test_every_piece_of_a_character_belongs_to_that_character():
     tokenizer = Tokenizer.train(["x"], kind="bpe", vocab_size=260)
-    assert tokenizer.word_indices(tokenizer.encode("é 狐🦊")) == (["é", "狐", "🦊"], [0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
+    assert tokenizer.word_indices(tokenizer.encode("é 狐🦊")) == (
+        ["é", "狐", "🦊"],
+        [[0], [0], [1], [1], [1], [1], [2], [2], [2], [2]],
+    )
 
 
-def test_a_token_over_two_words_goes_to_the_one_that_holds_its_end():
-    tokenizer = Tokenizer.train(["狐狸狐狸"] * 9, kind="bpe", vocab_size=300)
-    ids = tokenizer.encode("狐狸 狐狸狐")
-    words, indices = tokenizer.word_indices(ids)
-    assert words == [*"狐狸狐狸狐"]
-    assert tokenizer.decode(ids[:1]) == "狐狸"
-    assert indices[0] == 1
+def test_a_token_over_several_words_belongs_to_all_of_them():
+    tokenizer = Tokenizer.train(["狐狸", " fox"] * 9, kind="bpe", vocab_size=300)
+    text = " 狐狸 fox 狐狸 "
+    ids = tokenizer.encode(text)
+    assert [token.text for token in tokenizer.tokens(text)] == [" ", "狐狸", " fox", " ", "狐狸", " "]
+    # the last space has no word after it
+    expected = ([*"狐狸", "fox", *"狐狸"], [[0], [0, 1], [2], [3], [3, 4], [4]])
+    assert tokenizer.word_indices(ids) == expected
+    assert tokenizer.text_word_indices(text) == expected
+
+
+def test_tokens_of_a_text_without_words_belong_to_none(bpe):
+    assert bpe.word_indices([BOS, *bpe.encode("  "), EOS, PAD]) == ([], [[]] * (3 + len(bpe.encode("  "))))
+    assert bpe.text_word_indices("") == ([], [])
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

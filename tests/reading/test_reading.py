@@ -1,5 +1,6 @@
 """A reading comes back from disk as it went, and its alignment is the arithmetic it says it is."""
 
+import itertools
 import json
 import xml.etree.ElementTree
 
@@ -27,8 +28,8 @@ def assert_same(ours, theirs):
 
 def with_a_refusal():
     """A reading without any model: of two layers one was refused."""
-    token = Token(id=4, text="a\n\"é\u2028🙂", start=0, end=1, word=0)  # fmt: skip
-    end = Token(id=2, text="</s>", start=1, end=1, word=-1)
+    token = Token(id=4, text="a\n\"é\u2028🙂", start=0, end=1, words=[0])  # fmt: skip
+    end = Token(id=2, text="</s>", start=1, end=1, words=[])
     return Reading(
         model="toy",
         sequences={"source": Sequence("a", [token, end], ["a"]), "target": Sequence("a", [end, token, end], ["a"])},
@@ -133,6 +134,7 @@ SPOILS = {
     "sequences that are a list": lambda path: spoilt(path, {"cross.3": TABLE}, sequences=[]),
     "a check without figures": lambda path: spoilt(path, {"cross.3": TABLE}, checks={"cross.3": {}}),
     "a layer without number": lambda path: spoilt(path, {"cross": TABLE}),
+    "a layer of no known kind": lambda path: spoilt(path, {"crosses.3": TABLE}),
 }
 
 
@@ -144,6 +146,23 @@ def test_a_file_that_is_no_reading_is_refused_by_name(spoil, tmp_path):
     spoil(path)
     with pytest.raises(RegardError, match=r"reading\.safetensors: not a (readable )?reading"):
         Reading.load(path)
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (1, 3, 2), (1, 1, 2), (1, 2, 1), (2, 2), (1, 1, 2, 2)])
+def test_weights_that_do_not_fit_the_tokens_are_refused(shape, tmp_path):
+    path = tmp_path / "reading.safetensors"
+    spoilt(path, {"cross.3": TABLE})
+    Reading.load(path)
+    spoilt(path, {"cross.3": np.full(shape, 0.5, dtype=np.float32)})
+    with pytest.raises(RegardError, match=r"reading\.safetensors: not a readable reading: cross layer 3 has .* 2 rows"):
+        Reading.load(path)
+
+
+def test_readings_are_told_apart_by_identity():
+    # arrays have no one truth, so == between their tables would raise
+    reading = with_a_refusal()
+    assert reading in [with_a_refusal(), reading]
+    assert reading != with_a_refusal()
 
 
 def test_a_file_that_is_not_there_and_a_folder_are_told(tmp_path):
@@ -163,27 +182,41 @@ def test_a_words_weight_is_the_sum_over_its_source_tokens_and_the_mean_over_its_
             [0.0, 0.0, 0.0, 1.0],  # EOS
         ]
     )
-    found = word_alignment(table, target_words=[0, 1, 1, -1], source_words=[0, 1, 1, -1], shape=(2, 2))
+    found = word_alignment(table, target_words=[[0], [1], [1], []], source_words=[[0], [1], [1], []], shape=(2, 2))
     np.testing.assert_allclose(found, [[0.6, 0.3], [0.05, 0.7]])
+
+
+def test_a_token_over_two_characters_shares_its_weight_as_a_key_and_counts_for_both_as_a_row():
+    table = np.array(
+        [
+            # 北京 | 大 | EOS
+            [0.6, 0.3, 0.1],  # 東京
+            [0.2, 0.4, 0.4],  # 京 again, as a part of the next token
+            [0.0, 0.0, 1.0],  # EOS
+        ]
+    )
+    found = word_alignment(table, target_words=[[0, 1], [1], []], source_words=[[0, 1], [2], []], shape=(2, 3))
+    # 東 is the first row alone, 京 the mean of both; 北 and 京 of the source have half of one weight each
+    np.testing.assert_allclose(found, [[0.3, 0.3, 0.3], [0.2, 0.2, 0.35]])
 
 
 def test_words_need_not_stand_together():
     table = np.array([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]])
-    found = word_alignment(table, target_words=[1, 0], source_words=[1, 0, 1], shape=(2, 2))
+    found = word_alignment(table, target_words=[[1], [0]], source_words=[[1], [0], [1]], shape=(2, 2))
     np.testing.assert_allclose(found, [[0.4, 0.6], [0.3, 0.7]])
 
 
 @given(
     table=arrays(np.float64, (6, 5), elements=st.floats(0.001, 1)),
-    target_words=st.lists(st.integers(-1, 2), min_size=6, max_size=6),
-    source_words=st.lists(st.integers(-1, 3), min_size=5, max_size=5),
+    target_words=st.lists(st.lists(st.integers(0, 2), unique=True), min_size=6, max_size=6),
+    source_words=st.lists(st.lists(st.integers(0, 3), unique=True), min_size=5, max_size=5),
 )
 def test_words_share_all_weight_but_that_on_special_tokens(table, target_words, source_words):
     table /= table.sum(-1, keepdims=True)
     found = word_alignment(table, target_words=target_words, source_words=source_words, shape=(3, 4))
-    special = table[:, [word < 0 for word in source_words]].sum(-1)
+    special = table[:, [not own for own in source_words]].sum(-1)
     for word in range(3):
-        rows = [row for row, of in enumerate(target_words) if of == word]
+        rows = [row for row, own in enumerate(target_words) if word in own]
         assert np.isclose(found[word].sum(), (1 - special[rows]).mean() if rows else 0)
 
 
@@ -193,9 +226,9 @@ def test_the_alignment_is_of_the_layer_and_head_asked_for(reading):
         merged = np.zeros((2, 3))
         for row, written in enumerate(target):
             for column, key in enumerate(source):
-                if written.word >= 0 and key.word >= 0:
-                    tokens = sum(token.word == written.word for token in target)
-                    merged[written.word, key.word] += table[row, column] / tokens
+                for word, seen in itertools.product(written.words, key.words):
+                    tokens = sum(word in token.words for token in target)
+                    merged[word, seen] += table[row, column] / len(key.words) / tokens
         return merged
 
     for layer in (0, 1):

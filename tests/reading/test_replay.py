@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from regard.data.batch import BOS, EOS, collate
+from regard.data.tokenizer import Tokenizer
 from regard.data.words import split_words
 from regard.errors import RegardError
+from regard.models import build, read_config
 from regard.reading.replay import alignments, pharaoh, replay
 
 # readings keep float32
@@ -146,7 +148,8 @@ def test_source_tokens_and_words_are_places_in_the_text_that_was_given(read, sou
     covered = set()
     for token in sequence.tokens[:-1]:
         assert 0 <= token.start <= token.end <= len(source)
-        assert 0 <= token.word < len(sequence.words)
+        assert token.words
+        assert set(token.words) <= set(range(len(sequence.words)))
         covered |= set(range(token.start, token.end))
         # a part of a character shows its bytes instead
         assert token.text in (source[token.start : token.end], "") or "⟨" in token.text
@@ -158,7 +161,7 @@ def test_target_tokens_are_places_in_the_text_that_was_written(read):
     for token in sequence.tokens[1:-1]:
         shown = sequence.text[token.start : token.end]
         assert token.text.strip() == shown.strip() or "⟨" in token.text
-        assert token.word >= 0
+        assert token.words
     assert sequence.words == split_words(sequence.text)
 
 
@@ -237,8 +240,24 @@ def test_a_layer_or_head_that_there_is_not_is_refused(module_of, tokenizer, aske
         next(alignments(module_of("transformer"), tokenizer, ["one"], [[5]], **asked))
 
 
-def test_the_pharaoh_format_names_the_source_word_of_most_weight_the_first_of_equals():
-    table = np.array([[0.1, 0.7, 0.2], [0.4, 0.2, 0.4], [0.0, 0.0, 0.0]])
-    assert pharaoh(table) == "1-0 0-1 0-2"
+def test_every_word_is_aligned_where_one_token_holds_several():
+    tokenizer = Tokenizer.train(["狐狸跳过"] * 9, kind="bpe", vocab_size=300)
+    config = read_config({"type": "rnn", "attention": "additive", "embedding_dim": 6, "hidden_dim": 6}, where="[model]")
+    module = build(config, len(tokenizer)).eval()
+    text = "狐狸跳过"
+    ids = tokenizer.encode(text)
+    assert len(ids) == 1
+    reading = replay(module, tokenizer, text, ids, model="toy", max_length=40)
+    (found,) = alignments(module, tokenizer, [text], [ids])
+    # the one row's weight on the one token, a quarter for each source word, whole for each target word
+    weight = reading.weights("cross", 0)[0, 0, 0]
+    for alignment in (found, reading.alignment()):
+        np.testing.assert_allclose(alignment, np.full((4, 4), weight / 4), atol=FLOAT32)
+    assert len(pharaoh(found).split()) == 4
+
+
+def test_the_pharaoh_format_names_the_source_word_of_most_weight_the_first_of_equals_and_none_without_weight():
+    table = np.array([[0.1, 0.7, 0.2], [0.0, 0.0, 0.0], [0.4, 0.2, 0.4]])
+    assert pharaoh(table) == "1-0 0-2"
     assert pharaoh(np.zeros((0, 3))) == ""
     assert pharaoh(np.zeros((2, 0))) == ""

@@ -137,8 +137,8 @@ def test_the_learning_rate_reported_is_that_of_the_schedule(fitted):
     np.testing.assert_allclose([report.learning_rate for report in reports], wanted, atol=1e-15)
 
 
-def test_the_model_is_left_with_the_mean_of_the_checkpoints_that_are_best_on_dev(fitted, metrics_of):
-    model, _, folder, _ = fitted(steps=14, validate_every=2, average=3, learning_rate=0.05, schedule="constant")
+def test_a_model_that_wanders_is_left_with_the_mean_of_the_checkpoints_that_are_best_on_dev(fitted, metrics_of):
+    model, _, folder, outcome = fitted(steps=14, validate_every=2, average=3, learning_rate=0.05, schedule="constant")
     losses = {line["step"]: line["dev_loss"] for line in metrics_of(folder) if "dev_loss" in line}
     assert len(losses) == 7
     best = sorted(losses, key=losses.__getitem__)[:3]
@@ -148,6 +148,17 @@ def test_the_model_is_left_with_the_mean_of_the_checkpoints_that_are_best_on_dev
     for name, parameter in model.named_parameters():
         mean = torch.stack([file[name].double() for file in files]).mean(0).float()
         assert torch.equal(parameter, mean), name
+    assert outcome.dev_loss < min(losses.values())
+
+
+def test_a_model_that_still_learns_is_left_with_the_best_checkpoint_alone(fitted, metrics_of):
+    model, _, folder, outcome = fitted(steps=12, validate_every=2, average=3, learning_rate=3e-3, schedule="constant")
+    losses = {line["step"]: line["dev_loss"] for line in metrics_of(folder) if "dev_loss" in line}
+    assert min(losses, key=losses.__getitem__) == 12
+    last = load_file(folder / "checkpoints" / "step-00000012.safetensors")
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, last[name]), name
+    assert outcome.dev_loss == losses[12]
 
 
 def test_training_that_gains_nothing_stops_when_patience_ends(fitted, metrics_of):

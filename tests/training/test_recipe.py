@@ -1,7 +1,7 @@
 """Recipes come back from TOML as they went, and what cannot be trained is told with its place."""
 
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -99,6 +99,12 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         (TABLES | {"model": {}}, "here: [model] type is None; it has rnn, transformer"),
         (changed("data", train="my.tsv"), "here: [data] needs either corpus (a name) or train (your own file), one of"),
         (TABLES | {"data": {}}, "here: [data] needs either corpus (a name) or train (your own file), one of them"),
+        (TABLES | {"data": {"train": ["-", "s.fr"]}}, "train is ['-', 's.fr'], but standard input (-) is no part"),
+        (TABLES | {"data": {"train": "a", "dev": ["-"]}}, "dev is ['-'], but standard input (-) is no part of a list"),
+        (TABLES | {"data": {"train": "a", "dev": "-"}}, "here: [data] takes standard input (-) for train alone"),
+        (TABLES | {"data": {"train": [1, 2]}}, "here: [data] train must be the path of a file, or a list of one"),
+        (TABLES | {"data": {"train": "a", "test": ["a", None]}}, "here: [data] test must be the path of a file, or a"),
+        (TABLES | {"data": {"train": ["a", "b", "c"]}}, "one or two such texts, not ['a', 'b', 'c']"),
         (changed("data", dev="dev.tsv"), "here: [data] takes dev and test only beside train"),
         (changed("data", tokenizer="letters"), "here: [data] tokenizer must be one of bpe, word, not 'letters'"),
     ],
@@ -129,9 +135,14 @@ def test_changed_data_takes_the_place_of_the_recipes_corpus_and_a_corpus_that_of
     assert (back.corpus, back.train) == ("bible-en-fr", None)
 
 
+def test_a_tuple_of_files_is_as_good_as_a_list():
+    given_tuple, given_list = (load_recipe("numbers-rnn", {"data.train": paths}) for paths in (("a", "b"), ["a", "b"]))
+    assert given_tuple == given_list
+
+
 def test_a_change_leaves_every_other_setting():
     before, after = (load_recipe("numbers-rnn", changes) for changes in ({}, {"train.seed": 9}))
-    assert after == before.with_train(seed=9) != before
+    assert after == replace(before, train=replace(before.train, seed=9)) != before
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ import torch
 
 import regard
 from regard.data.corpora import Corpus
+from regard.data.corpus import pair_hash
+from regard.data.formats import Pair
 from regard.errors import RegardError
 from regard.training import checkpoint, loop
 from regard.training.run import Run, find_device
@@ -144,11 +146,16 @@ def test_a_run_by_steps_goes_on_by_the_clock(trained, ctrl_c):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rate": 0.5}, r"began with learning_rate = 0\.001, not 0\.5"),
-        ({"seed": 9}, "began with seed = 1, not 9"),
-        ({"model": {"model_dim": 8}}, "began with model_dim = 16, not 8"),
-        ({"model": {"norm": "post"}}, "began with norm = 'pre', not 'post'"),
-        ({"data": {"tokenizer": "bpe", "vocab_size": 300}}, "began with tokenizer = 'word', not 'bpe'"),
+        ({"learning_rate": 0.5}, r"began with train\.learning_rate = 0\.001, not 0\.5"),
+        ({"seed": 9}, r"began with train\.seed = 1, not 9"),
+        ({"model": {"model_dim": 8}}, r"began with model\.model_dim = 16, not 8"),
+        ({"model": {"norm": "post"}}, r"began with model\.norm = 'pre', not 'post'"),
+        ({"data": {"tokenizer": "bpe"}}, r"began with data\.tokenizer = 'word', not 'bpe'"),
+        ({"data": {"vocab_size": 99}}, r"began with data\.vocab_size = 24, not 99"),
+        ({"data": {"train": "other.tsv"}}, r"began with data\.train = '.*toy\.tsv', not '.*other\.tsv'"),
+        ({"data": {"train": "-"}}, r"began with data\.train = '.*toy\.tsv', not '-'"),
+        ({"data": {"dev": "other.tsv"}}, r"began with data\.dev = None, not '.*other\.tsv'"),
+        ({"data": {"corpus": "numbers-en-fr", "train": None}}, r"began with data\.corpus = None, not 'numbers-en-fr'"),
     ],
 )
 def test_a_run_goes_on_as_it_began_or_not_at_all(trained, ctrl_c, settings, message):
@@ -156,6 +163,62 @@ def test_a_run_goes_on_as_it_began_or_not_at_all(trained, ctrl_c, settings, mess
     before = {path: path.read_bytes() for path in stopped.path.rglob("*") if path.is_file()}
     with pytest.raises(RegardError, match=message):
         trained(folder=stopped.path, resume=True, **settings)
+    assert {path: path.read_bytes() for path in stopped.path.rglob("*") if path.is_file()} == before
+
+
+def test_device_and_threads_may_be_others_when_a_run_goes_on(trained, ctrl_c):
+    stopped = trained(report=ctrl_c(5))
+    resumed = trained(folder=stopped.path, resume=True, device="auto", threads=2)
+    assert (resumed.facts["status"], resumed.facts["threads"]) == ("finished", 2)
+
+
+def test_data_are_the_same_by_whatever_way_their_path_leads_to_them(trained, toy, ctrl_c, monkeypatch):
+    stopped = trained(report=ctrl_c(5))
+    monkeypatch.chdir(toy.parent)
+    resumed = trained(folder=stopped.path, resume=True, data={"train": f"../{toy.parent.name}/{toy.name}"})
+    assert resumed.facts["status"] == "finished"
+
+
+# the two words are as long as before, so that no number of pairs or tokens tells
+@pytest.mark.parametrize("change", [lambda text: text + "one\tun\n" * 20, lambda text: text.replace("one", "two")])
+def test_a_run_does_not_go_on_over_other_data_than_it_began_with(trained, toy, tmp_path, ctrl_c, change):
+    path = tmp_path / "own.tsv"
+    path.write_bytes(toy.read_bytes())
+    stopped = trained(report=ctrl_c(5), data={"train": str(path)})
+    before = {path: path.read_bytes() for path in stopped.path.rglob("*") if path.is_file()}
+    path.write_text(change(toy.read_text()))
+    with pytest.raises(RegardError, match=r"its train data are not those that it began with; put .*own\.tsv back"):
+        trained(folder=stopped.path, resume=True, data={"train": str(path)})
+    assert {path: path.read_bytes() for path in stopped.path.rglob("*") if path.is_file()} == before
+    # written anew, but the same
+    path.write_bytes(toy.read_bytes())
+    assert weights(trained(folder=stopped.path, resume=True, data={"train": str(path)})) == weights(trained())
+
+
+def test_a_run_that_was_killed_knows_the_data_that_it_began_with(trained, toy, tmp_path, ctrl_c):
+    path = tmp_path / "own.tsv"
+    path.write_bytes(toy.read_bytes())
+    with pytest.raises(KeyboardInterrupt):
+        trained(folder=tmp_path / "out", report=ctrl_c(6, times=2), data={"train": str(path)})
+    path.write_text(toy.read_text() + "one\tun\n" * 20)
+    with pytest.raises(RegardError, match="its train data are not those that it began with"):
+        trained(folder=tmp_path / "out", resume=True, data={"train": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"steps": 3}, r"has trained for 5 steps already, which a budget of 3 has no room for; raise train\.steps"),
+        ({"steps": 5}, "has trained for 5 steps already"),
+        ({"epochs": 1}, r"has trained for \d\.\d\d epochs already.*raise train\.epochs"),
+        ({"minutes": 1e-6}, r"has trained for 0\.\d\d minutes already.*raise train\.minutes"),
+    ],
+)
+def test_a_budget_that_is_used_up_already_is_told_with_how_far_the_run_is(trained, ctrl_c, budget, message):
+    stopped = trained(batch_tokens=3000, report=ctrl_c(5))
+    before = {path: path.read_bytes() for path in stopped.path.rglob("*") if path.is_file()}
+    with pytest.raises(RegardError, match=message):
+        trained(batch_tokens=3000, folder=stopped.path, resume=True, **budget)
     assert {path: path.read_bytes() for path in stopped.path.rglob("*") if path.is_file()} == before
 
 
@@ -317,6 +380,60 @@ def test_data_from_standard_input_stays_with_the_run(trained, toy, monkeypatch):
     assert found.count == sum(1 for _ in Corpus.from_files(toy).pairs("test"))
 
 
+def test_a_run_from_standard_input_can_be_moved_and_goes_on(trained, toy, tmp_path, ctrl_c, monkeypatch):
+    for number, data in enumerate(({"train": "-"}, {"train": "-", "dev": str(toy)})):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(toy.read_bytes())))
+        stopped = trained(data=data, report=ctrl_c(5))
+        assert str(stopped.path) not in (stopped.path / "recipe.toml").read_text()
+        expected = regard.evaluate(stopped.path)
+        moved = stopped.path.rename(tmp_path / f"moved-{number}")
+        assert regard.evaluate(moved) == expected
+        resumed = trained(data=data, folder=moved, resume=True)
+        assert resumed.facts["status"] == "finished"
+        assert Run.open(moved).recipe == resumed.recipe
+
+
+def test_no_pair_that_a_run_was_trained_on_is_tested_after_its_file_has_grown(trained, toy, tmp_path):
+    path = tmp_path / "own.tsv"
+    path.write_bytes(toy.read_bytes())
+    run = trained(steps=1, data={"train": str(path)})
+    before = {split: set(run.corpus().pairs(split)) for split in ("train", "dev", "test")}
+    first, _ = run.corpus().hashes["train"]
+    added = [pair for pair in (Pair(str(n), str(n)) for n in range(2000)) if pair_hash(pair) >= first]
+    path.write_text(toy.read_text() + "".join(f"{source}\t{target}\n" for source, target in added))
+    # held out by the file as it is, trained pairs would be tested
+    assert set(Corpus.from_files(path).pairs("test")) & before["train"]
+    opened = regard.load(run.path)
+    for split in ("dev", "test"):
+        assert set(opened.pairs(split)) == before[split]
+        assert regard.evaluate(opened, split).count == len(opened.pairs(split))
+
+
+def test_a_run_without_a_record_of_its_splits_opens_evaluates_and_goes_on(trained, ctrl_c):
+    stopped = trained(report=ctrl_c(5))
+    expected = regard.evaluate(stopped.path)
+    facts = {name: value for name, value in stopped.facts.items() if name not in ("hashes", "token_sums")}
+    assert len(facts) == len(stopped.facts) - 2
+    (stopped.path / "run.json").write_text(json.dumps(facts))
+    assert regard.evaluate(stopped.path) == expected
+    assert weights(trained(folder=stopped.path, resume=True)) == weights(trained())
+
+
+@pytest.mark.parametrize(
+    ("hashes", "message"),
+    [
+        ({"train": [1]}, r"run\.json: 'hashes' must give each split two numbers"),
+        ([], r"run\.json: 'hashes' must give each split two numbers"),
+        ({"train": [5, 9]}, "it is not recorded which pairs are dev"),
+    ],
+)
+def test_a_broken_record_of_the_splits_is_told(trained, hashes, message):
+    run = trained(steps=1)
+    (run.path / "run.json").write_text(json.dumps(run.facts | {"hashes": hashes}))
+    with pytest.raises(RegardError, match=message):
+        regard.evaluate(run.path)
+
+
 def test_files_named_by_a_relative_path_are_found_from_anywhere(trained, toy, tmp_path, monkeypatch):
     monkeypatch.chdir(toy.parent)
     run = trained(data={"train": toy.name})
@@ -347,6 +464,7 @@ def test_data_that_was_moved_away_is_told_by_its_name(trained, toy, tmp_path):
         (lambda folder: (folder / "recipe.toml").unlink(), r"not a run, it holds no recipe\.toml"),
         (lambda folder: (folder / "recipe.toml").write_text("[data]\n"), r"recipe\.toml: \[data\] needs either"),
         (lambda folder: (folder / "run.json").write_text("{"), r"run\.json: cannot be understood"),
+        (lambda folder: (folder / "run.json").write_text("[]"), r"run\.json: cannot be understood"),
         (lambda folder: (folder / "tokenizer.json").unlink(), r"tokenizer\.json: there is no such file"),
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), r"tokenizer\.json: not a tokenizer"),
         (lambda folder: (folder / "model.safetensors").unlink(), "its training has not ended, there are no weights"),

@@ -2,24 +2,26 @@
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 
+from regard.cli.options import Count, Device, Dtype, Split
 from regard.errors import RegardError
 
 
 def compare(
     *runs: Path,
-    split: str = "test",
-    metric: str = "chrf",
+    split: Split = "test",
+    metric: Literal["exact", "chrf", "bleu"] = "chrf",
     out: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
-    num_beams: int = 1,
+    num_beams: Count = 1,
     length_penalty: float = 1.0,
+    batch_size: Count = 64,
     json: bool = False,
-    device: str = "auto",
-    dtype: str = "float32",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
     """Measure several runs and lay their quality by source length side by side.
 
@@ -37,6 +39,8 @@ def compare(
         Hypotheses kept at each step; 1 is greedy.
     length_penalty
         Beams are ranked by log-probability / length ** this.
+    batch_size
+        Sentences translated at a time; it does not change the result.
     json
         One JSON document.
     device
@@ -46,14 +50,14 @@ def compare(
     """
     from regard.api import load
     from regard.view.figure import check_path
-    from regard.view.length_bins import metric_called
     from regard.view.plots import plot_length_curve
     from regard.view.progress import counting
     from regard.view.terminal import quality_table
 
     if len(runs) < 2:
         raise RegardError("compare takes two runs or more; `regard evaluate RUN` measures one")
-    metric_called(metric)
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise RegardError("a run is named twice; compare takes different runs")
     for path in out:
         check_path(path)
     translators = [load(run, device=device, dtype=dtype) for run in runs]
@@ -65,7 +69,7 @@ def compare(
     for name, translator in zip(names, translators, strict=True):
         with counting(name, None) as progress:
             qualities[name] = translator.evaluate(
-                split, num_beams=num_beams, length_penalty=length_penalty, progress=progress
+                split, num_beams=num_beams, length_penalty=length_penalty, batch_size=batch_size, progress=progress
             )
     documents = {name: quality.to_json() for name, quality in qualities.items()}
     curves = {name: document["by_length"] for name, document in documents.items()}

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from regard.errors import RegardError
+from regard.files import new_file
 
 RUNGS = {
     "RNN": "numbers-rnn",
@@ -52,7 +53,8 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
         translators = {name: _train(name, recipe, folder, console) for name, recipe in recipes.items()}
         models = [_measure(name, translator) for name, translator in translators.items()]
         _show(console, models, translators)
-        (folder / "ladder.json").write_text(json.dumps({"models": models}, indent=2), encoding="utf-8")
+        with new_file(folder / "ladder.json") as partial:
+            partial.write_text(json.dumps({"models": models}, indent=2) + "\n", encoding="utf-8")
         if out is not None:
             _draw(out, models, translators)
             _tell(
@@ -75,7 +77,12 @@ def _folder(out: Path | None) -> Iterator[Path]:
         out.mkdir(parents=True)
     except OSError as error:
         raise RegardError(f"{out}: cannot be made: {error.strerror}; choose another --out") from None
-    yield out
+    try:
+        yield out
+    finally:
+        # a folder in which nothing was made would only be in the way of the next try
+        with contextlib.suppress(OSError):
+            out.rmdir()
 
 
 def _train(name: str, recipe: Any, folder: Path, console: Console) -> Any:
@@ -144,7 +151,7 @@ def _show(console: Console, models: list[dict[str, Any]], translators: dict[str,
 def _longest(translators: dict[str, Any]) -> tuple[str, str]:
     from regard.data.words import count_words
 
-    pairs = next(iter(translators.values())).run.recipe.corpus().pairs("test")
+    pairs = next(iter(translators.values())).run.corpus().pairs("test")
     return max(pairs, key=lambda pair: count_words(pair[0]))
 
 

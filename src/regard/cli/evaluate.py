@@ -5,18 +5,20 @@ from pathlib import Path
 
 from rich.console import Console
 
+from regard.cli.options import Count, Device, Dtype, Split
+
 
 def evaluate(
     run: Path,
     /,
     *,
-    split: str = "test",
-    num_beams: int = 1,
+    split: Split = "test",
+    num_beams: Count = 1,
     length_penalty: float = 1.0,
-    batch_size: int = 64,
+    batch_size: Count = 64,
     json: bool = False,
-    device: str = "auto",
-    dtype: str = "float32",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
     """Measure a run on its own corpus: BLEU, chrF, exact match and perplexity, overall and by source length.
 

@@ -47,8 +47,10 @@ def main() -> NoReturn:
     # threads that wait by spinning slow training by half an order of magnitude where another program has a core too
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("regard").setLevel(logging.INFO)
     try:
         app(arguments, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except cyclopts.CycloptsError as error:
         _say(errors, f"{error}\n`regard --help` lists the verbs, `regard VERB --help` their settings")
         sys.exit(2)
@@ -64,9 +66,19 @@ def main() -> NoReturn:
         sys.exit(130)
     except BrokenPipeError:
         # whoever read our output has left; let Python not complain of it at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
+        sys.exit(1)
+    except OSError as error:
+        if debug:
+            raise
+        _say(errors, f"the output cannot be written: {error.strerror or error}")
+        _leave_output()
         sys.exit(1)
     sys.exit(0)
+
+
+def _leave_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(console: Console, message: str) -> None:

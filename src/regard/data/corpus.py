@@ -1,5 +1,6 @@
 """A corpus: sentence pairs in three splits that share no pair."""
 
+import contextlib
 import hashlib
 import shutil
 import sys
@@ -54,34 +55,42 @@ class Corpus:
                 yield pair
 
     @classmethod
-    def from_files(cls, train: Files, dev: Files | None = None, test: Files | None = None) -> "Corpus":
+    def from_files(
+        cls,
+        train: Files,
+        dev: Files | None = None,
+        test: Files | None = None,
+        *,
+        hashes: Mapping[str, tuple[int, int]] | None = None,
+    ) -> "Corpus":
         """A user's own files; "-" is standard input.
 
         Where `dev` or `test` is not given, 1,000 pairs or 5 % of `train`, whichever is less, are held out for it, the
-        same ones every time, and all copies of a pair fall into one split.
+        same ones as long as the file is the same, and all copies of a pair fall into one split. `hashes` of an earlier
+        call hold out what it did, whatever the file has gained since.
         Raises RegardError for files that cannot be read and for fewer pairs than splits.
         """
         given = {"train": _paths(train), "dev": _paths(dev), "test": _paths(test)}
         if sum(str(path) == "-" for paths in given.values() for path in paths) > 1:
             raise RegardError("standard input (-) can stand for one file of a corpus only; give the others by name")
         name = " and ".join(display_name(path) for path in given["train"])
-        spooled = _spool_stdin() if any("-" in map(str, paths) for paths in given.values()) else None
-        given = {
-            split: tuple(spooled if spooled and str(path) == "-" else path for path in paths)
-            for split, paths in given.items()
-        }
-        missing = [split for split, paths in given.items() if not paths]
-        try:
-            hashes = _held_out(name, given["train"], missing) if missing else {}
-        except RegardError:
-            if spooled:
-                spooled.unlink()
-            raise
-        splits = {split: paths or given["train"] for split, paths in given.items()}
-        corpus = cls(name=name, splits=splits, hashes=hashes)
-        if spooled:
-            weakref.finalize(corpus, spooled.unlink, missing_ok=True)
-        return corpus
+        with contextlib.ExitStack() as undo:
+            if any("-" in map(str, paths) for paths in given.values()):
+                spooled = _spool_stdin()
+                undo.callback(spooled.unlink, missing_ok=True)
+                given = {
+                    split: tuple(spooled if str(path) == "-" else path for path in paths)
+                    for split, paths in given.items()
+                }
+            missing = [split for split, paths in given.items() if not paths]
+            if hashes is None:
+                hashes = _held_out(name, given["train"], missing) if missing else {}
+            elif lacking := [split for split in missing if split not in hashes]:
+                raise RegardError(f"{name}: it is not recorded which pairs are {lacking[0]}; give files for them")
+            splits = {split: paths or given["train"] for split, paths in given.items()}
+            corpus = cls(name=name, splits=splits, hashes=hashes)
+            weakref.finalize(corpus, undo.pop_all().close)
+            return corpus
 
 
 def pair_hash(pair: Pair) -> int:
@@ -117,6 +126,17 @@ def _paths(files: Files | None) -> tuple[Path | str, ...]:
 
 
 def _spool_stdin() -> Path:
-    with tempfile.NamedTemporaryFile(prefix="regard-", suffix=".tsv", delete=False) as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
+    """A file with all of standard input; none is left where that fails."""
+    folder = tempfile.gettempdir()
+    with contextlib.ExitStack() as undo:
+        try:
+            with tempfile.NamedTemporaryFile(prefix="standard-input-", suffix=".tsv", delete=False) as file:
+                undo.callback(Path(file.name).unlink, missing_ok=True)
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        except OSError as error:
+            raise RegardError(
+                f"standard input cannot be kept in the temporary folder {folder}: {error.strerror or error}; "
+                "free some space there, or name another folder by TMPDIR"
+            ) from None
+        undo.pop_all()
     return Path(file.name)

@@ -1,5 +1,6 @@
 """Parallel text in the formats people keep it in, read line by line and refused where it would misalign."""
 
+import functools
 import gzip
 import io
 import json
@@ -18,7 +19,7 @@ from regard.errors import RegardError
 LONGEST_LINE = 1 << 20
 BOM = b"\xef\xbb\xbf"
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-HTML_STARTS = ("<!doctype html", "<html")
+MARKUP_STARTS = ("<!doctype", "<html", "<head", "<body", "<?xml", "<!--")
 COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
 COMPRESSION_SUFFIXES = (".gz", ".xz")
 
@@ -46,20 +47,22 @@ def read_lines(path: Path | str) -> Iterator[str]:
         for number, raw in enumerate(_raw_lines(stream, name), 1):
             line = raw.removesuffix(b"\n")
             if number == 1 and line.startswith(BOM):
-                logger.warning("%s: byte order mark dropped", name)
+                tell_once("%s: byte order mark dropped", name)
                 line = line.removeprefix(BOM)
                 if raw == BOM:
                     raise _empty(name)
             if line.endswith(b"\r"):
                 line = line.removesuffix(b"\r")
                 if not return_told:
-                    logger.warning("%s:%d: carriage return at the end of lines removed, here and below", name, number)
+                    tell_once("%s:%d: carriage return at the end of lines removed, here and below", name, number)
                     return_told = True
             text = _decoded(line, name, number, offset)
             if at_start and text.strip():
                 at_start = False
-                if text.lstrip()[:20].lower().startswith(HTML_STARTS):
-                    raise RegardError(f"{name}:{number}: this is HTML, not plain text; save the text of the page alone")
+                if text.lstrip()[:20].lower().startswith(MARKUP_STARTS):
+                    raise RegardError(
+                        f"{name}:{number}: this is HTML or XML, not plain text; save the text of the page alone"
+                    )
             yield text
             offset += len(raw)
 
@@ -82,7 +85,13 @@ def read_pairs(paths: Sequence[Path | str]) -> Iterator[Pair]:
         else:
             blank += 1
     if blank:
-        logger.warning("%s: pairs skipped because a side is blank: %d", names, blank)
+        tell_once("%s: pairs skipped because a side is blank: %d", names, blank)
+
+
+@functools.cache
+def tell_once(message: str, *details: object) -> None:
+    """Log a warning, once in a program: files are read several times over."""
+    logger.warning(message, *details)
 
 
 def write_tsv(path: Path, pairs: Iterable[Pair]) -> int:

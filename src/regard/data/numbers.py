@@ -17,7 +17,7 @@ SEED = 20150519
 
 
 def numbers_en_fr(folder: Path) -> Corpus:
-    """Write the three splits of `split_numbers` into `folder`."""
+    """Number names, English to French, generated: from one word to 24, of numbers below 10^15."""
     splits = {}
     for split, numbers in split_numbers().items():
         splits[split] = (folder / f"{split}.tsv",)

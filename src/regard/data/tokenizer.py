@@ -7,7 +7,7 @@ Radford et al. 2019, "Language models are unsupervised multitask learners", sect
 import codecs
 import json
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -131,33 +131,32 @@ class Tokenizer:
             for id, text, (start, end) in zip(ids, shown, self._decoded_spans(ids), strict=True)
         ]
 
-    def word_indices(self, ids: Sequence[int]) -> tuple[list[str], list[int]]:
-        """The words of `decode(ids)`, as `split_words` gives them, and which of them each id belongs to.
+    def word_indices(self, ids: Sequence[int]) -> tuple[list[str], list[list[int]]]:
+        """The words of `decode(ids)`, as `split_words` gives them, and all those that each id belongs to.
 
-        A token over two words belongs to the one that holds its last character, whitespace to the word after it,
-        at the end to the word before; -1 for tokens without text.
+        A token belongs to every word of which it covers a character, or part of one; whitespace alone to the word
+        after it, at the end to the word before; a token without text to none.
         """
-        words, indices = _words_at(self.decode(ids), [end for _, end in self._decoded_spans(ids)])
+        words, indices = _words_at(self.decode(ids), self._decoded_spans(ids))
         pieces = self._pieces_of(ids)
-        return words, [index if piece else -1 for index, piece in zip(indices, pieces, strict=True)]
+        return words, [own if piece else [] for own, piece in zip(indices, pieces, strict=True)]
 
-    def text_word_indices(self, text: str) -> tuple[list[str], list[int]]:
-        """The words of the text itself, even those unknown, and which of them each id of `encode` belongs to."""
-        return _words_at(text, [token.end for token in self.tokens(text)])
+    def text_word_indices(self, text: str) -> tuple[list[str], list[list[int]]]:
+        """The words of the text itself, even those unknown, and all those that each id of `encode` belongs to."""
+        return _words_at(text, [(token.start, token.end) for token in self.tokens(text)])
 
     def _decoded_spans(self, ids: Iterable[int]) -> list[tuple[int, int]]:
         """First and last character, exclusive, of each id in `decode(ids)`; a part of a character covers it."""
         pieces = self._pieces_of(ids)
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        # a leading space that decoding drops is the character before the first
-        done = -1 if self.kind == "word" and b"".join(pieces).startswith(b" ") else 0
+        data = b"".join(pieces)
+        # a leading space that decoding drops stands before the first byte
+        end = -1 if self.kind == "word" and data.startswith(b" ") else 0
+        starts = _character_starts(data[-end:])
         spans = []
         for piece in pieces:
-            start = done
-            done += len(decoder.decode(piece))
-            # a character that only a later token completes
-            begun = bool(piece and decoder.getstate()[0])
-            spans.append((max(start, 0), max(done + begun, 0)))
+            start, end = end, end + len(piece)
+            first = bisect_right(starts, start) - 1 if end > start else bisect_left(starts, start)
+            spans.append((max(first, 0), bisect_left(starts, end)))
         return spans
 
     def _encoded(self, text: str) -> tokenizers.Encoding:
@@ -172,17 +171,38 @@ class Tokenizer:
         return pieces
 
 
-def _words_at(text: str, ends: Sequence[int]) -> tuple[list[str], list[int]]:
-    """The words of a text, and for each end of a token its word; -1 where there are no words."""
-    spans = word_spans(text)
-    starts = [start for start, _ in spans]
+def _character_starts(data: bytes) -> list[int]:
+    """The byte at which each character of `data.decode("utf-8", "replace")` starts."""
+    starts: list[int] = []
+    offset = 0
+    while offset < len(data):
+        try:
+            valid, invalid = data[offset:].decode("utf-8"), 0
+        except UnicodeDecodeError as error:
+            # these bytes become one replacement character
+            valid, invalid = data[offset : offset + error.start].decode("utf-8"), error.end - error.start
+        for character in valid:
+            starts.append(offset)
+            offset += len(character.encode("utf-8"))
+        if invalid:
+            starts.append(offset)
+            offset += invalid
+    return starts
+
+
+def _words_at(text: str, spans: Iterable[tuple[int, int]]) -> tuple[list[str], list[list[int]]]:
+    """The words of a text, and for the first and last character, exclusive, of each token its words."""
+    words = word_spans(text)
+    starts, ends = [start for start, _ in words], [end for _, end in words]
     indices = []
-    for end in ends:
-        index = bisect_right(starts, end - 1) - 1
-        if index < 0 or end > spans[index][1]:
-            index = min(index + 1, len(spans) - 1)
-        indices.append(index)
-    return [text[start:end] for start, end in spans], indices
+    for start, end in spans:
+        first, after = bisect_right(ends, start), bisect_left(starts, end)
+        if first >= after:
+            # no word is covered: the next one takes the whitespace, or the last where none follows
+            after = min(first + 1, len(words))
+            first = max(after - 1, 0)
+        indices.append(list(range(first, after)))
+    return [text[start:end] for start, end in words], indices
 
 
 def _bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:

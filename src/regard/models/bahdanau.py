@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from regard.attention import MECHANISMS
-from regard.attention.additive import AdditiveAttention
-from regard.attention.multiplicative import DotAttention, GeneralAttention
+from regard.attention.mechanism import AttentionMechanism
 from regard.attention.output import AttentionMap, AttentionOutput
 from regard.models.rnn import RNNConfig, Source, State, recurrent, run
 
@@ -86,7 +85,7 @@ class LuongDecoder(nn.Module):
 
 
 def attend_rows(
-    attention: AdditiveAttention | DotAttention | GeneralAttention,
+    attention: AttentionMechanism,
     query: Float[Tensor, "row step query_dim"],
     prepared: Float[Tensor, "batch source query_dim"],
     states: Float[Tensor, "batch source source_dim"],

@@ -1,7 +1,7 @@
 """A reading: which tokens every token looked at, what proves it, and how it is kept on disk."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -23,13 +23,13 @@ KINDS = tuple(SEQUENCES)
 
 
 class Token(NamedTuple):
-    """One token: `start` and `end` are characters of the sequence's text, `word` is an index, -1 for special tokens."""
+    """One token: `start` and `end` are characters of the sequence's text, `words` the indices of its words."""
 
     id: int
     text: str
     start: int
     end: int
-    word: int
+    words: list[int]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Check(NamedTuple):
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """What was read from one run of a model over one sequence. `Reading.load` and `save` keep it.
 
@@ -117,7 +117,9 @@ class Reading:
         """Cross-attention between words: rows of written words, columns of source words.
 
         One layer (by default the last) and one head, or the mean of its heads. A word's weight is the sum over its
-        source tokens and the mean over its target tokens; EOS and BOS have no part, so that rows sum to at most 1.
+        source tokens and the mean over its target tokens. A source token of several words gives each an equal part of
+        its weight, a target token of several counts in full for each. EOS and BOS have no part, so that rows sum to at
+        most 1.
         """
         weights = self.weights("cross", layer)
         if head is not None and not 0 <= head < len(weights):
@@ -126,8 +128,8 @@ class Reading:
         written, source = self.sequences["target"], self.sequences["source"]
         return word_alignment(
             table,
-            target_words=[token.word for token in written.tokens[1:]],
-            source_words=[token.word for token in source.tokens],
+            target_words=[token.words for token in written.tokens[1:]],
+            source_words=[token.words for token in source.tokens],
             shape=(len(written.words), len(source.words)),
         )
 
@@ -141,7 +143,7 @@ class Reading:
 
     @classmethod
     def load(cls, path: str | Path) -> "Reading":
-        """What `save` wrote as safetensors. Raises RegardError for any other file."""
+        """What `save` wrote as safetensors. Raises RegardError for any other file, and if weights do not fit tokens."""
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
@@ -149,7 +151,7 @@ class Reading:
                     raise RegardError(f"{path}: not a reading; `regard read … --out {path}` makes one")
                 facts = json.loads(metadata["reading"])
                 maps = {_key(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return cls(
+            reading = cls(
                 model=facts["model"],
                 sequences={name: _sequence(values) for name, values in facts["sequences"].items()},
                 maps=maps,
@@ -157,6 +159,14 @@ class Reading:
                 refused={_key(name): why for name, why in facts["refused"].items()},
                 settings=facts["settings"],
             )
+            for (kind, layer), table in maps.items():
+                rows, keys = len(reading.queries(kind)), len(reading.keys(kind))
+                if table.ndim != 3 or table.shape[1:] != (rows, keys):
+                    raise RegardError(
+                        f"{path}: not a readable reading: {kind} layer {layer} has weights of shape {table.shape}, but "
+                        f"its tokens make {rows} rows and {keys} keys; `regard read … --out {path}` makes it again"
+                    )
+            return reading
         except FileNotFoundError:
             raise RegardError(f"{path}: there is no such file") from None
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -187,19 +197,26 @@ class Reading:
 def word_alignment(
     table: Float[np.ndarray, "row key"],
     *,
-    target_words: Iterable[int],
-    source_words: Iterable[int],
+    target_words: Collection[list[int]],
+    source_words: Collection[list[int]],
     shape: tuple[int, int],
 ) -> Float[np.ndarray, "target source"]:
-    """Token weights as word weights, from the word of every row and key (-1: of none)."""
-    merged = np.zeros(shape)
-    counts = np.zeros(shape[0])
-    keys = np.fromiter(source_words, dtype=int)
-    for row, word in zip(table.astype(np.float64), target_words, strict=True):
-        if word >= 0:
-            np.add.at(merged[word], keys[keys >= 0], row[keys >= 0])
-            counts[word] += 1
-    return merged / np.maximum(counts, 1)[:, None]
+    """Token weights as word weights, from the words of every row and key: `shape` is how many words there are.
+
+    A key's weight is split equally among its words; a word's row is the mean of all rows that are part of it.
+    """
+    target, source = _membership(target_words, shape[0]), _membership(source_words, shape[1])
+    share = source / np.maximum(source.sum(axis=1, keepdims=True), 1)
+    mean = target / np.maximum(target.sum(axis=0), 1)
+    return mean.T @ table.astype(np.float64) @ share
+
+
+def _membership(words: Collection[list[int]], count: int) -> Float[np.ndarray, "token word"]:
+    """1 where the token is part of the word, else 0."""
+    table = np.zeros((len(words), count))
+    for token, own in enumerate(words):
+        table[token, own] = 1
+    return table
 
 
 def _save_safetensors(reading: Reading, path: Path) -> None:

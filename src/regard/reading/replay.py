@@ -107,21 +107,19 @@ def alignments(
 
 
 def pharaoh(alignment: Float[np.ndarray, "target source"]) -> str:
-    """`i-j` for each target word j and the source word i with most weight; of equal ones the first."""
-    if not alignment.shape[1]:
-        return ""
-    return " ".join(f"{source}-{target}" for target, source in enumerate(alignment.argmax(axis=1)))
+    """`i-j` for each target word j with any weight and the source word i with most; of equal ones the first."""
+    return " ".join(f"{row.argmax()}-{target}" for target, row in enumerate(alignment) if row.any())
 
 
 def _sequence(
-    text: str, pieces: list[Token], words_and_indices: tuple[list[str], list[int]], *, begins: bool
+    text: str, pieces: list[Token], words_and_indices: tuple[list[str], list[list[int]]], *, begins: bool
 ) -> records.Sequence:
-    words, word_of = words_and_indices
+    words, words_of = words_and_indices
     tokens = [
-        records.Token(id=token.id, text=token.text, start=token.start, end=token.end, word=word)
-        for token, word in zip(pieces, word_of, strict=True)
+        records.Token(id=token.id, text=token.text, start=token.start, end=token.end, words=own)
+        for token, own in zip(pieces, words_of, strict=True)
     ]
     if begins:
-        tokens.insert(0, records.Token(id=BOS, text=SPECIAL_TOKENS[BOS], start=0, end=0, word=-1))
-    tokens.append(records.Token(id=EOS, text=SPECIAL_TOKENS[EOS], start=len(text), end=len(text), word=-1))
+        tokens.insert(0, records.Token(id=BOS, text=SPECIAL_TOKENS[BOS], start=0, end=0, words=[]))
+    tokens.append(records.Token(id=EOS, text=SPECIAL_TOKENS[EOS], start=len(text), end=len(text), words=[]))
     return records.Sequence(text=text, tokens=tokens, words=words)

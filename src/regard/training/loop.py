@@ -82,7 +82,7 @@ def fit(
     report: Callable[[Progress], None],
     resume: bool = False,
 ) -> Outcome:
-    """Train `model` in place and leave it with the mean of its `average` best checkpoints on dev.
+    """Train `model` in place and leave it with the mean of its `average` best checkpoints, or the best.
 
     Writes metrics.jsonl, checkpoints/ and resume/ in `folder`. Ctrl-C ends the step and returns with the
     status interrupted; a second one ends at once.
@@ -118,7 +118,7 @@ def fit(
                 dev_loss, validated = run.validate(), state.step
                 _note(metrics, {"step": state.step, "epoch": run.epoch, "dev_loss": dev_loss})
                 run.save_state()
-            elif state.step % LOG_EVERY == 0:
+            if state.step % LOG_EVERY == 0:
                 _note(metrics, {key: value for key, value in asdict(progress).items() if key != "dev_loss"})
             report(progress)
             if config.patience is not None and state.validations_without_gain >= config.patience:
@@ -130,7 +130,7 @@ def fit(
                 break
         seconds = time.perf_counter() - started
         if validated != state.step:
-            run.validate()
+            _note(metrics, {"step": state.step, "epoch": run.epoch, "dev_loss": run.validate()})
         final_loss = run.settle()
         _note(metrics, {"step": state.step, "epoch": run.epoch, "final_dev_loss": final_loss, "status": status})
     return Outcome(
@@ -251,10 +251,20 @@ class _Run:
         return loss
 
     def settle(self) -> float:
-        """Give the model the mean of the checkpoints kept; the loss on dev it then has."""
+        """Give the model the mean of the checkpoints kept, or the best of them where that does better on dev.
+
+        Returns the loss on dev.
+        """
+        best_loss, best_step = self.state.best[0]
         paths = [self._checkpoint(step) for _, step in self.state.best]
-        checkpoint.load_weights(self.model, checkpoint.average(paths), where=self.folder)
-        return likelihood(self.model, self.dev, device=self.device).loss
+        if len(paths) > 1:
+            checkpoint.load_weights(self.model, checkpoint.average(paths), where=self.folder)
+            loss = likelihood(self.model, self.dev, device=self.device).loss
+            if loss < best_loss:
+                return loss
+        best = self._checkpoint(best_step)
+        checkpoint.load_weights(self.model, checkpoint.load_tensors(best), where=best)
+        return best_loss
 
     def save_state(self) -> None:
         with new_folder(self.folder / "resume") as partial:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ class DataConfig:
             raise RegardError("needs either corpus (a name) or train (your own file), one of them")
         if self.train is None and (self.dev or self.test):
             raise RegardError("takes dev and test only beside train: a named corpus has its own")
+        for name in ("train", "dev", "test"):
+            paths = getattr(self, name)
+            if isinstance(paths, list):
+                _check_list(name, paths)
+        if "-" in (self.dev, self.test):
+            raise RegardError("takes standard input (-) for train alone; give dev and test as files, or leave them out")
 
 
 @dataclass(frozen=True)
@@ -85,14 +91,12 @@ class Recipe:
         # the model's type picks its class, so that it is no setting of the class itself
         return to_toml(sections).replace("[model]\n", f'[model]\ntype = "{type_name(self.model)}"\n')
 
-    def corpus(self) -> Corpus:
+    def corpus(self, *, hashes: Mapping[str, tuple[int, int]] | None = None) -> Corpus:
+        """The data, read anew; `hashes` as in `Corpus.from_files`."""
         if self.data.corpus is not None:
             return get_corpus(self.data.corpus)
         assert self.data.train is not None
-        return Corpus.from_files(train=self.data.train, dev=self.data.dev, test=self.data.test)
-
-    def with_train(self, **changes: Any) -> "Recipe":
-        return replace(self, train=replace(self.train, **changes))
+        return Corpus.from_files(train=self.data.train, dev=self.data.dev, test=self.data.test, hashes=hashes)
 
 
 def shipped_recipes() -> list[str]:
@@ -127,9 +131,11 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
     for section, table in sections.items():
         if not isinstance(table, Mapping):
             raise RegardError(f"{where}: [{section}] must be a table of settings, not {table!r}")
+    # Python gives tuples where TOML gives lists
+    data = {name: list(value) if isinstance(value, tuple) else value for name, value in sections["data"].items()}
     recipe = Recipe(
         name=str(tables.get("name", "run")),
-        data=from_dict(DataConfig, sections["data"], where=f"{where}: [data]"),
+        data=from_dict(DataConfig, data, where=f"{where}: [data]"),
         model=read_config(sections["model"], where=f"{where}: [model]"),
         train=from_dict(TrainConfig, sections["train"], where=f"{where}: [train]"),
     )
@@ -139,6 +145,16 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
             f"model.max_length {recipe.model.max_length}; raise the one or lower the other"
         )
     return recipe
+
+
+def _check_list(name: str, paths: list) -> None:
+    if not 1 <= len(paths) <= 2 or not all(isinstance(path, str) for path in paths):
+        raise RegardError(f"{name} must be the path of a file, or a list of one or two such texts, not {paths!r}")
+    if "-" in paths:
+        raise RegardError(
+            f"{name} is {paths!r}, but standard input (-) is no part of a list: give train = '-' with both sides on "
+            "each line, tab-separated, or name files"
+        )
 
 
 def _change(tables: dict[str, Any], changes: Mapping[str, Any]) -> None:
@@ -152,6 +168,8 @@ def _change(tables: dict[str, Any], changes: Mapping[str, Any]) -> None:
         group = ALTERNATIVES.get(section, ())
         if name in group:
             for other in group:
+                if f"{section}.{other}" in changes and other != name:
+                    raise RegardError(f"--set {key} and --set {section}.{other} exclude each other; give one")
                 table.pop(other, None)
         table[name] = value
 

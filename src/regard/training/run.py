@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from regard.config import read_toml
+from regard.data.bucketing import batches
 from regard.data.corpora import Corpus, cache_dir
+from regard.data.download import file_sha256
 from regard.data.formats import write_tsv
 from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
 from regard.data.tokenizer import Tokenizer
@@ -24,16 +26,20 @@ from regard.files import new_file
 from regard.models import build
 from regard.training import checkpoint
 from regard.training.card import model_card
-from regard.training.loop import Outcome, Progress, check_dtype, fit
-from regard.training.recipe import BUDGETS, Recipe, read_recipe
+from regard.training.loop import Outcome, Progress, State, check_dtype, fit
+from regard.training.recipe import BUDGETS, DataConfig, Recipe, TrainConfig, read_recipe
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 SPLITS = ("train", "dev", "test")
+# facts that are known when a run begins: the ranges of its splits, and sums over what it is trained and validated on
+BEGAN = ("hashes", "token_sums")
+# what may be another when a run goes on
+FREE = (*BUDGETS, "device", "threads")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk. `facts` is what training found out: steps, seconds, sizes, losses, the machine."""
+    """A run on disk. `facts` is what training found out: splits, steps, seconds, sizes, losses, the machine."""
 
     path: Path
     recipe: Recipe
@@ -48,12 +54,15 @@ class Run:
         if not (folder / RECIPE).is_file():
             raise RegardError(f"{folder}: not a run, it holds no {RECIPE}; name a folder that `regard train` made")
         recipe = read_recipe(read_toml(folder / RECIPE), where=str(folder / RECIPE))
+        recipe = replace(recipe, data=_with_files(recipe.data, lambda path: str(folder.resolve() / path)))
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         except FileNotFoundError:
             facts = {}
         except (OSError, ValueError) as error:
             raise RegardError(f"{folder / FACTS}: cannot be understood: {error}") from None
+        if not isinstance(facts, dict):
+            raise RegardError(f"{folder / FACTS}: cannot be understood: it must hold an object; put it back")
         return cls(path=folder, recipe=recipe, facts=facts)
 
     def tokenizer(self) -> Tokenizer:
@@ -67,23 +76,46 @@ class Run:
         checkpoint.load_weights(module, checkpoint.load_tensors(self.path / WEIGHTS), where=self.path / WEIGHTS)
         return module.eval()
 
-    def tokenized(self, corpus: Corpus, split: str) -> TokenizedCorpus:
+    def corpus(self) -> Corpus:
+        """What the run is trained on, in the splits that it began with: lines added since move no pair to another.
+
+        Raises RegardError if the data are gone, or the record of the splits is broken.
+        """
+        # a run of before there was this record holds out by the file as it is
+        return self.recipe.corpus(hashes=self._hashes() if "hashes" in self.facts else None)
+
+    def _hashes(self) -> dict[str, tuple[int, int]]:
+        try:
+            return {split: (int(first), int(last)) for split, (first, last) in self.facts["hashes"].items()}
+        except (AttributeError, TypeError, ValueError):
+            raise RegardError(f"{self.path / FACTS}: 'hashes' must give each split two numbers; put it back") from None
+
+    def tokenized(self, split: str) -> TokenizedCorpus:
         """A split as token ids, from the cache if the same text was tokenized the same way before.
 
         Raises RegardError if there is no such split, or a file of it is gone.
         """
+        corpus = self.corpus()
         pairs = corpus.pairs(split)
+        folder, max_length = self._token_folder(corpus, split), self.recipe.model.max_length
+        if folder.is_dir():
+            return open_prepared(folder, max_length=max_length)
+        return prepare(pairs, self.tokenizer(), folder, max_length=max_length)
+
+    def token_sum(self, split: str) -> str:
+        """SHA-256 over the token ids of a split that is tokenized."""
+        folder = self._token_folder(self.corpus(), split)
+        sums = "".join(file_sha256(path) for path in sorted(folder.glob("*.npy")))
+        return hashlib.sha256(sums.encode()).hexdigest()
+
+    def _token_folder(self, corpus: Corpus, split: str) -> Path:
         try:
             key = hashlib.sha256((self.path / TOKENIZER).read_bytes())
             files = [(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in corpus.splits[split]]
         except OSError as error:
             raise RegardError(f"{error.filename}: cannot be read: {error.strerror}; put it back") from None
         key.update(repr((files, corpus.hashes.get(split), self.recipe.model.max_length)).encode())
-        folder = cache_dir() / "tokens" / key.hexdigest()[:32]
-        max_length = self.recipe.model.max_length
-        if folder.is_dir():
-            return open_prepared(folder, max_length=max_length)
-        return prepare(pairs, self.tokenizer(), folder, max_length=max_length)
+        return cache_dir() / "tokens" / key.hexdigest()[:32]
 
 
 def train_run(
@@ -95,31 +127,44 @@ def train_run(
 ) -> Run:
     """Train by `recipe` into `folder`, which must not exist yet unless `resume` is set.
 
+    A run goes on with the settings and the data that it began with; its budget may be another, and device and threads.
     Raises RegardError for data, settings or a folder that cannot be used; a folder made for nothing is removed.
     """
     device = find_device(recipe.train.device)
     check_dtype(recipe.train.dtype, device)
-    if resume:
-        recipe = _resumed(recipe, Run.open(folder).recipe, folder)
+    before = Run.open(folder) if resume else None
+    if before:
+        recipe = _resumed(recipe, before)
     elif folder.exists():
         raise RegardError(f"{folder} exists already; choose another --out, or go on with it by --resume")
     with _threads(recipe.train.threads) as threads, _made(folder, resume=resume):
-        recipe, corpus = _with_data_at_hand(recipe, folder)
-        run = Run(folder, recipe, facts={})
-        if not resume:
+        if not before:
+            recipe = _with_data_at_hand(recipe, folder)
+        began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
+        corpus = Run(folder, recipe, facts=began).corpus()
+        run = Run(folder, recipe, facts={"hashes": {split: list(ends) for split, ends in corpus.hashes.items()}})
+        kept = replace(recipe, data=_with_files(recipe.data, lambda path: _from_within(folder, path)))
+        if not before:
             _train_tokenizer(recipe, corpus).save(folder / TOKENIZER)
-            (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
-        train, dev = run.tokenized(corpus, "train"), run.tokenized(corpus, "dev")
+            _write(folder / RECIPE, kept.to_toml())
+        train, dev = run.tokenized("train"), run.tokenized("dev")
+        sums = {split: run.token_sum(split) for split in ("train", "dev")}
+        run = replace(run, facts=run.facts | {"token_sums": sums})
+        if before:
+            _check_same_data(run, began)
+            _check_budget(run, train)
+        else:
+            _write_facts(run)
         torch.manual_seed(recipe.train.seed)
         module = build(recipe.model, len(run.tokenizer())).to(device)
         outcome = fit(module, train, dev, recipe.train, folder=folder, device=device, report=report, resume=resume)
-        facts = _facts(corpus, train, module, outcome, device, threads)
+        facts = run.facts | _facts(corpus, train, module, outcome, device, threads)
         run = replace(run, facts=facts)
         checkpoint.save_weights(module, folder / WEIGHTS)
         # a resumed run may have had another budget
-        _write(folder / RECIPE, recipe.to_toml())
-        _write(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-        _write(folder / CARD, model_card(recipe, facts))
+        _write(folder / RECIPE, kept.to_toml())
+        _write_facts(run)
+        _write(folder / CARD, model_card(kept, facts))
         if outcome.status != "interrupted":
             # what was kept to go on from has served
             shutil.rmtree(folder / "resume", ignore_errors=True)
@@ -143,38 +188,108 @@ def _train_tokenizer(recipe: Recipe, corpus: Corpus) -> Tokenizer:
     return Tokenizer.train(lines, kind=recipe.data.tokenizer, vocab_size=recipe.data.vocab_size)  # pyright: ignore[reportArgumentType]
 
 
-def _resumed(recipe: Recipe, before: Recipe, folder: Path) -> Recipe:
-    """The recipe that a run began with; only the budget may be another now, and where the data lie."""
-    ours = {**asdict(before.model), **asdict(before.train), "tokenizer": before.data.tokenizer}
-    theirs = {**asdict(recipe.model), **asdict(recipe.train), "tokenizer": recipe.data.tokenizer}
+def _resumed(recipe: Recipe, before: Run) -> Recipe:
+    """The recipe that a run began with, with the budget, device and threads of `recipe`."""
+    data = _with_files(recipe.data, _absolute)
+    kept = _files_of_stdin(before.path)
+    if data.train == "-" and before.recipe.data.train == kept["train"]:
+        data = replace(data, **kept)
+    ours, theirs = _settings(before.recipe), _settings(replace(recipe, data=data))
     for name in ours:
-        if name not in BUDGETS and ours[name] != theirs.get(name):
+        if ours[name] != theirs.get(name):
             raise RegardError(
-                f"{folder} began with {name} = {ours[name]!r}, not {theirs.get(name)!r}; "
+                f"{before.path} began with {name} = {ours[name]!r}, not {theirs.get(name)!r}; "
                 "a run goes on as it began, or begins anew under another --out"
             )
-    return replace(before, train=recipe.train)
+    return replace(before.recipe, train=recipe.train)
 
 
-def _with_data_at_hand(recipe: Recipe, folder: Path) -> tuple[Recipe, Corpus]:
-    """The corpus, and a recipe that finds it from any folder; what came by standard input is kept in the run."""
-    data = recipe.data
-    if data.train == "-":
-        corpus = recipe.corpus()
-        (folder / "data").mkdir()
-        for split in SPLITS:
-            write_tsv(folder / "data" / f"{split}.tsv", corpus.pairs(split))
-        files = {split: str((folder / "data" / f"{split}.tsv").resolve()) for split in SPLITS}
-    else:
-        files = {split: _absolute(getattr(data, split)) for split in SPLITS}
-    recipe = replace(recipe, data=replace(data, **files))
-    return recipe, recipe.corpus()
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What must be the same when a run goes on."""
+    return {
+        f"{section}.{name}": value
+        for section in ("model", "train", "data")
+        for name, value in asdict(getattr(recipe, section)).items()
+        if section != "train" or name not in FREE
+    }
 
 
-def _absolute(paths: str | list | None) -> str | list | None:
-    if isinstance(paths, list):
-        return [str(Path(path).resolve()) for path in paths]
-    return None if paths is None else str(Path(paths).resolve())
+def _check_same_data(run: Run, began: dict[str, Any]) -> None:
+    for split, token_sum in run.facts["token_sums"].items():
+        if "token_sums" in began and began["token_sums"].get(split) != token_sum:
+            names = " and ".join(map(str, run.corpus().splits[split]))
+            raise RegardError(
+                f"{run.path}: its {split} data are not those that it began with; put {names} back as it was, "
+                "or begin anew under another --out"
+            )
+
+
+def _check_budget(run: Run, train: TokenizedCorpus) -> None:
+    """Raises RegardError for a new budget that the run has used up already."""
+    try:
+        state = State(**json.loads((run.path / "resume" / "state.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        # the loop says what is wrong with it
+        return
+    config = run.recipe.train
+    # a run that was interrupted at its very last step has yet to end
+    if state.budget == {name: getattr(config, name) for name in BUDGETS}:
+        return
+    for name, done in (
+        ("steps", state.step),
+        ("epochs", state.step / _steps_per_epoch(train, config)),
+        ("minutes", state.seconds / 60),
+    ):
+        budget = getattr(config, name)
+        if budget is not None and done >= budget:
+            raise RegardError(
+                f"{run.path} has trained for {done:,.{0 if name == 'steps' else 2}f} {name} already, which a budget of "
+                f"{budget:,} has no room for; raise train.{name} above that"
+            )
+
+
+def _steps_per_epoch(train: TokenizedCorpus, config: TrainConfig) -> int:
+    order = batches(
+        train.source_lengths, train.target_lengths, batch_tokens=config.batch_tokens, seed=config.seed, epoch=0
+    )
+    return -(-len(order) // config.accumulate)
+
+
+def _with_data_at_hand(recipe: Recipe, folder: Path) -> Recipe:
+    """A recipe that finds its data from any folder; what came by standard input is kept in the run."""
+    if recipe.data.train != "-":
+        return replace(recipe, data=_with_files(recipe.data, _absolute))
+    corpus = recipe.corpus()
+    files = _files_of_stdin(folder)
+    (folder / "data").mkdir()
+    for split, path in files.items():
+        write_tsv(Path(path), corpus.pairs(split))
+    return replace(recipe, data=replace(recipe.data, **files))
+
+
+def _files_of_stdin(folder: Path) -> dict[str, str]:
+    return {split: str((folder / "data" / f"{split}.tsv").resolve()) for split in SPLITS}
+
+
+def _with_files(data: DataConfig, change: Callable[[str], str]) -> DataConfig:
+    """The settings with every path of a file changed."""
+    files = {split: getattr(data, split) for split in SPLITS}
+    changed = {
+        split: [change(path) for path in paths] if isinstance(paths, list) else change(paths)
+        for split, paths in files.items()
+        if paths is not None
+    }
+    return replace(data, **changed)
+
+
+def _absolute(path: str) -> str:
+    return path if path == "-" else str(Path(path).resolve())
+
+
+def _from_within(folder: Path, path: str) -> str:
+    """The path of a file in the run as seen from the run, so that the folder can be moved."""
+    inside = Path(path).is_relative_to(folder.resolve())
+    return Path(path).relative_to(folder.resolve()).as_posix() if inside else path
 
 
 def _facts(
@@ -198,6 +313,10 @@ def _facts(
         "machine": platform.machine(),
         "torch": torch.__version__,
     }
+
+
+def _write_facts(run: Run) -> None:
+    _write(run.path / FACTS, json.dumps(run.facts, indent=2, ensure_ascii=False) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -11,7 +11,7 @@ def register() -> None:
     RENDERERS.update(dict.fromkeys((".png", ".svg", ".pdf"), draw))
 
 
-def draw(reading: Reading, path: Path) -> None:
-    """The alignment of the last cross layer, mean of its heads."""
-    weights = reading.alignment()
+def draw(reading: Reading, path: Path, *, layer: int = -1, head: int | None = None) -> None:
+    """The alignment of one cross layer, by default the last, and one head, by default the mean of all."""
+    weights = reading.alignment(layer=layer, head=head)
     plot_alignment(weights, reading.sequences["source"].words, reading.sequences["target"].words, path)
