@@ -14,7 +14,7 @@ from regard.data.words import count_words
 from regard.evaluation.quality import evaluate_translations
 
 RECIPES = ("numbers-rnn", "numbers-bahdanau", "numbers-transformer")
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2)
 GROUPS = {"under 10 words": range(1, 10), "10 to 19": range(10, 20), "20 and more": range(20, 1000)}
 
 

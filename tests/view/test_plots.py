@@ -177,7 +177,10 @@ def test_weights_that_do_not_fit_the_words_are_refused(tmp_path: Path, grid: np.
 
 
 def test_without_matplotlib_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.style", None)
+    # a module that the search finds nowhere
+    monkeypatch.delitem(sys.modules, "matplotlib")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
     with pytest.raises(RegardError, match=r"pip install 'regard\[plot\]'"):
         plot_length_curve(CURVES, tmp_path / "curve.svg")
 
@@ -196,3 +199,14 @@ assert all(matplotlib.rcParams[name] == before[name] for name in before if name 
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("metric", "factor", "top"), [("exact", 0.002, 100), ("chrf", 0.33, 40), ("bleu", 1, 100)])
+def test_the_scale_leaves_no_interval_out_and_no_more_room_than_they_need(
+    metric: str, factor: float, top: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    part = {"from": 1, "to": 5, "count": 9, metric: 90 * factor, f"{metric}_low": 0.0, f"{metric}_high": 100 * factor}
+    drawn = []
+    monkeypatch.setattr("regard.view.plots.save", lambda figure, path: drawn.append(figure))
+    plot_length_curve({"one": [part]}, tmp_path / "curve.png", metric=metric)
+    assert drawn[0].axes[0].get_ylim() == (0, top)

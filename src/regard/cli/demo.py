@@ -35,9 +35,12 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
         Another seed trains other models.
     """
     from regard.training.recipe import load_recipe
+    from regard.view.figure import check_path
 
-    if out is not None and out.exists():
-        raise RegardError(f"{out} exists already; choose another --out")
+    if out is not None:
+        if out.exists():
+            raise RegardError(f"{out} exists already; choose another --out")
+        check_path(out / "ladder.png")
     # settings that cannot be are told before anything is made
     recipes = {
         name: load_recipe(recipe, {"train.minutes": minutes, "train.seed": seed}) for name, recipe in RUNGS.items()
@@ -52,11 +55,11 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
         )
         translators = {name: _train(name, recipe, folder, console) for name, recipe in recipes.items()}
         models = [_measure(name, translator) for name, translator in translators.items()]
-        _show(console, models, translators)
+        source = _show(console, models, translators)
         with new_file(folder / "ladder.json") as partial:
             partial.write_text(json.dumps({"models": models}, indent=2) + "\n", encoding="utf-8")
         if out is not None:
-            _draw(out, models, translators)
+            _draw(out, models, translators, source)
             _tell(
                 console,
                 "Go on",
@@ -121,7 +124,8 @@ def _measure(name: str, translator: Any) -> dict[str, Any]:
     }
 
 
-def _show(console: Console, models: list[dict[str, Any]], translators: dict[str, Any]) -> None:
+def _show(console: Console, models: list[dict[str, Any]], translators: dict[str, Any]) -> str:
+    """Tell quality by length and one sentence in full; returns that sentence."""
     from regard.view.terminal import alignment_grid, quality_table
 
     _tell(
@@ -133,8 +137,8 @@ def _show(console: Console, models: list[dict[str, Any]], translators: dict[str,
     curves = {model["name"]: model["by_length"] for model in models}
     console.print(quality_table(curves, metrics=("exact",), width=console.width))
 
-    source, reference = _longest(translators)
-    _tell(console, "The longest of them", source)
+    source, reference = _lost(translators)
+    _tell(console, "A long one that the RNN loses", source)
     told = Table.grid(padding=(0, 2, 0, 0))
     told.add_row(Text("reference", "dim"), reference)
     for name, translator in translators.items():
@@ -146,13 +150,18 @@ def _show(console: Console, models: list[dict[str, Any]], translators: dict[str,
         reading = translators[name].read(source)
         sources, targets = reading.sequences["source"].words, reading.sequences["target"].words
         console.print(alignment_grid(reading.alignment(), sources, targets, width=console.width))
+    return source
 
 
-def _longest(translators: dict[str, Any]) -> tuple[str, str]:
+def _lost(translators: dict[str, Any]) -> tuple[str, str]:
+    """The longest test sentence that the RNN gets wrong, or the longest of all if it gets all of them right."""
     from regard.data.words import count_words
 
-    pairs = next(iter(translators.values())).run.corpus().pairs("test")
-    return max(pairs, key=lambda pair: count_words(pair[0]))
+    rnn = next(iter(translators.values()))
+    pairs = sorted(rnn.run.corpus().pairs("test"), key=lambda pair: -count_words(pair.source))
+    written = rnn.translate([pair.source for pair in pairs])
+    wrong = (pair for pair, generation in zip(pairs, written, strict=True) if generation.text != pair.target)
+    return next(wrong, pairs[0])
 
 
 def _compared(translation: str, reference: str) -> Text:
@@ -166,14 +175,13 @@ def _compared(translation: str, reference: str) -> Text:
     return told.append(" ✗ " if same else "✗ ", "red").append(" ".join(words[same:]), "red")
 
 
-def _draw(out: Path, models: list[dict[str, Any]], translators: dict[str, Any]) -> None:
+def _draw(out: Path, models: list[dict[str, Any]], translators: dict[str, Any], source: str) -> None:
     from regard.view.plots import plot_length_curve
 
     curves = {model["name"]: model["by_length"] for model in models}
     for suffix in (".png", ".svg"):
         title = "Number words, English to French"
         plot_length_curve(curves, out / f"ladder{suffix}", metric="exact", title=title)
-    source, _ = _longest(translators)
     for name in list(RUNGS)[1:]:
         translators[name].read(source).save(out / f"{RUNGS[name]}-alignment.png")
 

@@ -55,12 +55,15 @@ def read(
     """
     from regard.api import load
     from regard.reading.reading import FORMATS, RENDERERS
+    from regard.view.figure import check_path
     from regard.view.renderers import draw
     from regard.view.terminal import alignment_grid, strongest
 
     for path in out:
         if path.suffix not in FORMATS | RENDERERS:
             raise RegardError(f"--out {path}: a reading is saved as {', '.join(FORMATS | RENDERERS)}; rename it")
+        if path.suffix in RENDERERS:
+            check_path(path)
     translator = load(run, device=device, dtype=dtype)
     text = text_or_standard_input(source)
     reading = translator.read(text, target, num_beams=num_beams, length_penalty=length_penalty)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import io
 import logging
 import warnings
@@ -58,24 +59,24 @@ FALLBACK_FONTS = (
 
 
 def check_path(path: str | Path) -> Path:
-    """Raises RegardError if the suffix names no kind of picture that can be written."""
+    """Raises RegardError if the suffix names no kind of picture, or nothing is installed that draws it.
+
+    Ask before work whose result is to be drawn.
+    """
     path = Path(path)
     if path.suffix.lower() not in UNDATED:
         raise RegardError(f"{path}: a picture ends in {', '.join(UNDATED)}; rename it")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise RegardError("pictures need matplotlib; pip install 'regard[plot]'")
     return path
 
 
 @contextlib.contextmanager
 def drawing(texts: Iterable[str]) -> Iterator["Figure"]:
-    """An empty figure in our style, with fonts for `texts`; draw and `save` it inside.
+    """An empty figure in our style, with fonts for `texts`; draw and `save` it inside."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
 
-    Raises RegardError if matplotlib is not installed.
-    """
-    try:
-        import matplotlib.style
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise RegardError("pictures need matplotlib; pip install 'regard[plot]'") from None
     style = STYLE | {"font.family": _fonts(frozenset("".join(texts)))}
     with matplotlib.style.context(["default", style]), warnings.catch_warnings():
         # told once, and with the remedy, by _fonts

@@ -57,7 +57,7 @@ def plot_length_curve(
         for (name, parts), look in zip(curves.items(), _looks(), strict=False):
             if parts:
                 ends.append((names[name], *_draw_curve(axes, parts, measured, **look)))
-        _dress_length_axes(axes, bins, counts(curves), length_unit)
+        _dress_length_axes(axes, bins, counts(curves), length_unit, _top(curves, measured))
         _name_curves(figure, axes, ends)
         axes.set_ylabel(measured.name)
         if title:
@@ -138,11 +138,20 @@ def _draw_curve(
     return centres[-1], value[-1], color
 
 
-def _dress_length_axes(axes: "Axes", bins: list[tuple[int, int]], sentences: list[str], length_unit: str) -> None:
+def _top(curves: Curves, measured: Metric) -> float:
+    """The end of the scale: 100 for exact match, else the next multiple of 10 above every interval."""
+    highest = max(measured.interval(part)[2] for parts in curves.values() for part in parts)
+    return 100.0 if measured.key == "exact" else min(100.0, 10.0 * max(1, math.ceil(highest / 10)))
+
+
+def _dress_length_axes(
+    axes: "Axes", bins: list[tuple[int, int]], sentences: list[str], length_unit: str, top: float
+) -> None:
     centres = [_centre(ends) for ends in bins]
     half = (bins[0][1] - bins[0][0] + 1) / 2
     axes.set_xlim(centres[0] - half, centres[-1] + half)
-    axes.set_ylim(0, 100)
+    # shares go to 100; scores that never come near it get the room they need
+    axes.set_ylim(0, top)
     labels = [label(ends) for ends in bins]
     longest = max(map(len, [*labels, *sentences]))
     every = math.ceil(len(bins) * (longest + 2) / LETTERS_ALONG_AXIS)
@@ -164,9 +173,10 @@ def _name_curves(figure: "Figure", axes: "Axes", ends: list[tuple[str, float, fl
     """Write each model's name beside the end of its line, moved apart where names would touch."""
     left, right = axes.get_xlim()
     margin = (right - left) / 50
+    percent = axes.get_ylim()[1] / 100
     gap = min(6.5, 100 / len(ends))
     order = sorted(ends, key=lambda end: end[2])
-    places = apart([value for _, _, value, _ in order], gap=gap)
+    places = [percent * place for place in apart([value / percent for _, _, value, _ in order], gap=gap)]
     for (name, centre, value, color), place in zip(order, places, strict=True):
         axes.annotate(
             name,
