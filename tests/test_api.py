@@ -35,13 +35,6 @@ MODELS = {
 TEXTS = ["one two", "three", "", "four one 七 🙂", "  ", "two"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REGARD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def translators(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")

@@ -49,13 +49,13 @@ def test_a_misspelt_setting_is_refused_with_its_place_and_the_right_name():
 
 def test_a_setting_that_resembles_none_is_answered_with_all_there_are():
     message = refusal(zzzz=1)
-    assert message.startswith(f"{WHERE} has no setting 'zzzz'; it has ")
+    assert message.startswith(f"{WHERE} has no setting 'zzzz'; choose from ")
     assert all(name in message for name in Settings.__dataclass_fields__)
 
 
 def test_suggest_names_the_nearest_or_else_everything():
     assert suggest("transfomer", ["rnn", "transformer"]) == "; did you mean 'transformer'?"
-    assert suggest("zzz", ["rnn", "transformer"]) == "; it has rnn, transformer"
+    assert suggest("zzz", ["rnn", "transformer"]) == "; choose from rnn, transformer"
 
 
 def test_a_setting_without_default_must_be_given():

@@ -66,7 +66,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """The ending of an error about an unknown name: the nearest known one, or all of them."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
+    return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(known)}"
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -20,13 +20,6 @@ MODELS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="session")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REGARD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="session")
 def recipes(tmp_path_factory):
     """Recipe files by the name of the model, beside the corpus that they name."""

@@ -248,7 +248,7 @@ def test_the_type_of_a_config_is_the_name_it_was_read_by():
     ("values", "message"),
     [
         ({"type": "transfomer"}, r"\[model\] type is 'transfomer'; did you mean 'transformer'\?"),
-        ({}, r"\[model\] type is None; it has rnn, transformer"),
+        ({}, r"\[model\] type is None; choose from rnn, transformer"),
         ({"type": "rnn", "hiden_dim": 3}, r"\[model\] has no setting 'hiden_dim'; did you mean 'hidden_dim'\?"),
         ({"type": "rnn", "attention": "luong"}, "attention must be one of none, additive, dot, general, concat"),
         ({"type": "rnn", "attention": "dot"}, r"\[model\] attention 'dot' compares .* set bidirectional = false"),

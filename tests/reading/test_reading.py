@@ -257,5 +257,5 @@ def test_a_layer_or_head_that_there_is_not_is_refused(reading, asked, message):
 def test_an_alignment_needs_cross_attention(reading):
     kept = {key: table for key, table in reading.maps.items() if key[0] == "encoder"}
     alone = Reading(model="toy", sequences=reading.sequences, maps=kept, checks={})
-    with pytest.raises(RegardError, match="this reading has no 'cross' attention; it has encoder"):
+    with pytest.raises(RegardError, match="this reading has no 'cross' attention; choose from encoder"):
         alone.alignment()

@@ -22,13 +22,6 @@ MODELS = {
 TRAIN = {"batch_tokens": 256, "warmup_steps": 3, "validate_every": 4, "threads": 1, "device": "cpu"}
 
 
-@pytest.fixture(autouse=True, scope="session")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REGARD_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
     """Sentences of one to six words; the translation has them in reverse."""

@@ -96,7 +96,7 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         ),
         (changed("model", num_heads=3), "here: [model] model_dim 16 cannot be cut into 3 heads of equal size"),
         (changed("model", type="transfomer"), "here: [model] type is 'transfomer'; did you mean 'transformer'?"),
-        (TABLES | {"model": {}}, "here: [model] type is None; it has rnn, transformer"),
+        (TABLES | {"model": {}}, "here: [model] type is None; choose from rnn, transformer"),
         (changed("data", train="my.tsv"), "here: [data] needs either corpus (a name) or train (your own file), one of"),
         (TABLES | {"data": {}}, "here: [data] needs either corpus (a name) or train (your own file), one of them"),
         (TABLES | {"data": {"train": ["-", "s.fr"]}}, "train is ['-', 's.fr'], but standard input (-) is no part"),
