@@ -32,8 +32,8 @@ test: setup-dev
 	$(BIN)/python -m pytest --jaxtyping-packages=regard,beartype.beartype tests/attention tests/kernels tests/models tests/generation
 
 check: setup-dev
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/pyright
 
 bench: setup-dev

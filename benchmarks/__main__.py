@@ -2,9 +2,18 @@
 
 import argparse
 
-from benchmarks import bible, ladder, startup
+from benchmarks import alignment, bible, ladder, preparing, quality, startup, training, translating
 
-BENCHMARKS = {"startup": startup.run, "ladder": ladder.run, "bible": bible.run}
+BENCHMARKS = {
+    "startup": startup.run,
+    "preparing": preparing.run,
+    "ladder": ladder.run,
+    "bible": bible.run,
+    "alignment": alignment.run,
+    "training": training.run,
+    "translating": translating.run,
+    "quality": quality.run,
+}
 
 
 def main() -> None:

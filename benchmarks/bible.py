@@ -4,19 +4,16 @@ Runs that already stand under runs/ are measured as they are.
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
 # before torch: waiting threads that spin take the other core from whoever else has it
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import regard
 from benchmarks import report
+from benchmarks.runs import trained
 from regard.view.plots import plot_length_curve
-from regard.view.progress import training_progress
 
 RECIPES = {"RNN": "bible-rnn", "RNN + attention": "bible-bahdanau", "Transformer": "bible-transformer"}
-RUNS = Path("runs")
 NUM_BEAMS = 4
 
 
@@ -53,11 +50,7 @@ def run() -> None:
 
 
 def _measure(recipe: str) -> dict[str, Any]:
-    folder = RUNS / recipe
-    if not folder.exists():
-        with training_progress(recipe) as progress:
-            regard.train(recipe, out=folder, report=progress)
-    translator = regard.load(folder)
+    translator = trained(recipe)
     facts = translator.run.facts
     told = ("parameters", "steps", "epochs", "seconds", "tokens_per_second", "threads")
     return {**translator.evaluate("test", num_beams=NUM_BEAMS).to_json(), **{name: facts[name] for name in told}}

@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+import statistics
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,11 @@ def write(name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
     (RESULTS / f"{name}.json").write_text(json.dumps({**facts, "figures": figures}, indent=2) + "\n", encoding="utf-8")
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """The median of several measurements, and their range."""
+    return "{} ({}–{})".format(*map(form.format, (statistics.median(values), min(values), max(values))))
 
 
 def _commit() -> str:

@@ -22,6 +22,7 @@ ORDER = [
     "reading",
     "evaluation",
     "training",
+    "export",
     "view",
     "api",
     "cli",

@@ -15,10 +15,9 @@ def pair(model_dim, num_heads):
     """Ours, and torch's with the same weights."""
     ours = MultiHeadAttention(model_dim, num_heads).double().eval()
     theirs = nn.MultiheadAttention(model_dim, num_heads, batch_first=True).double().eval()
-    projections = (ours.query_proj, ours.key_proj, ours.value_proj)
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(torch.cat([proj.weight for proj in projections]))
-        theirs.in_proj_bias.copy_(torch.cat([proj.bias for proj in projections]))
+        theirs.in_proj_weight.copy_(ours.in_proj.weight)
+        theirs.in_proj_bias.copy_(ours.in_proj.bias)
         theirs.out_proj.weight.copy_(ours.out_proj.weight)
         theirs.out_proj.bias.copy_(ours.out_proj.bias)
     return ours, theirs
@@ -30,7 +29,7 @@ def padded(batch, keys, *, left=False):
 
 
 def assert_same(ours, theirs, query, memory, **options):
-    output, heads = ours(query, ours.remember(memory), read=True, **options)
+    output, heads = ours(ours.ask(query), ours.remember(memory), read=True, **options)
     visible = options.get("mask")
     expected, weights = theirs(
         query,
@@ -69,8 +68,8 @@ def test_attention_of_a_sequence_to_itself_is_torchs(batch, queries, _keys, mode
 def test_reading_changes_no_bit_of_the_output(dtype, options):
     attention = MultiHeadAttention(24, 3).to(dtype)
     inputs = torch.randn(3, 9, 24).to(dtype)
-    unread, blind = attention(inputs, attention.remember(inputs), **options)
-    output, heads = attention(inputs, attention.remember(inputs), **options, read=True)
+    unread, blind = attention(*attention.ask_and_remember(inputs), **options)
+    output, heads = attention(*attention.ask_and_remember(inputs), **options, read=True)
     assert torch.equal(output, unread)
     assert torch.equal(heads.context, blind.context)
     assert blind.weights is None
@@ -80,18 +79,27 @@ def test_reading_changes_no_bit_of_the_output(dtype, options):
 def test_the_weights_that_are_read_make_the_context_that_was_used(options):
     attention = MultiHeadAttention(24, 3).double()
     inputs = torch.randn(3, 9, 24, dtype=torch.float64)
-    memory = attention.remember(inputs)
-    _, heads = attention(inputs, memory, **options, read=True)
+    query, memory = attention.ask_and_remember(inputs)
+    _, heads = attention(query, memory, **options, read=True)
     torch.testing.assert_close(heads.weights @ memory.value, heads.context, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(heads.weights.sum(-1), torch.ones(3, 3, 9, dtype=torch.float64), rtol=1e-14, atol=0)
 
 
 def test_a_memory_made_once_serves_queries_one_at_a_time():
     attention = MultiHeadAttention(8, 2).double()
-    query, inputs = torch.randn(2, 5, 8, dtype=torch.float64), torch.randn(2, 7, 8, dtype=torch.float64)
-    memory = attention.remember(inputs)
-    steps = [attention(query[:, step : step + 1], memory)[0] for step in range(5)]
+    query = attention.ask(torch.randn(2, 5, 8, dtype=torch.float64))
+    memory = attention.remember(torch.randn(2, 7, 8, dtype=torch.float64))
+    steps = [attention(query[:, :, step : step + 1], memory)[0] for step in range(5)]
     torch.testing.assert_close(torch.cat(steps, dim=1), attention(query, memory)[0], rtol=1e-12, atol=1e-14)
+
+
+def test_a_sequence_asks_and_remembers_at_once_what_it_does_apart():
+    attention = MultiHeadAttention(12, 4).double()
+    inputs = torch.randn(3, 5, 12, dtype=torch.float64)
+    query, memory = attention.ask_and_remember(inputs)
+    apart = (attention.ask(inputs), *attention.remember(inputs))
+    for joint, alone in zip((query, *memory), apart, strict=True):
+        torch.testing.assert_close(joint, alone, rtol=1e-12, atol=1e-14)
 
 
 def test_heads_that_do_not_divide_the_model_are_refused():

@@ -1,6 +1,7 @@
 """`regard evaluate` and `regard compare`: the same figures as in Python, as tables, JSON and pictures."""
 
 import json
+import shutil
 import xml.etree.ElementTree
 
 import pytest
@@ -10,6 +11,7 @@ import regard
 
 SCORES = {"bleu", "chrf", "exact"}
 INTERVALS = {f"{score}_{end}" for score in SCORES for end in ("low", "high")}
+ALIGNMENT = {"aer", "aer_low", "aer_high", "aer_precision", "aer_recall", "aer_head", "aer_by_head"}
 
 
 @pytest.fixture(scope="module")
@@ -17,23 +19,113 @@ def qualities(runs):
     return {name: regard.evaluate(run).to_json() for name, run in runs.items()}
 
 
+@pytest.fixture(scope="module")
+def linked(recipes, tmp_path_factory):
+    """Runs whose dev and test have gold links: the first words of a pair translate each other."""
+    folder = tmp_path_factory.mktemp("linked")
+    pairs = (recipes["rnn"].parent / "numbers.tsv").read_text(encoding="utf-8").splitlines()
+    changes = {}
+    for split, lines in (("dev", pairs[:30]), ("test", pairs[30:60])):
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / f"{split}.links").write_text("0-0\n" * len(lines), encoding="utf-8")
+        changes |= {f"data.{split}": str(folder / f"{split}.tsv")}
+        changes |= {f"data.{split}_links": str(folder / f"{split}.links")}
+    for name, recipe in recipes.items():
+        regard.train(recipe, out=folder / name, changes=changes)
+    return {name: folder / name for name in recipes}
+
+
 @pytest.mark.parametrize("name", ["rnn", "bahdanau", "transformer"])
 def test_the_command_tells_what_the_library_measures(cli, runs, qualities, name):
     done = cli("evaluate", runs[name], "--json")
     assert (done.code, done.err) == (0, "")
-    assert json.loads(done.out) == {"run": name, "split": "test", **qualities[name]}
+    assert json.loads(done.out) == {"run": name, "split": "test", "attribution": None, **qualities[name]}
 
 
 def test_the_json_has_every_figure_under_its_name(qualities):
     document = qualities["rnn"]
     figures = SCORES | INTERVALS | {"count", "perplexity"}
-    assert set(document) == figures | {"signature", "length_unit", "by_length"}
+    assert set(document) == figures | ALIGNMENT | {"signature", "length_unit", "by_length"}
     for part in document["by_length"]:
         assert set(part) == figures | {"from", "to"}
         assert part["from"] <= part["to"]
         for score in SCORES:
             assert part[f"{score}_low"] <= part[score] <= part[f"{score}_high"]
     assert sum(part["count"] for part in document["by_length"]) == document["count"] == 8
+
+
+def test_where_there_are_gold_links_alignment_is_measured(cli, linked):
+    found = {name: json.loads(cli("evaluate", run, "--json").out) for name, run in linked.items()}
+    assert {found["rnn"][name] for name in ALIGNMENT} == {None}
+    for name, heads in (
+        ("bahdanau", [(0, 0)]),
+        ("transformer", [(0, 0), (0, 1), (0, None), (1, 0), (1, 1), (1, None)]),
+    ):
+        document = found[name]
+        by_head = {(part["layer"], part["head"]): part for part in document["aer_by_head"]}
+        assert list(by_head) == heads
+        for part in by_head.values():
+            assert set(part) == {"layer", "head", "aer", "precision", "recall"}
+        chosen = by_head[document["aer_head"]["layer"], document["aer_head"]["head"]]
+        assert [document[f"aer{figure}"] for figure in ("", "_precision", "_recall")] == [
+            chosen[figure] for figure in ("aer", "precision", "recall")
+        ]
+        assert 0 <= document["aer_low"] <= document["aer"] <= document["aer_high"] <= 1
+        alone = regard.load(linked[name]).evaluate_alignment("test")
+        assert (alone.aer, alone.aer_low, alone.aer_high) == tuple(
+            document[f"aer{end}"] for end in ("", "_low", "_high")
+        )
+
+
+def test_the_head_is_the_one_that_aligns_dev_best(linked):
+    translator = regard.load(linked["transformer"])
+    test, dev = (translator.evaluate_alignment(split) for split in ("test", "dev"))
+    assert test.aer_head == dev.aer_head
+    assert (dev.aer_head.chosen_on, dev.aer) == (
+        "dev",
+        min(part.aer for part in dev.aer_by_head if part.head is not None),
+    )
+
+
+def test_the_terminal_tells_the_error_rate_and_that_of_every_head(cli, linked, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    quality = regard.evaluate(linked["transformer"])
+    done = cli("evaluate", linked["transformer"])
+    assert done.code == 0
+    assert f"alignment error rate {100 * quality.aer:.1f} %" in done.out
+    assert f"cross layer {quality.aer_head.layer}, head {quality.aer_head.head}, which aligns dev best" in done.out
+    grid = [line.split()[-2:] for line in done.out.splitlines() if line.strip().startswith(("head ", "mean of heads"))]
+    rates = {(part.layer, part.head): f"{100 * part.aer:.1f}" for part in quality.aer_by_head}
+    assert grid == [[rates[0, head], rates[1, head]] for head in (0, 1, None)]
+    single = cli("evaluate", linked["bahdanau"]).out
+    assert "alignment error rate" in single
+    assert "cross layer" not in single
+    assert "alignment" not in cli("evaluate", linked["rnn"]).out
+
+
+def test_a_comparison_tells_the_error_rates_of_those_that_have_one(cli, linked):
+    done = cli("compare", *linked.values())
+    assert done.out.count("alignment error rate") == 2
+    models = json.loads(cli("compare", *linked.values(), "--json").out)["models"]
+    assert [model["aer"] is None for model in models] == [True, False, False]
+
+
+def test_a_link_past_the_sentence_is_told_with_its_line(cli, linked):
+    path = linked["bahdanau"].parent / "test.links"
+    before = path.read_text()
+    path.write_text(before.replace("0-0", "0-99", 1))
+    done = cli("evaluate", linked["bahdanau"])
+    path.write_text(before)
+    assert (done.code, done.out) == (1, "")
+    assert "test.links:1: 0-99 points past the sentence" in done.err
+
+
+def test_a_corpus_is_credited_where_its_maker_asks_for_it(cli, runs, tmp_path):
+    shutil.copytree(runs["rnn"], tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**facts, "attribution": "by [its] makers"}))
+    assert "by [its] makers" in cli("evaluate", tmp_path / "run").out
+    assert json.loads(cli("evaluate", tmp_path / "run", "--json").out)["attribution"] == "by [its] makers"
 
 
 def test_splits_and_settings_are_those_asked_for(cli, runs):
@@ -65,7 +157,7 @@ def test_the_table_fits_its_terminal(cli, runs, qualities, monkeypatch):
         ("--split", "tset", 'Did you mean "test"?'),
         ("--dtype", "float16", 'Did you mean "bfloat16"?'),
         ("--device", "tpu", 'Choose from: "auto", "cpu", "cuda"'),
-        ("--num-beams", "0", "Must be >= 1"),
+        ("--num-beams", "0", "--num-beams must be at least 1, not 0"),
         ("--batch-size", "-1", "Must be >= 1"),
     ],
 )

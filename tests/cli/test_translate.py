@@ -1,12 +1,19 @@
 """Line in, line out, whatever the lines hold."""
 
+import contextlib
+import errno
+import gzip
+import io
+import itertools
 import json
 import subprocess
 import sys
 
 import pytest
+import torch
 
 import regard
+from regard.data.batch import UNKNOWN, collate
 from regard.data.words import split_words
 
 SOURCES = ["one hundred and two", "", "seven", "   ", "twenty-nine"]
@@ -61,7 +68,7 @@ def test_whatever_a_model_writes_stays_on_its_line(cli, runs, monkeypatch):
 
 def test_the_n_best_follow_one_another_best_first(cli, runs, translator):
     found = lines(cli("translate", runs["bahdanau"], "--num-beams", 4, "--n-best", 3, given=b"one\ntwo\n"))
-    best = translator.translate_n_best(["one", "two"], num_beams=4)
+    best = translator.translate_n_best(["one", "two"], num_beams=4, n_best=3)
     assert found == [each.text for generations in best for each in generations[:3]]
     for generations in best:
         scores = [each.score for each in generations if each.finished]
@@ -71,7 +78,7 @@ def test_the_n_best_follow_one_another_best_first(cli, runs, translator):
 @pytest.mark.parametrize(("n_best", "beams"), [(2, 1), (5, 4)])
 def test_more_translations_than_beams_are_refused(cli, runs, n_best, beams):
     done = cli("translate", runs["rnn"], "--n-best", n_best, "--num-beams", beams, given=b"one\n")
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (2, "")
     assert f"--n-best {n_best} needs as many --num-beams; it has {beams}" in done.err
 
 
@@ -83,10 +90,10 @@ def test_json_is_an_object_a_line(cli, runs, translator):
         )
     ]
     assert [each["source"] for each in found] == ["one é", "", "two"]
-    best = translator.translate_n_best(["one é", "", "two"], num_beams=2)
+    best = translator.translate_n_best(["one é", "", "two"], num_beams=2, n_best=2)
+    names = ("text", "score", "log_probability", "finished")
     assert [each["translations"] for each in found] == [
-        [{"text": each.text, "score": each.score, "finished": each.finished} for each in generations]
-        for generations in best
+        [{name: getattr(each, name) for name in names} for each in generations] for generations in best
     ]
 
 
@@ -123,7 +130,7 @@ def test_an_error_in_the_middle_leaves_no_alignments(cli, runs, tmp_path, monkey
     text.write_text("one\ntwo\nthree\n" + "seven " * 60 + "\n")
     done = cli("translate", runs["bahdanau"], text, "--alignments", tmp_path / "alignments")
     assert done.code == 1
-    assert done.out.count("\n") == 2
+    assert done.out.count("\n") == 3
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
@@ -150,7 +157,6 @@ def test_a_model_without_attention_has_no_alignments(cli, runs, tmp_path):
         (["--alignments", "a.txt", "--layer", "1"], b"one\n", "there is no cross layer 1"),
         (["--alignments", "a.txt", "--head", "1"], b"one\n", "there is no head 1"),
         (["--alignments", "/dev/null/a"], b"one\n", "/dev/null/a: cannot be written"),
-        ([], b"one\n\xff\n", "standard input:2: not UTF-8 at byte 4"),
         (["none.txt"], b"", "none.txt: there is no such file"),
     ],
 )
@@ -174,3 +180,296 @@ def test_a_full_disk_at_the_output_is_told(runs, tmp_path):
         done = subprocess.run(command, input=b"one\n", stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[-1] == "regard: the output cannot be written: No space left on device"
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 1024])
+@pytest.mark.parametrize("bad", [b"seven " * 60, b"\xff"], ids=["too long", "not UTF-8"])
+def test_what_stands_before_a_line_that_cannot_be_translated_is_translated(
+    cli, runs, translator, monkeypatch, bad, chunk
+):
+    monkeypatch.setattr("regard.cli.translate.CHUNK", chunk)
+    done = cli("translate", runs["bahdanau"], given=b"one\n\nthree\nfour\n" + bad + b"\nsix\n")
+    assert done.code == 1
+    assert "standard input:5" in done.err
+    assert done.out.split("\n") == [each.text for each in translator.translate(["one", "", "three", "four"])] + [""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num-beams", "0"], "--num-beams must be at least 1, not 0"),
+        (["--temperature", "-1", "--do-sample"], "--temperature must be above 0, not -1.0"),
+        (["--temperature", "nan", "--do-sample"], "--temperature must be a finite number, not nan"),
+        (["--top-p", "0", "--do-sample"], "--top-p must be above 0, not 0.0"),
+        (["--top-k", "3"], "--top-k belongs to sampling; add --do-sample, or leave it out"),
+        (["--do-sample", "--num-beams", "2"], "--do-sample goes one way at a time, without --num-beams"),
+        (["--length-normalization", "wu"], "--length-normalization must be one of power, gnmt, not 'wu'"),
+        (["--coverage-penalty", "0.2"], "--coverage-penalty ranks the hypotheses of a beam search; set --num-beams"),
+    ],
+)
+def test_settings_that_make_no_sense_are_usage_and_told_before_the_model_is_loaded(cli, tmp_path, arguments, message):
+    done = cli("translate", tmp_path / "none", *arguments, given=b"one\n")
+    assert (done.code, done.out) == (2, "")
+    assert message in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume"], "--resume goes on behind what --out has; name that file"),
+        (["--prefix", "un", "--prefixes", "p"], "--prefix is for all lines, --prefixes has one for each"),
+        (["--scores", "--json"], "--json has the scores already"),
+        (["--out", "full"], "full exists already; --resume goes on behind it, or choose another --out"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told_before_the_model_is_loaded(
+    cli, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").write_text("mine\n")
+    done = cli("translate", tmp_path / "none", *arguments, given=b"one\n")
+    assert (done.code, done.out) == (1, "")
+    assert message in done.err
+    assert (tmp_path / "full").read_text() == "mine\n"
+
+
+def test_samples_are_those_of_the_library_whatever_the_chunk(cli, runs, translator, monkeypatch):
+    options = {
+        "do_sample": True,
+        "temperature": 1.5,
+        "top_k": 50,
+        "top_p": 0.95,
+        "min_p": 0.001,
+        "seed": 7,
+        "n_best": 2,
+    }
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if name != "do_sample"]
+    wanted = translator.translate_n_best(SOURCES, **options)
+    for chunk in (1, 3, 1024):
+        monkeypatch.setattr("regard.cli.translate.CHUNK", chunk)
+        given = "\n".join(SOURCES).encode()
+        found = lines(cli("translate", runs["bahdanau"], "--do-sample", "--json", *flags, given=given))
+        assert [[each["text"] for each in json.loads(line)["translations"]] for line in found] == [
+            [each.text for each in generations] for generations in wanted
+        ]
+
+
+def test_scores_stand_before_each_translation(cli, runs, translator):
+    options = ["--scores", "--num-beams", 3, "--n-best", 2, "--length-penalty", 0.6, "--length-normalization", "gnmt"]
+    found = lines(cli("translate", runs["bahdanau"], *options, given=b"one\n\ntwo\n"))
+    settings = {"num_beams": 3, "n_best": 2, "length_penalty": 0.6, "length_normalization": "gnmt"}
+    best = translator.translate_n_best(["one", "two"], **settings)
+    assert found[2:4] == ["0.000000\t0.000000\t", "\t\t"]
+    for line, each in zip(found[:2] + found[4:], itertools.chain(*best), strict=True):
+        score, log_probability, text = line.split("\t")
+        assert float(score) == pytest.approx(each.score, abs=1e-6)
+        assert float(log_probability) == pytest.approx(each.log_probability, abs=1e-6)
+        assert text == " ".join(each.text.split("\n"))
+
+
+def test_every_translation_begins_with_its_prefix(cli, runs, translator, tmp_path):
+    given = "\n".join(SOURCES).encode()
+    found = lines(cli("translate", runs["bahdanau"], "--prefix", "- cent d", given=given))
+    assert [line.startswith("- cent d") for line in found] == [bool(source.strip()) for source in SOURCES]
+    prefixes = ["cent", "", "se", "", ""]
+    (tmp_path / "prefixes").write_text("\n".join(prefixes) + "\n")
+    found = lines(cli("translate", runs["bahdanau"], "--prefixes", tmp_path / "prefixes", given=given))
+    assert found == [each.text for each in translator.translate(SOURCES, prefixes=prefixes)]
+    assert [line[: len(prefix)] for line, prefix in zip(found, prefixes, strict=True)] == prefixes
+
+
+@pytest.mark.parametrize(
+    ("count", "message"), [(1, "prefixes has 1 lines, standard input more"), (3, "input has 2 lines")]
+)
+def test_as_many_prefixes_as_lines_are_asked_for(cli, runs, tmp_path, count, message):
+    (tmp_path / "prefixes").write_text("un\n" * count)
+    done = cli("translate", runs["rnn"], "--prefixes", tmp_path / "prefixes", given=b"one\ntwo\n")
+    assert done.code == 1
+    assert message in done.err
+
+
+def test_a_file_gets_what_standard_output_would(cli, runs, tmp_path):
+    (tmp_path / "text").write_text("\n".join(SOURCES))
+    for options in ([], ["--num-beams", 2, "--n-best", 2], ["--json"], ["--scores"]):
+        wanted = cli("translate", runs["bahdanau"], tmp_path / "text", *options).out
+        out = tmp_path / f"made/here/{len(options)}{options[-1:]}"
+        done = cli("translate", runs["bahdanau"], tmp_path / "text", *options, "--out", out)
+        assert (done.code, done.out, out.read_text()) == (0, "", wanted)
+
+
+def broken_off(text, *, lines, extra):
+    """The first lines of a text, and some bytes of the next."""
+    parts = text.split("\n")
+    return "\n".join([*parts[:lines], parts[lines][:extra]])
+
+
+@pytest.mark.parametrize("options", [[], ["--num-beams", 2, "--n-best", 2], ["--json"], ["--do-sample", "--seed", 3]])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_resume_goes_on_wherever_the_work_broke_off(cli, runs, tmp_path, monkeypatch, options, compressed):
+    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    text, out, aligned = tmp_path / "text.gz", tmp_path / "out", tmp_path / "aligned"
+    data = ("\r\n".join(SOURCES)).encode()
+    text.write_bytes(gzip.compress(data) if compressed else data)
+    command = ["translate", runs["bahdanau"], text, *options, "--out", out, "--alignments", aligned]
+    assert cli(*command).code == 0
+    whole, whole_alignments = out.read_text(), aligned.read_text()
+    each = 2 if "--n-best" in options else 1
+    for done in range(len(SOURCES) * each + 1):
+        for behind in (0, 1):
+            out.write_text(broken_off(whole, lines=done, extra=2))
+            aligned.write_text(broken_off(whole_alignments, lines=max(done // each - behind, 0), extra=1))
+            resumed = cli(*command, "--resume")
+            if done >= each and done // each == behind:
+                assert "has no alignments of the translations in" in resumed.err
+                continue
+            assert (resumed.code, out.read_text(), aligned.read_text()) == (0, whole, whole_alignments)
+    out.unlink(), aligned.unlink()
+    cli(*command, "--resume")
+    assert (out.read_text(), aligned.read_text()) == (whole, whole_alignments)
+
+
+def test_resume_refuses_the_translations_of_another_text(cli, runs, tmp_path):
+    out = tmp_path / "out"
+    out.write_text("un\ndeux\ntrois\nqua")
+    done = cli("translate", runs["rnn"], "--out", out, "--resume", given=b"one\ntwo\n")
+    assert done.code == 1
+    assert f"{out} has translations of 3 lines, standard input has 2: they are of another text" in done.err
+    assert out.read_text() == "un\ndeux\ntrois\nqua"
+    for line in ("un", json.dumps({"source": "three"}), "[" * 5000, "3"):
+        out.write_text(line + "\n")
+        done = cli("translate", runs["rnn"], "--json", "--out", out, "--resume", given=b"one\ntwo\n")
+        assert (done.code, out.read_text()) == (1, line + "\n")
+        assert f"{out}:1: its source is not standard input:1; choose another --out" in done.err
+
+
+def test_where_the_disk_fills_up_whole_lines_stand_and_resume_goes_on(cli, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    (tmp_path / "text").write_text("\n".join(SOURCES))
+    command = ["translate", runs["bahdanau"], tmp_path / "text", "--scores", "--out", tmp_path / "out"]
+    wanted = cli(*command[:3], "--scores").out
+    for room in range(0, len(wanted.encode()), 41):
+        left = room
+
+        class FullDisk(io.FileIO):
+            def write(self, data):
+                nonlocal left
+                if not left:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                part = data[: min(left, 5)]
+                left -= len(part)
+                return super().write(part)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("regard.data.growing.open", lambda path, mode, **_: FullDisk(path, mode[0]), raising=False)
+            done = cli(*command)
+        assert done.code == 1
+        assert "out: cannot be written: No space left on device; its first" in done.err
+        whole = wanted.encode()[:room].rfind(b"\n") + 1
+        assert (tmp_path / "out").read_bytes() == wanted.encode()[:whole]
+        assert cli(*command, "--resume").code == 0
+        assert (tmp_path / "out").read_text() == wanted
+        (tmp_path / "out").unlink()
+
+
+def test_an_output_that_takes_nothing_is_told(cli, runs):
+    done = cli("translate", runs["rnn"], "--out", "/dev/full", given=b"one\n")
+    assert done.code == 1
+    assert "/dev/full: cannot be written: No space left on device" in done.err
+    done = cli("translate", runs["rnn"], "--out", "/dev/null/a", given=b"one\n")
+    assert "/dev/null/a: cannot be written" in done.err
+
+
+def test_a_text_larger_than_a_chunk_is_read_as_it_is_translated(cli, runs, monkeypatch):
+    monkeypatch.setattr("regard.cli.translate.CHUNK", 3)
+    read, written = [], []
+
+    def endless(path):
+        for number in range(20):
+            read.append(number)
+            yield "one"
+
+    monkeypatch.setattr("regard.data.formats.read_lines", endless)
+    translate = regard.Translator.translate_n_best
+
+    def noted(self, texts, *arguments, **settings):
+        written.append((len(read), settings["first"], len(texts)))
+        return translate(self, texts, *arguments, **settings)
+
+    monkeypatch.setattr(regard.Translator, "translate_n_best", noted)
+    lines(cli("translate", runs["rnn"]))
+    assert written == [(min(first + 3, 20), first, min(3, 20 - first)) for first in range(0, 20, 3)]
+
+
+@pytest.fixture(scope="module")
+def words(recipes, tmp_path_factory):
+    """A model of words that knows few of them."""
+    folder = tmp_path_factory.mktemp("words") / "run"
+    changes = {"data.tokenizer": "word", "data.vocab_size": 30, "train.steps": 60}
+    return regard.train(recipes["bahdanau"], out=folder, changes=changes)
+
+
+def test_for_a_word_it_does_not_know_a_model_writes_the_source_word_that_it_looked_at(cli, words):
+    sources = ["one hundred zebras and two", "", "zebras , yaks", "seven"]
+    settings = {"num_beams": 3, "n_best": 3}
+    plain = words.translate_n_best(sources, **settings)
+    found = words.translate_n_best(sources, replace_unknown=True, **settings)
+    unknown = 0
+    for source, before, after in zip(sources, plain, found, strict=True):
+        for old, new in zip(before, after, strict=True):
+            assert (old.tokens, old.score) == (new.tokens, new.score)
+            assert "⁇" not in new.text
+            if UNKNOWN not in old.tokens:
+                assert old.text == new.text
+                continue
+            unknown += 1
+            with torch.no_grad():
+                batch = collate([words.tokenizer.encode(source)], [old.tokens])
+                weights = words.module(batch, read=True).attention[-1].weights[0].mean(dim=0)
+            own = words.tokenizer.text_word_indices(source)[1]
+            texts = iter(old.text.split("⁇"))
+            wanted = next(texts)
+            for position, token in enumerate(old.tokens):
+                if token == UNKNOWN:
+                    received = [
+                        sum(weights[position, i] / len(of) for i, of in enumerate(own) if word in of)
+                        for word in range(len(source.split()))
+                    ]
+                    wanted += source.split()[received.index(max(received))] + next(texts)
+            assert new.text == wanted
+    assert unknown > 3
+    path = words.run.path
+    assert lines(cli("translate", path, "--replace-unknown", given="\n".join(sources).encode())) == [
+        each.text for each in words.translate(sources, replace_unknown=True)
+    ]
+
+
+def test_unknown_words_are_not_replaced_where_there_are_none_or_nothing_was_looked_at(cli, runs, recipes, tmp_path):
+    done = cli("translate", runs["bahdanau"], "--replace-unknown", given=b"one\n")
+    assert (done.code, done.out) == (1, "")
+    assert "bahdanau has no unknown words: its bpe tokenizer spells any text; leave out replace_unknown" in done.err
+    changes = {"data.tokenizer": "word", "train.steps": 1}
+    regard.train(recipes["rnn"], out=tmp_path / "run", changes=changes)
+    done = cli("translate", tmp_path / "run", "--replace-unknown", given=b"one\n")
+    assert (done.code, done.out) == (1, "")
+    assert "this model has no attention" in done.err
+
+
+def test_a_bar_shows_how_much_of_a_file_is_translated(cli, runs, tmp_path, monkeypatch):
+    counted = []
+
+    @contextlib.contextmanager
+    def counting(description, total):
+        counted.append([total])
+        yield counted[-1].append
+
+    monkeypatch.setattr("regard.view.progress.counting", counting)
+    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    text, out = tmp_path / "text", tmp_path / "out"
+    text.write_text("one\ntwo\nthree\nfour\n")
+    cli("translate", runs["rnn"], text)
+    cli("translate", runs["rnn"], given=text.read_bytes())
+    out.write_text("un\n")
+    cli("translate", runs["rnn"], text, "--out", out, "--resume")
+    (size, *parts), (unknown, *counts), (whole, skipped, *rest) = counted
+    assert (size, sum(parts), unknown, counts) == (19, 19, None, [2, 2])
+    assert (whole, skipped, sum(rest)) == (19, 4, 15)

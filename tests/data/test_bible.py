@@ -4,14 +4,13 @@ import sqlite3
 
 import pytest
 
-from regard.data.bible import align_verses, clean_verse, read_token_table, read_verses, split_pairs
-from regard.data.formats import Pair
+from regard.data.bible import ELBERFELDER, SEGOND, align_verses, clean_verse, read_tokens, read_verses
 from regard.errors import RegardError
 
 HEADER = "id\tsource_verse\ttext\tskip_space_after\texclude\tid_range_end\tsource_verse_range_end\n"
 
 
-def test_tokens_are_joined_into_verses(tmp_path):
+def test_tokens_are_read_by_verse_with_the_spaces_after_them(tmp_path):
     path = tmp_path / "ot.tsv"
     rows = [
         "01001001001\t\tIn\t\t\t\t",
@@ -20,15 +19,28 @@ def test_tokens_are_joined_into_verses(tmp_path):
         "66022021001\t\tAmen\ty\t\t\t",
     ]
     path.write_text(HEADER + "\n".join(rows) + "\n")
-    assert read_token_table(path) == {(1, 1, 1): 'In "it.', (66, 22, 21): "Amen"}
+    assert read_tokens(path) == {
+        (1, 1, 1): {"01001001001": "In ", "01001001002": '"it', "01001001003": ". "},
+        (66, 22, 21): {"66022021001": "Amen"},
+    }
 
 
-@pytest.mark.parametrize("row", ["0100100100\t\tIn\t\t\t\t", "01001001001", "x"])
+def test_a_table_without_spaces_has_one_after_each_token(tmp_path):
+    path = tmp_path / "greek.tsv"
+    path.write_text(
+        "id\ttext\tlemma\r\nn40001001001\tΒίβλος\tβίβλος\r\nn40001001002\tγενέσεως\tγένεσις\r\n", newline=""
+    )
+    assert read_tokens(path) == {(40, 1, 1): {"n40001001001": "Βίβλος ", "n40001001002": "γενέσεως "}}
+
+
+@pytest.mark.parametrize(
+    "row", ["0100100100\t\tIn\t\t\t\t", "01001001001", "x", "01001001001\t\tI n\t", "01001001001\t\t\t"]
+)
 def test_a_row_that_is_no_token_is_refused(tmp_path, row):
     path = tmp_path / "ot.tsv"
     path.write_text(HEADER + row + "\n")
     with pytest.raises(RegardError, match=r"ot.tsv:2: .*bring your own text"):
-        read_token_table(path)
+        read_tokens(path)
 
 
 def test_verses_of_the_chosen_bible_alone_are_read(tmp_path):
@@ -71,7 +83,23 @@ def test_what_is_no_database_is_refused(tmp_path, data):
     ],
 )
 def test_markers_and_psalm_titles_are_taken_off(book, verse, text, cleaned):
-    assert clean_verse(book, verse, text) == cleaned
+    assert clean_verse((book, 1, verse), text, SEGOND) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("book", "verse", "text", "cleaned"),
+    [
+        (19, 1, "(Ein Psalm; von David.) Jehova, wer wird weilen?", "Jehova, wer wird weilen?"),
+        (19, 1, "(Lobet Jehova!) Lobet Gott!", "(Lobet Jehova!) Lobet Gott!"),
+        (19, 1, "Singet (immer) Jehova!", "Singet (immer) Jehova!"),
+        (19, 2, "Viele sagen. (Sela.)", "Viele sagen. (Sela.)"),
+        (1, 1, "(Und Bethuel zeugte Rebekka.) Diese", "(Und Bethuel zeugte Rebekka.) Diese"),
+        (19, 20, "Amen. * * *", "Amen."),
+        (19, 8, "Verlaß mich nicht! *", "Verlaß mich nicht!"),
+    ],
+)
+def test_german_titles_and_asterisks_are_taken_off(book, verse, text, cleaned):
+    assert clean_verse((book, 1, verse), text, ELBERFELDER) == cleaned
 
 
 def test_only_translated_verses_of_like_length_and_numbering_are_paired():
@@ -98,11 +126,3 @@ def test_only_translated_verses_of_like_length_and_numbering_are_paired():
         (19, 13, 2): "un",
     }
     assert list(align_verses(english, french)) == [("one two", "un deux trois quatre")]
-
-
-def test_a_source_text_that_comes_twice_is_in_one_split():
-    pairs = [Pair(f"source {n % 50}", f"target {n}") for n in range(100)]
-    splits = split_pairs(pairs, 10)
-    assert {split: len(part) for split, part in splits.items()} == {"train": 60, "dev": 20, "test": 20}
-    sources = [{pair.source for pair in part} for part in splits.values()]
-    assert sum(map(len, sources)) == len(set().union(*sources)) == 50

@@ -3,14 +3,15 @@
 import errno
 import io
 import itertools
+import re
+import unicodedata
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regard.data.corpora import Corpus
-from regard.data.corpus import pair_hash
+from regard.data.corpus import Corpus, pair_hash
 from regard.data.formats import Pair
 from regard.errors import RegardError
 
@@ -68,7 +69,7 @@ def test_standard_input_can_be_read_again_and_again_and_leaves_nothing(monkeypat
     assert sizes(corpus) == sizes(corpus) == [28, 1, 1]
     del corpus
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\tun\n")))
-    with pytest.raises(RegardError, match="standard input: 1 different sentence pairs"):
+    with pytest.raises(RegardError, match="standard input: 1 different source sentences"):
         Corpus.from_files("-")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
     with pytest.raises(RegardError, match="one file of a corpus only"):
@@ -107,7 +108,7 @@ def test_the_ranges_of_an_earlier_corpus_keep_every_pair_in_its_split_when_the_f
 def test_too_few_different_pairs_are_refused(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("one\tun\n" * 50 + "two\tdeux\n")
-    with pytest.raises(RegardError, match="2 different sentence pairs"):
+    with pytest.raises(RegardError, match="2 different source sentences"):
         Corpus.from_files(path)
     assert sizes(Corpus.from_files(path, dev=path, test=path)) == [51, 51, 51]
 
@@ -117,12 +118,31 @@ def test_an_unknown_split_is_refused_before_anything_is_read():
         Corpus(name="x", splits={"train": (Path("none"),), "test": (Path("none"),)}).pairs("tests")
 
 
-@given(st.lists(st.tuples(st.text(max_size=3), st.text(max_size=3)), unique=True, max_size=30))
-def test_different_pairs_have_different_hashes(pairs):
-    pairs = [Pair(*(side.encode("utf-8", "ignore").decode() for side in pair)) for pair in pairs]
-    assert len({pair_hash(pair) for pair in pairs}) == len(set(pairs))
+def test_copies_of_a_source_that_are_trivially_changed_are_in_one_split(tmp_path):
+    path = tmp_path / "a.tsv"
+    lines = [
+        line
+        for n in range(200)
+        for line in (f"The word {n}.\tle {n}", f"THE  WORD, {n}\tlà {n}", f"« the word {n} »\tx")
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    splits = [{re.findall(r"\d+", pair.source)[0] for pair in Corpus.from_files(path).pairs(split)} for split in SPLITS]
+    assert all(not one & other for one, other in itertools.combinations(splits, 2))
+    assert sum(map(len, splits)) == 200
 
 
-def test_a_text_moved_over_the_border_is_another_pair():
-    assert pair_hash(Pair("ab", "c")) != pair_hash(Pair("a", "bc"))
-    assert pair_hash(Pair("1", "1")) == pair_hash(Pair("1", "1"))
+@given(st.lists(st.text(alphabet=st.characters(codec="utf-8", categories=("L", "Nd")), max_size=4), max_size=30))
+def test_sources_of_other_letters_or_digits_have_other_hashes(sources):
+    # NFKC and casefold make some letters the same, as they should
+    plain = {unicodedata.normalize("NFKC", source).casefold() for source in sources if source}
+    kept = {"".join(filter(str.isalnum, source)) or source for source in plain}
+    assert len({pair_hash(Pair(source, "x")) for source in sources if source}) == len(kept)
+
+
+def test_the_target_and_what_is_no_letter_or_digit_leave_the_hash_alone():
+    assert pair_hash(Pair("Don't  stop_1!", "a")) == pair_hash(Pair("dont\u00a0STOP １", "b"))
+    assert pair_hash(Pair("stop 1", "a")) != pair_hash(Pair("stop 2", "a"))
+
+
+def test_sources_without_letters_differ_by_what_they_have():
+    assert len({pair_hash(Pair(source, "a")) for source in ("?!", "…", "🙂", "🙁")}) == 4

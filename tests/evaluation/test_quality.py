@@ -168,7 +168,10 @@ def test_what_is_saved_is_plain_json_with_the_promised_keys() -> None:
     measured = {"count", "perplexity"} | {
         name + end for name in ("bleu", "chrf", "exact") for end in ("", "_low", "_high")
     }
-    assert set(saved) == measured | {"signature", "length_unit", "by_length"}
+    alignment = {f"aer{part}" for part in ("", "_low", "_high", "_precision", "_recall", "_head", "_by_head")}
+    assert set(saved) == measured | alignment | {"signature", "length_unit", "by_length"}
+    # texts alone have no alignment
+    assert {saved[name] for name in alignment} == {None}
     assert set(saved["by_length"][0]) == measured | {"from", "to"}
 
 

@@ -1,6 +1,7 @@
 """Greedy and beam search find what trying everything finds, rank it rightly, and break ties by rule."""
 
 import itertools
+import math
 import random
 
 import numpy as np
@@ -10,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regard.attention.cache import Cache
+from regard.attention.output import ModelOutput
 from regard.data.batch import BOS, EOS, PAD, UNKNOWN, collate, pad
-from regard.generation.search import Hypothesis, beam_search, greedy_search, top_candidates
+from regard.errors import RegardError
+from regard.generation.decoding import Decoding
+from regard.generation.search import Hypothesis, beam_search, log_coverage, sequence_search, top_candidates
 from regard.models import build
 from regard.models.rnn import RNNConfig
 from regard.models.transformer import TransformerConfig
@@ -42,7 +46,7 @@ class Stub:
     def encode(self, source, lengths):
         return Cache(source=[source, lengths], hypotheses=[source[:, :0]], batch_size=len(source))
 
-    def decode_step(self, tokens, cache):
+    def decode_step(self, tokens, cache, read=False):
         self.rows.append(tuple(tokens.shape))
         written = torch.cat([cache.hypotheses[0], tokens.reshape(-1, 1)], dim=1)
         cache.hypotheses = [written]
@@ -50,7 +54,7 @@ class Stub:
         sources = [row[: length - 1] for row, length in zip(source.tolist(), lengths.tolist(), strict=True)]
         per_sentence = tokens.shape[1]
         rows = [self.logits(sources[row // per_sentence], past[1:]) for row, past in enumerate(written.tolist())]
-        return torch.tensor(rows).reshape(*tokens.shape, -1)
+        return ModelOutput(logits=torch.tensor(rows).reshape(*tokens.shape, -1), attention=[])
 
 
 def chance(seed, *, levels=None):
@@ -72,12 +76,14 @@ def model_of(name):
     return model
 
 
-def search(model, sources, *, limit, num_beams=None, length_penalty=1.0):
+def search(model, sources, *, limit, num_beams=None, **settings):
+    """Greedy search, or all that a beam search finds."""
     source, lengths = pad([[*ids, EOS] for ids in sources])
     limits = torch.tensor([limit] * len(sources) if isinstance(limit, int) else limit)
     if num_beams is None:
-        return greedy_search(model, source, lengths, limits=limits, length_penalty=length_penalty)
-    return beam_search(model, source, lengths, limits=limits, num_beams=num_beams, length_penalty=length_penalty)
+        return sequence_search(model, source, lengths, limits=limits, decoding=Decoding(**settings))
+    decoding = Decoding(num_beams=num_beams, n_best=num_beams, **settings)
+    return beam_search(model, source, lengths, limits=limits, decoding=decoding)
 
 
 @torch.no_grad()
@@ -94,14 +100,17 @@ def everything(model, source, *, limit, length_penalty):
     for length in range(limit + 1):
         for words in itertools.product(WORDS, repeat=length):
             written = [*words] if length == limit else [*words, EOS]
-            score = log_probability(model, source, written) / len(written) ** length_penalty
-            found.append(Hypothesis(tokens=[*words], score=score, finished=length < limit))
+            total = log_probability(model, source, written)
+            score = total / len(written) ** length_penalty
+            found.append(Hypothesis([*words], log_probability=total, score=score, finished=length < limit))
     return sorted(found, key=lambda hypothesis: (not hypothesis.finished, -hypothesis.score))
 
 
 def assert_same(found, expected):
     assert [(one.tokens, one.finished) for one in found] == [(one.tokens, one.finished) for one in expected]
-    np.testing.assert_allclose([one.score for one in found], [one.score for one in expected], rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.score == pytest.approx(theirs.score, rel=1e-5, abs=1e-5)
+        assert ours.log_probability == pytest.approx(theirs.log_probability, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("length_penalty", PENALTIES)
@@ -127,8 +136,8 @@ def test_greedy_search_takes_the_likeliest_token_at_every_step(name):
             finished = best == EOS
             words += [] if finished else [best]
         written = [*words, EOS] if finished else words
-        score = log_probability(model, source, written) / len(written) ** 0.7
-        assert_same([hypothesis], [Hypothesis(tokens=words, score=score, finished=finished)])
+        total = log_probability(model, source, written)
+        assert_same([hypothesis], [Hypothesis(words, total, total / len(written) ** 0.7, finished)])
 
 
 @pytest.mark.parametrize("length_penalty", PENALTIES)
@@ -140,8 +149,9 @@ def test_a_score_is_the_teacher_forced_log_probability_over_the_length(name, num
     for source, hypotheses in zip(SOURCES, found, strict=True):
         for one in hypotheses:
             written = [*one.tokens, EOS] if one.finished else one.tokens
-            truth = log_probability(model, source, written) / len(written) ** length_penalty
-            assert one.score == pytest.approx(truth, rel=1e-5)
+            truth = log_probability(model, source, written)
+            assert one.log_probability == pytest.approx(truth, rel=1e-5)
+            assert one.score == pytest.approx(truth / len(written) ** length_penalty, rel=1e-5)
 
 
 @pytest.mark.parametrize("length_penalty", PENALTIES)
@@ -172,14 +182,16 @@ def plain_beam_search(logits, source, *, limit, num_beams, length_penalty, early
         candidates.sort(key=lambda candidate: -candidate[0])
         for score, past, token in candidates[:num_beams]:
             if token == EOS:
-                finished.append(Hypothesis(past, float(score) / length**length_penalty, True))
+                finished.append(Hypothesis(past, float(score), float(score) / length**length_penalty, True))
         beams = [(score, [*past, token]) for score, past, token in candidates if token != EOS][:num_beams]
         ranked = sorted((one.score for one in finished), reverse=True)
         if early and len(ranked) >= num_beams and ranked[num_beams - 1] >= float(beams[0][0]) / length**length_penalty:
             break
     else:
         finished.sort(key=lambda one: -one.score)
-        finished += [Hypothesis(past, float(score) / limit**length_penalty, False) for score, past in beams]
+        finished += [
+            Hypothesis(past, float(score), float(score) / limit**length_penalty, False) for score, past in beams
+        ]
     finished.sort(key=lambda one: (not one.finished, -one.score))
     return finished[:num_beams]
 
@@ -291,19 +303,67 @@ def test_what_is_unfinished_stands_behind_what_is_finished():
     st.integers(1, 12),
 )
 def test_top_candidates_are_those_of_a_stable_sort(rows, count):
-    scores = torch.tensor(rows)
-    values, index = top_candidates(scores, count)
+    values, index = top_candidates(torch.tensor(rows), count)
     for row, numbers in enumerate(rows):
         order = sorted(range(9), key=lambda i: -numbers[i])[:count]
-        assert index[row].tolist() == order
         assert values[row].tolist() == [numbers[i] for i in order]
+        possible = [i for i in order if numbers[i] > -torch.inf]
+        assert index[row].tolist()[: len(possible)] == possible
 
 
-@given(st.integers(0, 2**31), st.integers(1, 300))
-def test_top_candidates_without_ties_are_those_of_a_sort(seed, count):
-    scores = torch.rand(3, 300, generator=torch.Generator().manual_seed(seed))
+@given(st.integers(0, 2**31), st.integers(1, 20), st.integers(1, 3000), st.sampled_from([3, 50, 10**6]))
+def test_top_candidates_of_many_are_those_of_a_stable_sort(seed, count, size, levels):
+    scores = torch.randint(levels, (3, size), generator=torch.Generator().manual_seed(seed)).float()
     values, index = top_candidates(scores, count)
-    for row in range(3):
-        order = sorted(range(300), key=lambda i: (-float(scores[row, i]), i))[:count]
-        assert index[row].tolist() == order
-        assert torch.equal(values[row], scores[row, order])
+    expected = scores.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(index, expected.indices[:, :count])
+    assert torch.equal(values, expected.values[:, :count])
+
+
+@pytest.mark.parametrize("name", ["additive", "input feeding", "transformer"])
+def test_a_coverage_penalty_costs_what_the_formula_of_wu_et_al_says(name):
+    model, limit, weight = model_of(name), 3, 0.8
+    settings = {"length_penalty": 0.6, "length_normalization": "gnmt"}
+    plain = search(model, SOURCES, limit=limit, num_beams=100, **settings)
+    found = search(model, SOURCES, limit=limit, num_beams=100, coverage_penalty=weight, **settings)
+    for source, hypotheses in zip(SOURCES, found, strict=True):
+        assert len(hypotheses) == 40
+        for one in hypotheses:
+            written = [*one.tokens, EOS] if one.finished else one.tokens
+            with torch.no_grad():
+                maps = model(collate([source], [written]), read=True).attention
+            # the row after the last token has written nothing
+            weights = [map.weights[0] for map in maps if map.kind == "cross"][-1].mean(dim=0)[: len(written)]
+            received = weights.sum(dim=0)[: len(source)].tolist()
+            total = log_probability(model, source, written)
+            score = total / ((5 + len(written)) / 6) ** 0.6 + weight * sum(math.log(min(p, 1.0)) for p in received)
+            assert one.score == pytest.approx(score, rel=1e-9)
+            assert one.log_probability == pytest.approx(total, rel=1e-9)
+        assert [(not one.finished, -one.score) for one in hypotheses] == sorted(
+            (not one.finished, -one.score) for one in hypotheses
+        )
+    assert [[one.tokens for one in each] for each in found] != [[one.tokens for one in each] for each in plain]
+
+
+def test_source_words_that_nothing_looked_at_cost_much_but_not_everything():
+    coverage = torch.tensor([[[0.0, 1.0, 2.0]], [[0.5, 0.25, 1.0]]])
+    found = log_coverage(coverage)
+    assert found[1].item() == pytest.approx(math.log(0.5 * 0.25))
+    assert -100 < found[0].item() < -80
+
+
+def test_a_model_without_attention_has_no_coverage():
+    with pytest.raises(RegardError, match=r"coverage_penalty asks .* this model has no attention; leave it out"):
+        search(model_of("rnn"), [[4]], limit=2, num_beams=2, coverage_penalty=0.2)
+
+
+def test_a_double_is_searched_in_double_precision():
+    # in float32 these two are equal, and the smaller id would win
+    stub = Stub(lambda source, past: np.log([1, 1, 1, 2.0, 2.0 + 1e-12, 1]).tolist())
+    stub.logits, double = stub.logits, stub.decode_step
+    stub.decode_step = lambda tokens, cache, read=False: double(tokens, cache)._replace(
+        logits=torch.tensor([[stub.logits([], [])]], dtype=torch.float64)
+    )
+    ((greedy,),) = search(stub, [[5]], limit=1)
+    assert greedy.tokens == [4]
+    assert search(stub, [[5]], limit=1, num_beams=2)[0][0].tokens == [4]

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from regard.attention.cache import Cache
-from regard.data.batch import EOS
+from regard.attention.output import ModelOutput
+from regard.data.batch import EOS, PAD, collate
 from regard.errors import RegardError
+from regard.generation.decoding import Decoding
 from regard.generation.translate import translate_tokens
 from regard.models import build
 from regard.models.rnn import RNNConfig
@@ -49,12 +51,16 @@ class Endless:
         self.encoded.append(sorted(lengths.tolist()))
         return Cache(source=[source], hypotheses=[source[:, :1]], batch_size=len(source))
 
-    def decode_step(self, tokens, cache):
-        return torch.zeros(*tokens.shape, VOCAB_SIZE).index_fill(-1, torch.tensor(EOS), -torch.inf)
+    def decode_step(self, tokens, cache, read=False):
+        logits = torch.zeros(*tokens.shape, VOCAB_SIZE).index_fill(-1, torch.tensor(EOS), -torch.inf)
+        return ModelOutput(logits=logits, attention=[])
 
 
-def translate(model, sources=SENTENCES, **options):
-    return translate_tokens(model, sources, **{"max_length": MAX_LENGTH} | options)
+def translate(model, sources=SENTENCES, *, max_length=MAX_LENGTH, batch_size=64, **options):
+    """All that a search finds; options that are no settings of decoding are `translate_tokens`' own."""
+    own = {name: options.pop(name) for name in ("progress", "name") if name in options}
+    decoding = Decoding.of(None, {"n_best": options.get("num_beams", 1)} | options)
+    return translate_tokens(model, sources, max_length=max_length, batch_size=batch_size, decoding=decoding, **own)
 
 
 def assert_same(found, expected):
@@ -73,6 +79,43 @@ def test_a_translation_does_not_depend_on_its_batch(model, num_beams):
         assert_same(translate(model, num_beams=num_beams, batch_size=batch_size), alone)
 
 
+def reversals(count, seed):
+    """Sentences and the same backwards, of very different length."""
+    draw = random.Random(seed)
+    sources = [[draw.randrange(4, VOCAB_SIZE) for _ in range(draw.randrange(12))] for _ in range(count)]
+    return sources, [source[::-1] for source in sources]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A Transformer after some seconds of training: unsure enough that many hypotheses come close to one another."""
+    torch.manual_seed(1)
+    model = build(TransformerConfig(model_dim=16, num_heads=2, num_layers=1, feed_forward_dim=32), VOCAB_SIZE)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(100):
+        batch = collate(*reversals(32, step))
+        loss = torch.nn.functional.cross_entropy(
+            model(batch).logits.flatten(0, 1), batch.labels.flatten(), ignore_index=PAD
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 2
+    return model.eval()
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 5}, {"do_sample": True, "n_best": 2}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_a_hundred_translations_are_the_same_in_batches_of_any_size(trained, dtype, settings):
+    model, (sources, _) = trained.to(dtype), reversals(100, "test")
+    alone = translate(model, sources, max_length=64, batch_size=1, **settings)
+    for batch_size in (7, 64):
+        found = translate(model, sources, max_length=64, batch_size=batch_size, **settings)
+        if dtype == torch.float64:
+            assert_same(found, alone)
+        assert [each[0].tokens for each in found] == [each[0].tokens for each in alone]
+
+
 @pytest.mark.parametrize("num_beams", [1, 4])
 def test_a_translation_does_not_depend_on_the_order(model, num_beams):
     order = list(range(len(SENTENCES)))
@@ -83,9 +126,13 @@ def test_a_translation_does_not_depend_on_the_order(model, num_beams):
         assert_same(shuffled, [in_order[index] for index in order])
 
 
-def test_several_beams_give_several_translations_and_one_gives_one(model):
+def test_of_what_the_beams_find_the_best_are_given(model):
     assert {len(each) for each in translate(model)} == {1}
-    assert {len(each) for each in translate(model, num_beams=3)} == {3}
+    found = translate(model, num_beams=3)
+    assert {len(each) for each in found} == {3}
+    for n_best in (1, 2):
+        best = translate(model, num_beams=3, n_best=n_best)
+        assert best == [each[:n_best] for each in found]
 
 
 def test_nothing_translates_to_nothing(model):
@@ -134,17 +181,19 @@ def test_progress_counts_every_sentence_once():
     assert told == [4, 4, 1]
 
 
-@pytest.mark.parametrize("setting", ["num_beams", "max_new_tokens", "batch_size"])
 @pytest.mark.parametrize("value", [0, -1])
-def test_settings_below_one_are_refused_by_name(setting, value):
-    with pytest.raises(RegardError, match=f"{setting} must be at least 1, not {value}"):
-        translate(Endless(), **{setting: value})
+def test_a_batch_of_no_sentences_is_refused(value):
+    with pytest.raises(RegardError, match=f"batch_size must be at least 1, not {value}"):
+        translate(Endless(), batch_size=value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1000.0, -10.1])
-def test_a_length_penalty_out_of_range_is_refused(value):
-    with pytest.raises(RegardError, match=f"length_penalty must lie in -10 to 10, not {value}"):
-        translate(Endless(), length_penalty=value)
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_a_model_whose_weights_are_no_numbers_is_told_apart(num_beams):
+    model = build(CONFIGS["additive"], VOCAB_SIZE).eval()
+    with torch.no_grad():
+        model.output.weight[5] = torch.nan
+    with pytest.raises(RegardError, match="sentence 1: the model's probabilities are no numbers"):
+        translate(model, [[4, 5]], num_beams=num_beams)
 
 
 def test_a_source_that_is_too_long_is_refused_with_its_number_and_length():

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from regard.attention.multi_head import MultiHeadAttention
 from regard.data.batch import PAD
+from regard.kernels.linear import Linear
 from regard.models.blocks import Embedding, initialise, sinusoidal_positions
 
 
@@ -59,9 +61,9 @@ def test_each_gates_recurrent_matrix_starts_as_a_rotation_and_its_biases_as_noth
 
 def test_matrices_start_within_glorots_bound_and_reach_out_to_it():
     """Glorot and Bengio 2010, equation 16: uniform within sqrt(6 / (fan in + fan out)), for each gate by itself."""
-    linear, rnn = nn.Linear(60, 40), nn.GRU(60, 40)
-    initialise(nn.ModuleList([linear, rnn]))
+    linear, rnn, attention = Linear(60, 40), nn.GRU(60, 40), MultiHeadAttention(50, 2)
+    initialise(nn.ModuleList([linear, rnn, attention]))
     bound = math.sqrt(6 / (60 + 40))
-    for matrix in (linear.weight, *rnn.weight_ih_l0.split(40)):
+    for matrix in (linear.weight, *rnn.weight_ih_l0.split(40), *attention.in_proj.weight.split(50)):
         assert 0.98 * bound < float(matrix.detach().abs().max()) <= bound
     assert (linear.bias == 0).all()

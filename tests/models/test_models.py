@@ -97,7 +97,7 @@ def assert_close(actual, expected):
 def step_through(model, source, lengths, targets):
     """Logits of one target a sentence, written one token at a time: [batch, step, vocabulary]."""
     cache = model.encode(source, lengths)
-    return torch.cat([model.decode_step(tokens[:, None], cache) for tokens in targets.T], dim=1)
+    return torch.cat([model.decode_step(tokens[:, None], cache).logits for tokens in targets.T], dim=1)
 
 
 @torch.no_grad()
@@ -144,12 +144,27 @@ def test_beams_of_a_sentence_go_their_own_ways(model):
     cache.select(torch.arange(4), torch.zeros(4, 3, dtype=torch.int64))
     model.decode_step(torch.tensor([[4, 5, 6]] * 4), cache)
     cache.select(torch.tensor([1, 2]), torch.tensor([[2, 0], [1, 1]]))
-    logits = model.decode_step(torch.tensor([[7, 8], [9, 10]]), cache)
+    logits = model.decode_step(torch.tensor([[7, 8], [9, 10]]), cache).logits
     pasts = [[BOS, 6, 7], [BOS, 4, 8]], [[BOS, 5, 9], [BOS, 5, 10]]
     for row, sentence in enumerate([1, 2]):
         for beam in range(2):
             batch = collate([SOURCES[sentence]], [pasts[row][beam][1:]])
             assert_close(logits[row, beam], model(batch).logits[0, 2])
+
+
+@torch.no_grad()
+def test_cross_attention_read_in_decoding_is_that_of_the_whole_target(model):
+    cross = [map for map in model(BATCH, read=True).attention if map.kind == "cross"]
+    cache = model.encode(BATCH.source, BATCH.source_lengths)
+    for step, tokens in enumerate(BATCH.inputs.T):
+        # the second beam goes the same way as the first
+        output = model.decode_step(tokens[:, None].expand(-1, 2 if step else 1), cache, read=True)
+        assert [(map.kind, map.layer) for map in output.attention] == [(map.kind, map.layer) for map in cross]
+        for ours, theirs in zip(output.attention, cross, strict=True):
+            for beam in range(ours.weights.shape[2]):
+                assert_close(ours.weights[:, :, beam], theirs.weights[:, :, step])
+                assert_close(ours.context[:, :, beam], theirs.context[:, :, step])
+        cache.select(torch.arange(4), torch.tensor([[0, 0]] * 4))
 
 
 @torch.no_grad()
@@ -229,7 +244,8 @@ def test_a_cache_holds_a_row_a_sentence_and_a_row_a_hypothesis(model):
     cache.select(torch.arange(4), torch.zeros(4, 3, dtype=torch.int64))
     model.decode_step(torch.full((4, 3), EOS), cache)
     assert {len(tensor) for tensor in cache.source} == {4}
-    assert {len(tensor) for tensor in cache.hypotheses} == {12}
+    assert {len(tensor) for tensor in cache.hypotheses} == ({12} if cache.past is None else set())
+    assert cache.past is None or cache.past.mask.shape[:2] == (4, 3)
 
 
 def test_embeddings_share_their_memory_only_where_they_are_tied(config, model):

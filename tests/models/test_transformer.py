@@ -38,9 +38,8 @@ def transformer(norm, tied, num_layers, num_heads):
 
 
 def copy_attention(theirs, ours):
-    projections = (ours.query_proj, ours.key_proj, ours.value_proj)
-    theirs.in_proj_weight.copy_(torch.cat([proj.weight for proj in projections]))
-    theirs.in_proj_bias.copy_(torch.cat([proj.bias for proj in projections]))
+    theirs.in_proj_weight.copy_(ours.in_proj.weight)
+    theirs.in_proj_bias.copy_(ours.in_proj.bias)
     theirs.out_proj.load_state_dict(ours.out_proj.state_dict())
 
 
@@ -136,7 +135,7 @@ def test_layers_are_numbered_in_their_order():
     maps = [map for map in model(batch, read=True).attention if map.kind == "decoder"]
     # the value of layer 0 is a function of the embedding alone
     x = model.target_embedding(batch.inputs) + model.positions[: batch.inputs.shape[1]]
-    first = model.decoder_layers[0].self_attention.remember(x)
+    _, first = model.decoder_layers[0].self_attention.ask_and_remember(x)
     assert [map.layer for map in maps] == [0, 1, 2]
     assert torch.equal(maps[0].value, first.value)
 

@@ -20,22 +20,17 @@ def softmax(scores):
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-def outputs_of(module, run):
-    """What each submodule gave while `run` ran, in order."""
+def calls_of(module, run):
+    """What each submodule was given and what it gave while `run` ran, in order."""
     kept = {}
     hooks = [
-        part.register_forward_hook(lambda _, __, out, name=name: kept.setdefault(name, []).append(out))
+        part.register_forward_hook(lambda _, given, out, name=name: kept.setdefault(name, []).append((given, out)))
         for name, part in module.named_modules()
     ]
     run()
     for hook in hooks:
         hook.remove()
     return kept
-
-
-def heads(projected, num_heads):
-    """[position, dim] cut into [head, position, head_dim]."""
-    return projected[0].numpy().astype(np.float64).reshape(len(projected[0]), num_heads, -1).swapaxes(0, 1)
 
 
 def test_kinds_and_layers_are_those_of_the_model(read):
@@ -67,14 +62,15 @@ def test_every_weight_is_the_one_that_the_model_gives(read, texts):
 def test_the_transformers_weights_are_the_softmax_of_its_queries_and_keys(module_of, tokenizer, texts):
     module, target = module_of("transformer"), tokenizer.encode(texts.target)
     reading = []
-    kept = outputs_of(
+    kept = calls_of(
         module,
         lambda: reading.append(replay(module, tokenizer, texts.source, target, model="toy", max_length=40)),
     )
     places = {"encoder": "encoder_layers.{}.attention", "decoder": "decoder_layers.{}.self_attention"}
     for (kind, layer), found in reading[0].maps.items():
         place = places.get(kind, "decoder_layers.{}.cross_attention").format(layer)
-        query, key = (heads(kept[f"{place}.{part}_proj"][0], 3) for part in ("query", "key"))
+        ((query, memory), _), *_ = kept[place]
+        query, key = (part[0].double().numpy() for part in (query, memory.key))
         scores = query @ key.swapaxes(1, 2) / np.sqrt(query.shape[-1])
         if kind == "decoder":
             scores[:, np.triu(np.ones(scores.shape[1:], dtype=bool), 1)] = -np.inf
@@ -84,12 +80,16 @@ def test_the_transformers_weights_are_the_softmax_of_its_queries_and_keys(module
 def test_additive_weights_are_the_softmax_of_the_papers_scores(module_of, tokenizer, texts):
     module, target = module_of("additive"), tokenizer.encode(texts.target)
     reading = []
-    kept = outputs_of(
+    kept = calls_of(
         module,
         lambda: reading.append(replay(module, tokenizer, texts.source, target, model="toy", max_length=40)),
     )
-    query = np.concatenate([step[0] for step in kept["decoder.attention.query_proj"]])
-    key = kept["decoder.attention.key_proj"][0][0].numpy()
+    ((_, (first,), _), _), *_ = kept["decoder"]
+    ((joined,), _), *_ = kept["decoder.readout"]
+    # a step looks with the state before it
+    states = np.concatenate([first[0].numpy(), joined[0, :-1, : first.shape[-1]].numpy()])
+    query = states @ module.decoder.attention.query_proj.weight.detach().numpy().T
+    key = kept["decoder.attention.key_proj"][0][1][0].numpy()
     # Bahdanau, Cho and Bengio 2015, appendix A.1.2
     vector = module.decoder.attention.score_proj.weight.detach().numpy()[0]
     scores = np.tanh(query[:, None] + key[None]) @ vector

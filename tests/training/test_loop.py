@@ -15,7 +15,7 @@ from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
 from regard.models import build
-from regard.training.loop import check_dtype, fit, smoothed_loss
+from regard.training.loop import check_compiler, check_dtype, fit, rehearsal, smoothed_loss
 
 CPU = torch.device("cpu")
 
@@ -241,3 +241,21 @@ def test_bfloat16_trains_float32_weights_nearly_as_float32_does(fitted, corpora,
     gained = float(total / count) - whole.dev_loss
     assert gained > 0.3
     assert abs(half.dev_loss - whole.dev_loss) < 0.1 * gained
+
+
+def test_a_machine_without_a_compiler_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(RegardError, match=r"train.compile needs a C\+\+ compiler, and none is found"):
+        check_compiler()
+
+
+def test_a_rehearsal_is_a_step_that_changes_nothing(corpora, recipe):
+    tokenizer, train, _ = corpora
+    chosen = recipe("transformer", model={"dropout": 0.1})
+    model = build(chosen.model, len(tokenizer))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    rehearsal(model, train, chosen.train)()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert parameter.grad is None

@@ -23,10 +23,9 @@ def changed(section, **settings):
     return TABLES | {section: TABLES.get(section, {}) | settings}
 
 
-def test_recipes_are_shipped_for_both_corpora_and_the_three_rungs():
-    assert shipped_recipes() == sorted(
-        f"{corpus}-{model}" for corpus in ("numbers", "bible") for model in ("rnn", "bahdanau", "transformer")
-    )
+def test_recipes_are_shipped_for_the_three_rungs_and_where_links_are_measured_for_those_with_attention():
+    rungs = [f"{corpus}-{model}" for corpus in ("numbers", "bible") for model in ("rnn", "bahdanau", "transformer")]
+    assert shipped_recipes() == sorted([*rungs, "greek-bahdanau", "greek-transformer"])
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -106,6 +105,10 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         (TABLES | {"data": {"train": "a", "test": ["a", None]}}, "here: [data] test must be the path of a file, or a"),
         (TABLES | {"data": {"train": ["a", "b", "c"]}}, "one or two such texts, not ['a', 'b', 'c']"),
         (changed("data", dev="dev.tsv"), "here: [data] takes dev and test only beside train"),
+        (changed("data", dev_links="l"), "here: [data] takes dev_links only beside dev: line n of l is"),
+        (TABLES | {"data": {"train": "a", "dev": "b", "test_links": "l"}}, "takes test_links only beside test"),
+        (TABLES | {"data": {"train": "a", "dev": "b", "dev_links": "-"}}, "takes standard input (-) for train alone"),
+        (TABLES | {"data": {"train": "a", "dev": "b", "dev_links": ["l"]}}, "dev_links must be of type str, not ['l']"),
         (changed("data", tokenizer="letters"), "here: [data] tokenizer must be one of bpe, word, not 'letters'"),
     ],
 )  # fmt: skip

@@ -7,9 +7,10 @@ translate", appendix A.1.2.
 from typing import final
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from regard.attention.mechanism import AttentionMechanism
+from regard.kernels.linear import Linear
 
 
 @final
@@ -21,9 +22,9 @@ class AdditiveAttention(AttentionMechanism):
 
     def __init__(self, query_dim: int, key_dim: int) -> None:
         super().__init__()
-        self.query_proj = nn.Linear(query_dim, query_dim, bias=False)
-        self.key_proj = nn.Linear(key_dim, query_dim, bias=False)
-        self.score_proj = nn.Linear(query_dim, 1, bias=False)
+        self.query_proj = Linear(query_dim, query_dim, bias=False)
+        self.key_proj = Linear(key_dim, query_dim, bias=False)
+        self.score_proj = Linear(query_dim, 1, bias=False)
 
     def prepare(self, key: Float[Tensor, "batch key key_dim"]) -> Float[Tensor, "batch key query_dim"]:
         return self.key_proj(key)

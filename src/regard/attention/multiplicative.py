@@ -8,10 +8,11 @@ concat, is additive: additive.py.
 from typing import final
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from regard.attention.mechanism import AttentionMechanism
 from regard.errors import RegardError
+from regard.kernels.linear import Linear
 
 
 @final
@@ -45,7 +46,7 @@ class GeneralAttention(AttentionMechanism):
 
     def __init__(self, query_dim: int, key_dim: int) -> None:
         super().__init__()
-        self.key_proj = nn.Linear(key_dim, query_dim, bias=False)
+        self.key_proj = Linear(key_dim, query_dim, bias=False)
 
     def prepare(self, key: Float[Tensor, "batch key key_dim"]) -> Float[Tensor, "batch key query_dim"]:
         return self.key_proj(key)

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.text import Text
 
-from regard.cli.options import Count, Device, Dtype, Split
+from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split
 from regard.errors import RegardError
 
 
@@ -16,14 +17,13 @@ def compare(
     split: Split = "test",
     metric: Literal["exact", "chrf", "bleu"] = "chrf",
     out: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
-    num_beams: Count = 1,
-    length_penalty: float = 1.0,
+    decoding: DecodingOptions = GREEDY,
     batch_size: Count = 64,
     json: bool = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
-    """Measure several runs and lay their quality by source length side by side.
+    """Measure several runs and lay their quality by source length side by side; alignment error rates below it.
 
     Parameters
     ----------
@@ -35,10 +35,6 @@ def compare(
         exact, chrf or bleu: what the picture shows.
     out
         Draws the length curve as .png, .svg or .pdf; may be given again.
-    num_beams
-        Hypotheses kept at each step; 1 is greedy.
-    length_penalty
-        Beams are ranked by log-probability / length ** this.
     batch_size
         Sentences translated at a time; it does not change the result.
     json
@@ -49,10 +45,12 @@ def compare(
         float32, bfloat16 or float64.
     """
     from regard.api import load
+    from regard.view.alignment_error import error_rate_line
     from regard.view.figure import check_path
     from regard.view.plots import plot_length_curve
     from regard.view.progress import counting
     from regard.view.terminal import quality_table
+    from regard.view.words import printable
 
     if len(runs) < 2:
         raise RegardError("compare takes two runs or more; `regard evaluate RUN` measures one")
@@ -68,9 +66,7 @@ def compare(
     qualities = {}
     for name, translator in zip(names, translators, strict=True):
         with counting(name, None) as progress:
-            qualities[name] = translator.evaluate(
-                split, num_beams=num_beams, length_penalty=length_penalty, batch_size=batch_size, progress=progress
-            )
+            qualities[name] = translator.evaluate(split, decoding, batch_size=batch_size, progress=progress)
     documents = {name: quality.to_json() for name, quality in qualities.items()}
     curves = {name: document["by_length"] for name, document in documents.items()}
     unit = qualities[names[0]].length_unit
@@ -82,6 +78,11 @@ def compare(
         return
     console = Console()
     console.print(quality_table(curves, length_unit=unit, width=console.width))
+    for name, document in documents.items():
+        if document["aer"] is not None:
+            console.print()
+            console.print(Text(printable(name)))
+            console.print(error_rate_line(document))
 
 
 def _names(runs: list[Path]) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from regard.cli.options import Count, Device, Dtype, Split
+from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split
 
 
 def evaluate(
@@ -13,8 +13,7 @@ def evaluate(
     /,
     *,
     split: Split = "test",
-    num_beams: Count = 1,
-    length_penalty: float = 1.0,
+    decoding: DecodingOptions = GREEDY,
     batch_size: Count = 64,
     json: bool = False,
     device: Device = "auto",
@@ -22,16 +21,15 @@ def evaluate(
 ) -> None:
     """Measure a run on its own corpus: BLEU, chrF, exact match and perplexity, overall and by source length.
 
+    Where the corpus has gold links between words, the alignment error rate of attention too, of each head and of the
+    one that aligns dev best.
+
     Parameters
     ----------
     run
         A run folder.
     split
         train, dev or test.
-    num_beams
-        Hypotheses kept at each step; 1 is greedy.
-    length_penalty
-        Beams are ranked by log-probability / length ** this.
     batch_size
         Sentences translated at a time; it does not change the result.
     json
@@ -42,18 +40,28 @@ def evaluate(
         float32, bfloat16 or float64.
     """
     from regard.api import load
+    from regard.view.alignment_error import error_rate_grid, error_rate_line
     from regard.view.progress import counting
     from regard.view.terminal import quality_line, quality_table
 
     translator = load(run, device=device, dtype=dtype)
     with counting(translator.name, None) as progress:
-        quality = translator.evaluate(
-            split, num_beams=num_beams, length_penalty=length_penalty, batch_size=batch_size, progress=progress
-        )
+        quality = translator.evaluate(split, decoding, batch_size=batch_size, progress=progress)
+    attribution = translator.run.facts.get("attribution")
     if json:
-        print(json_module.dumps({"run": translator.name, "split": split, **quality.to_json()}, indent=2))
+        facts = {"run": translator.name, "split": split, "attribution": attribution}
+        print(json_module.dumps({**facts, **quality.to_json()}, indent=2))
         return
-    console = Console()
-    curves = {translator.name: quality.to_json()["by_length"]}
+    console, document = Console(), quality.to_json()
+    curves = {translator.name: document["by_length"]}
     console.print(quality_table(curves, length_unit=quality.length_unit, width=console.width))
-    console.print(quality_line(quality.to_json()))
+    console.print(quality_line(document))
+    if quality.aer is not None:
+        console.print()
+        console.print(error_rate_line(document))
+        if len(document["aer_by_head"]) > 1:
+            console.print()
+            console.print(error_rate_grid(document))
+    if attribution:
+        console.print()
+        console.print(attribution, markup=False, highlight=False, style="dim")

@@ -19,6 +19,7 @@ VERBS = {
     "evaluate": "Quality of a run, overall and by source length.",
     "compare": "Quality of several runs side by side, as table and picture.",
     "read": "Which source words every written word looked at.",
+    "export": "Hand a trained model to another tool.",
     "attention": "Self-attention in four steps, every matrix shown.",
 }
 

@@ -1,14 +1,34 @@
 """What several verbs take."""
 
+import dataclasses
+import re
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from regard.errors import RegardError
+from regard.generation.decoding import Decoding
+
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float64"]
 Split = Literal["train", "dev", "test"]
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
+
+
+def _makes_sense(_: object, decoding: Decoding) -> None:
+    try:
+        Decoding.of(decoding, {})
+    except RegardError as error:
+        names = "|".join(field.name for field in dataclasses.fields(Decoding))
+        told = str(error).removeprefix("decoding: ")
+        # what a library calls num_beams is --num-beams here, and a matter of usage
+        raise ValueError(re.sub(rf"\b({names})\b", lambda name: f"--{name[0].replace('_', '-')}", told)) from None
+
+
+# an option for each field
+DecodingOptions = Annotated[Decoding, Parameter(name="*", validator=_makes_sense)]
+GREEDY = Decoding()
 
 
 def _not_an_option(_: object, text: str | None) -> None:

@@ -2,30 +2,107 @@
 
 import json
 import logging
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from regard.config import suggest
-from regard.data.bible import bible_en_fr
+from regard.data.bible import ELBERFELDER, SEGOND, write_bible
 from regard.data.corpus import Corpus
 from regard.data.download import cache_dir, file_sha256
-from regard.data.numbers import numbers_en_fr
+from regard.data.formats import read_pairs
+from regard.data.greek import write_greek
+from regard.data.libreoffice import write_libreoffice
+from regard.data.numbers import write_numbers
 from regard.errors import RegardError
 from regard.files import new_folder
 
-__all__ = ["CORPORA", "Corpus", "cache_dir", "get_corpus"]
+__all__ = ["CORPORA", "Corpus", "NamedCorpus", "cache_dir", "get_corpus"]
 
 FACTS = "corpus.json"
+LICENCE = "LICENCE.txt"
+# of the making of corpora: what another version made is made anew
+VERSION = 2
 SPLITS = ("train", "dev", "test")
-DESCRIPTION = ("name", "source_language", "target_language", "licence", "attribution")
 
 logger = logging.getLogger("regard")
 
-# each writes its splits into a folder
-CORPORA: dict[str, Callable[[Path], Corpus]] = {
-    "numbers-en-fr": numbers_en_fr,
-    "bible-en-fr": bible_en_fr,
+
+@dataclass(frozen=True)
+class NamedCorpus:
+    """What is told of a corpus before it is made, and what makes it.
+
+    `write` writes the splits into a folder, as train.tsv and so on, and gold links, if there are any, as test.links.
+    """
+
+    about: str
+    source_language: str
+    target_language: str
+    licence: str
+    attribution: str
+    write: Callable[[Path], None]
+
+
+BEREAN = (
+    "English: Berean Standard Bible (berean.bible), public domain, from a table of Bible Word Alignments, "
+    "© 2022 Clear Bible, Inc, CC BY 4.0."
+)
+
+
+def _libreoffice(language: str, name: str) -> NamedCorpus:
+    return NamedCorpus(
+        about=f"Help pages of LibreOffice, English to {name}: modern, technical and short.",
+        source_language="en",
+        target_language=language,
+        licence="MPL-2.0",
+        attribution="LibreOffice 7.4 help, © LibreOffice contributors (libreoffice.org), under the Mozilla Public "
+        "License 2.0 (mozilla.org/MPL/2.0), from Debian's packages. Changed: paragraphs are paired, without markup.",
+        write=partial(write_libreoffice, language=language),
+    )
+
+
+CORPORA: dict[str, NamedCorpus] = {
+    "numbers-en-fr": NamedCorpus(
+        about="Number names, English to French, generated: from one word to 24, of numbers below 10^15.",
+        source_language="en",
+        target_language="fr",
+        licence="none needed: generated",
+        attribution="Number names by num2words.",
+        write=write_numbers,
+    ),
+    "bible-en-fr": NamedCorpus(
+        about="The Bible, English (Berean Standard Bible) to French (Segond 1910): 80 MB to download.",
+        source_language="en",
+        target_language="fr",
+        licence="public domain",
+        attribution=f"{BEREAN} French: La Sainte Bible, Louis Segond 1910, public domain.",
+        write=partial(write_bible, code=SEGOND),
+    ),
+    "bible-en-de": NamedCorpus(
+        about="The Bible, English (Berean Standard Bible) to German (Elberfelder): 80 MB to download.",
+        source_language="en",
+        target_language="de",
+        licence="public domain",
+        attribution=f"{BEREAN} German: Elberfelder Bibel, unrevised, public domain.",
+        write=partial(write_bible, code=ELBERFELDER),
+    ),
+    "greek-en": NamedCorpus(
+        about="The New Testament, Greek (SBLGNT) to English (Berean Standard Bible), with manual word links: 9 MB.",
+        source_language="el",
+        target_language="en",
+        licence="CC-BY-4.0",
+        attribution="Greek: SBL Greek New Testament (sblgnt.com), © 2010 Society of Biblical Literature and Logos "
+        "Bible Software, CC BY 4.0. English: Berean Standard Bible (berean.bible), public domain. Tables and manual "
+        "word links: Bible Word Alignments (github.com/Clear-Bible/Alignments), © 2022 Clear Bible, Inc, CC BY 4.0. "
+        "Changed: links join words, not tokens; verses with no link, or with one to another verse, are left out.",
+        write=write_greek,
+    ),
+    "libreoffice-en-fr": _libreoffice("fr", "French"),
+    "libreoffice-en-de": _libreoffice("de", "German"),
+    "libreoffice-en-zh": _libreoffice("zh", "Chinese"),
 }
 
 
@@ -36,40 +113,82 @@ def get_corpus(name: str) -> Corpus:
     """
     if name not in CORPORA:
         raise RegardError(f"there is no corpus {name!r}{suggest(name, CORPORA)}")
-    folder = cache_dir() / "corpora" / name
+    if (corpus := cached_corpus(name)) is not None:
+        return corpus
+    folder = corpus_folder(name)
     if folder.exists():
-        if (corpus := _cached(folder)) is not None:
-            return corpus
-        logger.warning("%s: not as it was made; making it anew", folder)
+        logger.warning("%s: not as it is made now; making it anew", folder)
     logger.info("preparing corpus %s in %s", name, folder)
     with new_folder(folder) as temporary:
-        made = CORPORA[name](temporary)
-        (temporary / FACTS).write_text(json.dumps(_facts(made), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    corpus = _cached(folder)
+        CORPORA[name].write(temporary)
+        facts = {"name": name, "version": VERSION, "files": _files(temporary)}
+        (temporary / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    corpus = cached_corpus(name)
     assert corpus is not None, folder
     return corpus
 
 
-def _facts(corpus: Corpus) -> dict[str, Any]:
-    files = {}
-    for split in SPLITS:
-        (path,) = map(Path, corpus.splits[split])
-        pairs = sum(1 for _ in corpus.pairs(split))
-        files[path.name] = {"pairs": pairs, "size": path.stat().st_size, "sha256": file_sha256(path)}
-    return {field: getattr(corpus, field) for field in DESCRIPTION} | {"files": files}
-
-
-def _cached(folder: Path) -> Corpus | None:
-    """The corpus in a folder, or None where a file is not what `corpus.json` says."""
+def cached_corpus(name: str) -> Corpus | None:
+    """The corpus of that name in the cache, or None where it is not there just as it is made now."""
+    folder = corpus_folder(name)
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        for split in SPLITS:
-            path, recorded = folder / f"{split}.tsv", facts["files"][f"{split}.tsv"]
+        if facts["version"] != VERSION:
+            return None
+        for file, recorded in facts["files"].items():
+            path = folder / file
             if (path.stat().st_size, file_sha256(path)) != (recorded["size"], recorded["sha256"]):
                 return None
-        return Corpus(
-            splits={split: (folder / f"{split}.tsv",) for split in SPLITS},
-            **{field: facts[field] for field in DESCRIPTION},
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        splits = {split: (folder / f"{split}.tsv",) for split in SPLITS}
+        if any(path.name not in facts["files"] for (path,) in splits.values()):
+            return None
+        links = {split: folder / f"{split}.links" for split in SPLITS if f"{split}.links" in facts["files"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    named = CORPORA[name]
+    return Corpus(
+        name=name,
+        splits=splits,
+        source_language=named.source_language,
+        target_language=named.target_language,
+        licence=named.licence,
+        attribution=named.attribution,
+        links=links,
+    )
+
+
+def cached_sizes(name: str) -> dict[str, int] | None:
+    """How many pairs each split of a corpus has, or None where it is not in the cache as it is made now."""
+    if cached_corpus(name) is None:
+        return None
+    files = json.loads((corpus_folder(name) / FACTS).read_text(encoding="utf-8"))["files"]
+    return {split: files[f"{split}.tsv"]["pairs"] for split in SPLITS}
+
+
+def copy_corpus(corpus: Corpus, to: Path) -> list[Path]:
+    """Copy a named corpus, its gold links and a note of its licence into a new folder; returns the files.
+
+    Raises RegardError if there is something at `to` already, or if it cannot be written.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise RegardError(f"{to}: there is something already, and nothing is overwritten; name a new folder")
+    paths = [path for paths in corpus.splits.values() for path in paths] + list(corpus.links.values())
+    with new_folder(to) as folder:
+        for path in paths:
+            shutil.copyfile(path, folder / Path(path).name)
+        lines = [corpus.name, CORPORA[corpus.name].about, f"Licence: {corpus.licence}", corpus.attribution]
+        (folder / LICENCE).write_text("\n".join(filter(None, lines)) + "\n", encoding="utf-8")
+    return sorted(to.iterdir())
+
+
+def corpus_folder(name: str) -> Path:
+    return cache_dir() / "corpora" / name
+
+
+def _files(folder: Path) -> Mapping[str, Any]:
+    files = {}
+    for path in sorted(folder.iterdir()):
+        files[path.name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
+        if path.suffix == ".tsv":
+            files[path.name]["pairs"] = sum(1 for _ in read_pairs([path]))
+    return files

@@ -32,6 +32,11 @@ class Pair(NamedTuple):
     source: str
     target: str
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether a side has nothing to read."""
+        return not (self.source.strip() and self.target.strip())
+
 
 def read_lines(path: Path | str) -> Iterator[str]:
     r"""The lines of a UTF-8 text file, split at "\n" only; "-" is standard input, gzip and xz are unpacked.
@@ -74,18 +79,22 @@ def read_pairs(paths: Sequence[Path | str]) -> Iterator[Pair]:
     standard input. Pairs with a blank side are dropped whole, and their number is logged.
     Raises RegardError as `read_lines` does, and where the two sides do not fit together.
     """
+    blank = 0
+    for pair in read_all_pairs(paths):
+        if pair.is_blank:
+            blank += 1
+        else:
+            yield pair
+    if blank:
+        names = " and ".join(display_name(path) for path in paths)
+        tell_once("%s: pairs skipped because a side is blank: %d", names, blank)
+
+
+def read_all_pairs(paths: Sequence[Path | str]) -> Iterator[Pair]:
+    """A pair for every line, as `read_pairs` reads them, blank ones too."""
     if len(paths) not in (1, 2):
         raise RegardError(f"a corpus is one file with both sides or two aligned files, not {len(paths)} files")
-    names = " and ".join(display_name(path) for path in paths)
-    pairs = _read_aligned(*paths) if len(paths) == 2 else FORMATS.get(_suffix(paths[0]), _read_tsv)(paths[0])
-    blank = 0
-    for pair in pairs:
-        if pair.source.strip() and pair.target.strip():
-            yield pair
-        else:
-            blank += 1
-    if blank:
-        tell_once("%s: pairs skipped because a side is blank: %d", names, blank)
+    return _read_aligned(*paths) if len(paths) == 2 else FORMATS.get(_suffix(paths[0]), _read_tsv)(paths[0])
 
 
 @functools.cache

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from num2words import num2words
 
-from regard.data.corpus import Corpus
 from regard.data.formats import Pair, write_tsv
 
 SIZES = {"train": 30_000, "dev": 500, "test": 1_500}
@@ -16,20 +15,10 @@ MOST_DIGITS = 15
 SEED = 20150519
 
 
-def numbers_en_fr(folder: Path) -> Corpus:
-    """Number names, English to French, generated: from one word to 24, of numbers below 10^15."""
-    splits = {}
+def write_numbers(folder: Path) -> None:
+    """Split files of number names, from one word to 24, of numbers below 10^15."""
     for split, numbers in split_numbers().items():
-        splits[split] = (folder / f"{split}.tsv",)
         write_tsv(folder / f"{split}.tsv", number_pairs(numbers))
-    return Corpus(
-        name="numbers-en-fr",
-        splits=splits,
-        source_language="en",
-        target_language="fr",
-        licence="none needed: generated",
-        attribution="Number names by num2words.",
-    )
 
 
 def number_pairs(numbers: Iterable[int]) -> Iterator[Pair]:

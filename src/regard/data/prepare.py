@@ -88,19 +88,31 @@ def prepare(pairs: Iterable[Pair], tokenizer: Tokenizer, folder: Path, *, max_le
             np.save(temporary / f"{side}_offsets.npy", offsets, allow_pickle=False)
         (temporary / FACTS).write_text(json.dumps({"skipped": skipped}) + "\n", encoding="utf-8")
         if not lengths["source"]:
-            raise RegardError(
-                f"no sentence pair is left of this corpus: {skipped} have more than {max_length} tokens on a side; "
-                "raise max_length or give other text"
-            )
+            raise _nothing_left(skipped, max_length)
     return open_prepared(folder, max_length=max_length)
 
 
 def open_prepared(folder: Path, *, max_length: int) -> TokenizedCorpus:
     """What `prepare` wrote with this limit; the pairs that it skipped are logged again."""
     corpus = TokenizedCorpus.open(folder)
-    if corpus.skipped:
-        logger.warning("pairs skipped because a side has more than %d tokens: %d", max_length, corpus.skipped)
+    _tell_skipped(corpus.skipped, max_length)
     return corpus
+
+
+def tokenize(pairs: Sequence[Pair], tokenizer: Tokenizer, *, max_length: int) -> tuple[TokenizedCorpus, list[int]]:
+    """What `prepare` makes of pairs, in memory, and the indices of those that are short enough to be in it.
+
+    Raises RegardError if no pair is left.
+    """
+    encoded = [tokenizer.encode_batch([pair[side] for pair in pairs]) for side in range(len(SIDES))]
+    kept = [index for index, rows in enumerate(zip(*encoded, strict=True)) if _fits(rows, max_length)]
+    if not kept:
+        raise _nothing_left(len(pairs), max_length)
+    _tell_skipped(len(pairs) - len(kept), max_length)
+    rows = {side: [ids[index] for index in kept] for side, ids in zip(SIDES, encoded, strict=True)}
+    ids = {side: np.concatenate([np.asarray(row, dtype=np.int64) for row in rows[side]]) for side in SIDES}
+    offsets = {side: np.cumsum([0, *map(len, rows[side])]) for side in SIDES}
+    return TokenizedCorpus(ids, offsets, skipped=len(pairs) - len(kept)), kept
 
 
 def _write_ids(
@@ -122,6 +134,18 @@ def _write_ids(
         files[side].seek(0)
         _write_header(files[side], dtype, sum(lengths[side]))
     return lengths, skipped
+
+
+def _tell_skipped(skipped: int, max_length: int) -> None:
+    if skipped:
+        logger.warning("pairs skipped because a side has more than %d tokens: %d", max_length, skipped)
+
+
+def _nothing_left(skipped: int, max_length: int) -> RegardError:
+    return RegardError(
+        f"no sentence pair is left of this corpus: {skipped} have more than {max_length} tokens on a side; "
+        "raise max_length or give other text"
+    )
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:

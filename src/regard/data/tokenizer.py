@@ -5,6 +5,8 @@ Radford et al. 2019, "Language models are unsupervised multitask learners", sect
 """
 
 import codecs
+import contextlib
+import ctypes
 import json
 import os
 from bisect import bisect_left, bisect_right
@@ -66,6 +68,7 @@ class Tokenizer:
         backend = build.backend({token: index for index, token in enumerate(SPECIAL_TOKENS)}, [])
         trainer = build.trainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
         backend.train_from_iterator(_checked(lines), trainer)
+        _return_freed_memory()
         return cls(backend, kind)
 
     @classmethod
@@ -144,6 +147,11 @@ class Tokenizer:
     def text_word_indices(self, text: str) -> tuple[list[str], list[list[int]]]:
         """The words of the text itself, even those unknown, and all those that each id of `encode` belongs to."""
         return _words_at(text, [(token.start, token.end) for token in self.tokens(text)])
+
+    def continuations(self, id: int) -> list[int]:
+        """All tokens whose bytes begin with those of this one, itself among them."""
+        (start,) = self._pieces_of([id])
+        return [other for other, piece in enumerate(self._pieces) if piece.startswith(start)]
 
     def _decoded_spans(self, ids: Iterable[int]) -> list[tuple[int, int]]:
         """First and last character, exclusive, of each id in `decode(ids)`; a part of a character covers it."""
@@ -244,6 +252,13 @@ TOKENIZERS: dict[str, TokenizerKind] = {
     ),
     "word": TokenizerKind("WordLevel", _word, trainers.WordLevelTrainer, least=len(SPECIAL_TOKENS) + 1),
 }
+
+
+def _return_freed_memory() -> None:
+    """To the system, where glibc keeps it: what the counts of all words took is larger than any later need."""
+    # macOS has no such function, Windows no library of no name
+    with contextlib.suppress(AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:

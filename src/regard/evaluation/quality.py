@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from regard.data.words import counts_characters, length
 from regard.errors import RegardError
+from regard.evaluation.alignment import ChosenHead, HeadScores
 from regard.evaluation.bootstrap import intervals
 from regard.evaluation.counts import bleu, bleu_counts, chrf, chrf_counts, signature, tokenizer_for
 
@@ -59,12 +60,20 @@ class LengthBin(Scores):
 class Quality(Scores):
     """Scores of a whole test set and of its parts by source length; empty parts are left out.
 
-    `length_unit` is `words`, or `characters` where the sources are written without spaces.
+    `length_unit` is `words`, or `characters` where the sources are written without spaces. `aer` and what stands beside
+    it are those of `AlignmentQuality`, or None where there are no gold links or the model has no attention.
     """
 
     signature: str
     length_unit: str
     by_length: list[LengthBin]
+    aer: float | None = None
+    aer_low: float | None = None
+    aer_high: float | None = None
+    aer_precision: float | None = None
+    aer_recall: float | None = None
+    aer_head: ChosenHead | None = None
+    aer_by_head: list[HeadScores] | None = None
 
     def to_json(self) -> dict:
         return {**dataclasses.asdict(self), "by_length": [part.to_json() for part in self.by_length]}

@@ -1,65 +1,86 @@
-"""Greedy and beam search over a model that takes one step at a time.
+"""Greedy search, sampling and beam search over a model that takes one step at a time.
 
-Scores are sums of log-probabilities in float32; among equal scores the earlier hypothesis wins, then the
-smaller token id. A finished sentence leaves the batch.
+Log-probabilities are summed in float32, or in float64 where the model has it; among equal sums the earlier hypothesis
+wins, then the smaller token id. Finished sentences leave the batch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from regard.attention.output import ModelOutput
 from regard.data.batch import BOS, EOS, PAD
+from regard.errors import RegardError
+from regard.generation.decoding import Decoding
+from regard.generation.prefix import PrefixMask
+from regard.generation.sampling import draw, sampling_probabilities, uniform_numbers
 from regard.models import TranslatorModule
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """Written tokens without EOS; `score` is log-probability / length ** length_penalty, EOS counted.
+    """Written tokens without EOS, their log-probability with EOS, and the score that decoding's settings make of it.
 
     `finished` is False where the limit came before EOS.
     """
 
     tokens: list[int]
+    log_probability: float
     score: float
     finished: bool
 
 
 @torch.inference_mode()
-def greedy_search(
+def sequence_search(
     model: TranslatorModule,
     source: Int[Tensor, "batch source"],
     lengths: Int[Tensor, " batch"],
     *,
     limits: Int[Tensor, " batch"],
-    length_penalty: float = 1.0,
+    decoding: Decoding,
+    prefixes: PrefixMask | None = None,
+    numbers: Sequence[int] = (),
 ) -> list[list[Hypothesis]]:
-    """The likeliest token at every step, at most `limits[i]` of them, EOS counted."""
+    """At every step the likeliest token or, with `do_sample`, `n_best` times one that is drawn.
+
+    At most `limits[i]` tokens, EOS counted. The samples of sentence i follow from `numbers[i]`.
+    """
+    samples = decoding.n_best
+    uniforms = None
+    if decoding.do_sample:
+        uniforms = uniform_numbers(decoding.seed, numbers, samples, int(limits.max())).to(source.device)
     cache = model.encode(source, lengths)
-    results: list[list[Hypothesis]] = [[] for _ in range(len(source))]
-    alive = torch.arange(len(source), device=source.device)
-    limits = limits.to(source.device)
+    results: list[list[Hypothesis | None]] = [[None] * samples for _ in range(len(source))]
+    sentences, limits = torch.arange(len(source), device=source.device), limits.to(source.device)
     tokens = torch.full_like(source[:, :1], BOS)
-    scores = torch.zeros(len(source), device=source.device)
-    written = tokens[:, :0]
-    while len(alive):
-        log_probs = _log_probs(model.decode_step(tokens, cache)).squeeze(1)
-        # argmax gives the first of equal maxima, hence the smaller id
-        tokens = log_probs.argmax(dim=-1, keepdim=True)
-        scores = scores + log_probs.gather(1, tokens).squeeze(1)
-        written = torch.cat([written, tokens], dim=1)
-        finished = tokens.squeeze(1) == EOS
-        ended = finished | (limits <= written.shape[1])
-        if ended.any():
-            for row in ended.nonzero().flatten().tolist():
-                results[int(alive[row])] = [
-                    _hypothesis(written[row].tolist(), float(scores[row]), length_penalty, bool(finished[row]))
-                ]
-            kept = (~ended).nonzero().flatten()
-            cache.select(kept, torch.zeros_like(kept)[:, None])
-            alive, limits, tokens, scores, written = (x[kept] for x in (alive, limits, tokens, scores, written))
-    return results
+    # -inf is the sum of a hypothesis that goes on no more
+    sums, written = torch.zeros_like(tokens, dtype=torch.float32), tokens[:, :, None][:, :, :0]
+    while len(sentences):
+        step = written.shape[2]
+        log_probs = _log_probs(model.decode_step(tokens, cache).logits, prefixes, sentences, step)
+        log_probs = log_probs.expand(-1, samples, -1)
+        if uniforms is None:
+            # argmax gives the first of equal maxima, hence the smaller id
+            tokens = log_probs.argmax(dim=-1)
+        else:
+            tokens = draw(sampling_probabilities(log_probs, decoding), uniforms[sentences, :, step])
+        sums = sums + log_probs.gather(2, tokens[:, :, None]).squeeze(2)
+        written = torch.cat([written.expand(-1, samples, -1), tokens[:, :, None]], dim=2)
+        scores = sums / decoding.normalizer(step + 1)
+        ended = ((tokens == EOS) | (limits <= step + 1)[:, None]) & sums.isfinite()
+        total, sums = sums, sums.masked_fill(ended, -torch.inf)
+        ends, going = _look(ended, sums.isfinite())
+        for row, sample in ends.nonzero().tolist():
+            at = row, sample
+            results[int(sentences[row])][sample] = _hypothesis(written[at].tolist(), total[at], scores[at])
+        kept = going.any(dim=1).nonzero().flatten().to(source.device)
+        beams = torch.arange(samples, device=source.device) if step else torch.zeros_like(tokens[0])
+        cache.select(kept, beams.expand(len(kept), -1))
+        sentences, limits, tokens, sums, written = (x[kept] for x in (sentences, limits, tokens, sums, written))
+    return [[hypothesis for hypothesis in found if hypothesis is not None] for found in results]
 
 
 @torch.inference_mode()
@@ -69,89 +90,126 @@ def beam_search(
     lengths: Int[Tensor, " batch"],
     *,
     limits: Int[Tensor, " batch"],
-    num_beams: int,
-    length_penalty: float = 1.0,
+    decoding: Decoding,
+    prefixes: PrefixMask | None = None,
 ) -> list[list[Hypothesis]]:
-    """The `num_beams` best finished hypotheses of each sentence, best first.
+    """The `n_best` hypotheses of each sentence, best first, that a search with `num_beams` of them finishes.
 
-    A sentence ends when it has that many and its best unfinished one, at its present length, could not
+    A sentence ends when it has finished `num_beams` and the likeliest of the others, at its present length, could not
     enter among them; or at its limit, where what is unfinished is ranked behind what is finished.
     """
+    num_beams = decoding.num_beams
     cache = model.encode(source, lengths)
     results: list[list[Hypothesis]] = [[] for _ in range(len(source))]
-    alive = torch.arange(len(source), device=source.device)
-    limits = limits.to(source.device)
+    sentences, limits = torch.arange(len(source), device=source.device), limits.to(source.device)
     tokens = torch.full_like(source[:, :1], BOS)
-    scores = torch.zeros(tokens.shape, device=source.device)
-    written = tokens[:, :, None][:, :, :0]
+    # -inf is the sum of a hypothesis that goes on no more
+    sums, written = torch.zeros_like(tokens, dtype=torch.float32), tokens[:, :, None][:, :, :0]
     # the scores of the best finished ones, best first; -inf where there is none yet
     best = torch.full((len(source), num_beams), -torch.inf, device=source.device)
-    while len(alive):
-        log_probs = _log_probs(model.decode_step(tokens, cache))
-        vocab_size = log_probs.shape[-1]
-        candidates = (scores[:, :, None] + log_probs).flatten(1)
-        values, index = top_candidates(candidates, min(2 * num_beams, candidates.shape[1]))
-        beams, tokens = index // vocab_size, index % vocab_size
-        length = written.shape[2] + 1
+    # how much each token of the source was looked at; EOS and padding need not be
+    outside = torch.arange(source.shape[1], device=source.device) >= lengths[:, None] - 1
+    coverage = outside[:, None].to(sums.dtype)
+    while len(sentences):
+        step = written.shape[2]
+        output = model.decode_step(tokens, cache, read=decoding.coverage_penalty > 0)
+        log_probs = _log_probs(output.logits, prefixes, sentences, step)
+        values, index = top_candidates(log_probs.add_(sums[:, :, None]).flatten(1), 2 * num_beams)
+        beams, tokens = index // log_probs.shape[2], index % log_probs.shape[2]
+        normalizer = decoding.normalizer(step + 1)
+        scores = values / normalizer
+        if decoding.coverage_penalty:
+            coverage = coverage + _cross_attention(output)
+            scores = scores + (decoding.coverage_penalty * log_coverage(coverage)).gather(1, beams)
+
         ends = tokens == EOS
+        finished = ends & (torch.arange(ends.shape[1], device=ends.device) < num_beams) & values.isfinite()
+        best = torch.cat([best, scores.masked_fill(~finished, -torch.inf)], dim=1).topk(num_beams).values
 
-        done = ends & (torch.arange(ends.shape[1], device=ends.device) < num_beams) & values.isfinite()
+        # among the 2 × num_beams best at most num_beams end, so that enough go on; one does where nothing is open
+        width = 1 if prefixes is not None and step < prefixes.forced else num_beams
+        onward = ends.int().argsort(dim=1, stable=True)[:, :width]
+        sums = values.gather(1, onward).masked_fill(ends.gather(1, onward), -torch.inf)
+        cut = (limits <= step + 1)[:, None] & sums.isfinite()
+        # what coverage costs may yet vanish, so that nothing is counted for what goes on
+        surpassed = best[:, -1:] >= sums[:, :1] / normalizer
+        sums = sums.masked_fill(cut | surpassed, -torch.inf)
+
+        cut = torch.zeros_like(ends).scatter(1, onward, cut)
+        done, going = _look(finished | cut, sums.isfinite())
         for row, column in done.nonzero().tolist():
-            prefix = written[row, beams[row, column]].tolist()
-            total = float(values[row, column])
-            results[int(alive[row])].append(_hypothesis([*prefix, EOS], total, length_penalty, True))
-        finished = (values / length**length_penalty).masked_fill(~done, -torch.inf)
-        best = torch.cat([best, finished], dim=1).sort(dim=1, descending=True).values[:, :num_beams]
+            at = row, column
+            tokens_written = [*written[row, beams[at]].tolist(), int(tokens[at])]
+            results[int(sentences[row])].append(_hypothesis(tokens_written, values[at], scores[at]))
 
-        # among the 2 × num_beams best at most num_beams end, so that enough go on
-        going = ends.int().argsort(dim=1, stable=True)[:, :num_beams]
-        scores, beams, tokens = (part.gather(1, going) for part in (values, beams, tokens))
-        scores = scores.masked_fill(tokens == EOS, -torch.inf)
-        written = torch.cat([written[torch.arange(len(alive))[:, None], beams], tokens[:, :, None]], dim=2)
-
-        at_limit = limits <= length
-        ended = (best[:, -1] >= scores[:, 0] / length**length_penalty) | at_limit
-        for row in (at_limit & ended).nonzero().flatten().tolist():
-            _add_unfinished(results[int(alive[row])], written[row], scores[row], length_penalty)
-        kept = (~ended).nonzero().flatten()
-        cache.select(kept, beams[kept])
-        alive, limits, tokens, scores, written, best = (x[kept] for x in (alive, limits, tokens, scores, written, best))
-    return [_ranked(hypotheses)[:num_beams] for hypotheses in results]
+        kept = going.any(dim=1).nonzero().flatten().to(source.device)
+        beams, tokens = beams.gather(1, onward)[kept], tokens.gather(1, onward)[kept]
+        cache.select(kept, beams)
+        written = torch.cat([written[kept[:, None], beams], tokens[:, :, None]], dim=2)
+        coverage = coverage[kept[:, None], beams]
+        sentences, limits, sums, best = (x[kept] for x in (sentences, limits, sums, best))
+    return [_ranked(hypotheses)[: decoding.n_best] for hypotheses in results]
 
 
 def top_candidates(
     scores: Float[Tensor, "batch candidate"], count: int
 ) -> tuple[Float[Tensor, "batch count"], Int[Tensor, "batch count"]]:
-    """The `count` highest, highest first; of equal ones that with the lower index."""
+    """The `count` highest, or all, highest first; of equal ones, unless they are -inf, that with the lower index."""
     values, index = scores.topk(min(count + 1, scores.shape[1]))
     # topk leaves the order of equal scores open; they are rare, so only those rows are sorted in full
-    tied = (values[:, :-1] == values[:, 1:]).any(dim=1).nonzero().flatten()
+    tied = ((values[:, :-1] == values[:, 1:]) & values[:, 1:].isfinite()).any(dim=1).nonzero().flatten()
     if len(tied):
         ordered = scores[tied].sort(dim=1, descending=True, stable=True)
         values[tied], index[tied] = ordered.values[:, : values.shape[1]], ordered.indices[:, : values.shape[1]]
     return values[:, :count], index[:, :count]
 
 
-def _log_probs(logits: Float[Tensor, "batch beam vocabulary"]) -> Float[Tensor, "batch beam vocabulary"]:
-    log_probs = logits.float().log_softmax(dim=-1)
-    log_probs[..., [PAD, BOS]] = -torch.inf
+def log_coverage(coverage: Float[Tensor, "row beam source"]) -> Float[Tensor, "row beam"]:
+    """The sum over source tokens of log(min(weight received, 1)): Wu et al. 2016, equation 14, without its β.
+
+    "Google's neural machine translation system: bridging the gap between human and machine translation".
+    """
+    # a weight may round to zero, whose logarithm would rule the hypothesis out
+    return coverage.clamp(min=torch.finfo(coverage.dtype).tiny, max=1).log().sum(dim=2)
+
+
+def _cross_attention(output: ModelOutput) -> Float[Tensor, "row beam source"]:
+    """The last layer's, mean of its heads."""
+    if not output.attention:
+        raise RegardError(
+            "coverage_penalty asks how much each source token was looked at, and this model has no attention; leave it "
+            "out"
+        )
+    return _wide(output.attention[-1].weights).mean(dim=1)
+
+
+def _log_probs(
+    logits: Float[Tensor, "row beam vocabulary"],
+    prefixes: PrefixMask | None,
+    sentences: Int[Tensor, " row"],
+    step: int,
+) -> Float[Tensor, "row beam vocabulary"]:
+    log_probs = _wide(logits).log_softmax(dim=-1)
+    for never in (PAD, BOS):
+        log_probs[:, :, never] = -torch.inf
+    if prefixes is not None and step < prefixes.longest:
+        possible = prefixes.open(sentences, step=step, vocab_size=log_probs.shape[2])
+        log_probs = log_probs.masked_fill(~possible[:, None], -torch.inf)
     return log_probs
 
 
-def _hypothesis(tokens: list[int], total: float, length_penalty: float, finished: bool) -> Hypothesis:
-    score = total / len(tokens) ** length_penalty
-    return Hypothesis(tokens=tokens[:-1] if finished else tokens, score=score, finished=finished)
+def _look(*masks: Bool[Tensor, "row _"]) -> list[Bool[Tensor, "row _"]]:
+    """These masks where Python can see them, with a single wait for the device."""
+    return list(torch.cat(masks, dim=1).cpu().split([mask.shape[1] for mask in masks], dim=1))
 
 
-def _add_unfinished(
-    hypotheses: list[Hypothesis],
-    written: Int[Tensor, "beam step"],
-    scores: Float[Tensor, " beam"],
-    length_penalty: float,
-) -> None:
-    for tokens, total in zip(written.tolist(), scores.tolist(), strict=True):
-        if total > float("-inf"):
-            hypotheses.append(_hypothesis(tokens, total, length_penalty, False))
+def _hypothesis(written: list[int], log_probability: Tensor, score: Tensor) -> Hypothesis:
+    finished = written[-1] == EOS
+    return Hypothesis(written[:-1] if finished else written, float(log_probability), float(score), finished)
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
 def _ranked(hypotheses: list[Hypothesis]) -> list[Hypothesis]:

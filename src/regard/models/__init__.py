@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from regard.attention.cache import Cache
@@ -24,9 +24,7 @@ class TranslatorModule(Protocol):
 
     def __call__(self, batch: Batch, read: bool = False) -> ModelOutput: ...
     def encode(self, source: Int[Tensor, "batch source"], lengths: Int[Tensor, " batch"]) -> Cache: ...
-    def decode_step(
-        self, tokens: Int[Tensor, "batch beam"], cache: Cache
-    ) -> Float[Tensor, "batch beam vocabulary"]: ...
+    def decode_step(self, tokens: Int[Tensor, "batch beam"], cache: Cache, read: bool = False) -> ModelOutput: ...
 
 
 class Family(NamedTuple):

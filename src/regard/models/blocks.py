@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from regard.data.batch import PAD
+from regard.kernels.linear import Linear, linear
 
 
 @final
@@ -27,7 +28,7 @@ class Embedding(nn.Module):
 
     def logits(self, features: Float[Tensor, "batch step dim"]) -> Float[Tensor, "batch step vocabulary"]:
         """The tied output layer."""
-        return features @ self.weight.T
+        return linear(features, self.weight)
 
 
 def sinusoidal_positions(length: int, dim: int) -> Float[Tensor, "position dim"]:
@@ -39,16 +40,18 @@ def sinusoidal_positions(length: int, dim: int) -> Float[Tensor, "position dim"]
 
 def initialise(module: nn.Module) -> None:
     """Glorot-uniform matrices and zero biases; recurrent matrices orthogonal, each gate by itself."""
-    for child in module.modules():
-        if isinstance(child, nn.Linear):
-            nn.init.xavier_uniform_(child.weight)
+    for name, child in module.named_modules():
+        if isinstance(child, Linear):
+            # query, key and value are three matrices, though they stand in one
+            for matrix in child.weight.data.chunk(3) if name.endswith("in_proj") else [child.weight.data]:
+                nn.init.xavier_uniform_(matrix)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
         elif isinstance(child, nn.RNNBase):
-            for name, parameter in child.named_parameters():
-                if name.startswith("bias"):
+            for parameter_name, parameter in child.named_parameters():
+                if parameter_name.startswith("bias"):
                     nn.init.zeros_(parameter)
                 else:
-                    start = nn.init.orthogonal_ if name.startswith("weight_hh") else nn.init.xavier_uniform_
+                    start = nn.init.orthogonal_ if parameter_name.startswith("weight_hh") else nn.init.xavier_uniform_
                     for gate in parameter.data.split(child.hidden_size):
                         start(gate)

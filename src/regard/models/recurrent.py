@@ -2,12 +2,13 @@
 
 from typing import final
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from regard.attention.cache import Cache
 from regard.attention.output import ModelOutput
 from regard.data.batch import Batch
+from regard.kernels.dropout import Dropout
 from regard.models.bahdanau import BahdanauDecoder, LuongDecoder
 from regard.models.blocks import Embedding, initialise
 from regard.models.rnn import RNNConfig, RNNDecoder, RNNEncoder, State
@@ -34,7 +35,7 @@ class RNNTranslator(nn.Module):
         self.output = self.target_embedding if config.tied_embeddings else Embedding(vocab_size, config.embedding_dim)
         self.encoder = RNNEncoder(config)
         self.decoder = DECODERS[config.attention](config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         initialise(self)
 
     def forward(self, batch: Batch, read: bool = False) -> ModelOutput:
@@ -47,12 +48,20 @@ class RNNTranslator(nn.Module):
         kept, state = self._encode(source, lengths)
         return Cache(source=kept, hypotheses=_by_row(state), batch_size=len(source))
 
-    def decode_step(self, tokens: Int[Tensor, "batch beam"], cache: Cache) -> Float[Tensor, "batch beam vocabulary"]:
-        """Logits after one more token of every hypothesis, whose state in `cache` moves on."""
+    def decode_step(self, tokens: Int[Tensor, "batch beam"], cache: Cache, read: bool = False) -> ModelOutput:
+        """Logits after one more token of every hypothesis, whose state in `cache` moves on; `read` adds the attention.
+
+        The beams of a sentence are so many queries.
+        """
         state = tuple(tensor.transpose(0, 1).contiguous() for tensor in cache.hypotheses)
-        output, state = self._decode(tokens.reshape(-1, 1), state, cache.source, read=False)
+        output, state = self._decode(tokens.reshape(-1, 1), state, cache.source, read=read)
         cache.hypotheses = _by_row(state)
-        return output.logits.reshape(*tokens.shape, -1)
+        shape = (len(tokens), 1, tokens.shape[1], -1)
+        attention = [
+            map._replace(weights=map.weights.reshape(shape), context=map.context.reshape(shape))
+            for map in output.attention
+        ]
+        return ModelOutput(logits=output.logits.reshape(*tokens.shape, -1), attention=attention)
 
     def _encode(
         self, source: Int[Tensor, "batch source"], lengths: Int[Tensor, " batch"]

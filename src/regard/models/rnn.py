@@ -4,17 +4,21 @@ Cho et al. 2014, "Learning phrase representations using RNN encoder–decoder fo
 translation", section 2.2.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from regard.attention.masks import padding_mask
 from regard.attention.output import AttentionMap
 from regard.config import setting
 from regard.errors import RegardError
+from regard.kernels.gru import gru
+from regard.kernels.linear import Linear, linear
 
 # a GRU's state is (hidden,), an LSTM's (hidden, cell): each "layer row hidden"
 State = tuple[Tensor, ...]
@@ -69,7 +73,7 @@ class RNNEncoder(nn.Module):
         self.forwards = recurrent(config, config.embedding_dim)
         self.backwards = recurrent(config, config.embedding_dim) if config.bidirectional else None
         num_states = config.num_layers * (2 if config.cell == "lstm" else 1)
-        self.bridge = nn.Linear(config.source_dim, num_states * config.hidden_dim)
+        self.bridge = Linear(config.source_dim, num_states * config.hidden_dim)
         self.num_layers = config.num_layers
 
     def forward(
@@ -78,11 +82,11 @@ class RNNEncoder(nn.Module):
         """The states at every token, and the decoder's first state, made of the last one (Bahdanau, A.2.2)."""
         mask = padding_mask(lengths, embedded.shape[1])
         # padding stands behind the tokens, so that it comes too late to change their states
-        states, _ = self.forwards(embedded)
+        states, _ = run(self.forwards, [embedded], self._zeros(embedded))
         last = states[torch.arange(len(states)), lengths - 1]
         if self.backwards is not None:
             order = _back_to_front(mask, lengths)
-            reversed_states, _ = self.backwards(_reordered(embedded, order))
+            reversed_states, _ = run(self.backwards, [_reordered(embedded, order)], self._zeros(embedded))
             backward_states = _reordered(reversed_states, order)
             states = torch.cat([states, backward_states], dim=-1)
             last = torch.cat([last, backward_states[:, 0]], dim=-1)
@@ -90,6 +94,10 @@ class RNNEncoder(nn.Module):
         return Source(last=last, states=states, mask=mask), tuple(
             state.transpose(0, 1).contiguous() for state in first.unbind(1)
         )
+
+    def _zeros(self, embedded: Float[Tensor, "batch source dim"]) -> State:
+        zeros = embedded.new_zeros(self.num_layers, len(embedded), self.forwards.hidden_size)
+        return (zeros,) if isinstance(self.forwards, nn.GRU) else (zeros, zeros)
 
 
 @final
@@ -99,7 +107,7 @@ class RNNDecoder(nn.Module):
     def __init__(self, config: RNNConfig) -> None:
         super().__init__()
         self.rnn = recurrent(config, config.embedding_dim + config.source_dim)
-        self.readout = nn.Linear(config.hidden_dim + config.embedding_dim + config.source_dim, config.embedding_dim)
+        self.readout = Linear(config.hidden_dim + config.embedding_dim + config.source_dim, config.embedding_dim)
 
     def start(self, source: Source, state: State) -> tuple[list[Tensor], State]:
         """Of the source one vector is kept."""
@@ -110,9 +118,10 @@ class RNNDecoder(nn.Module):
     ) -> tuple[Float[Tensor, "row step dim"], State, list[AttentionMap]]:
         (last,) = source
         rows, steps, _ = embedded.shape
-        context = last.repeat_interleave(rows // len(last), dim=0)[:, None].expand(-1, steps, -1)
-        hidden, state = run(self.rnn, torch.cat([embedded, context], dim=-1), state)
-        return self.readout(torch.cat([hidden, embedded, context], dim=-1)).tanh(), state, []
+        context = last.repeat_interleave(rows // len(last), dim=0)[:, None]
+        hidden, state = run(self.rnn, [embedded, context], state)
+        features = self.readout(torch.cat([hidden, embedded, context.expand(-1, steps, -1)], dim=-1)).tanh()
+        return features, state, []
 
 
 def recurrent(config: RNNConfig, input_dim: int) -> nn.GRU | nn.LSTM:
@@ -127,11 +136,53 @@ def recurrent(config: RNNConfig, input_dim: int) -> nn.GRU | nn.LSTM:
 
 
 def run(
-    rnn: nn.GRU | nn.LSTM, inputs: Float[Tensor, "row step dim"], state: State
+    rnn: nn.GRU | nn.LSTM, inputs: Sequence[Float[Tensor, "row #step dim"]], state: State
 ) -> tuple[Float[Tensor, "row step hidden"], State]:
-    """The RNN over some steps, with its state as a tuple for either cell."""
-    outputs, state_after = rnn(inputs, state[0] if len(state) == 1 else state)
+    """The RNN over some steps, with its state as a tuple for either cell.
+
+    Of inputs that stand side by side, one with a single step is the same at every step.
+    """
+    if isinstance(rnn, nn.GRU) and inputs[0].device.type == "cpu":
+        return _run_gru(rnn, inputs, state)
+    steps = inputs[0].shape[1]
+    joined = torch.cat([part.expand(-1, steps, -1) for part in inputs], dim=-1)
+    outputs, state_after = rnn(joined, state[0] if len(state) == 1 else state)
     return outputs, (state_after,) if isinstance(state_after, Tensor) else tuple(state_after)
+
+
+def _run_gru(
+    rnn: nn.GRU, inputs: Sequence[Float[Tensor, "row #step dim"]], state: State
+) -> tuple[Float[Tensor, "row step hidden"], State]:
+    states, last = inputs[0], []
+    for layer in range(rnn.num_layers):
+        if layer:
+            inputs = [functional.dropout(states, rnn.dropout, rnn.training)]
+        weights = gru_weights(rnn, layer)
+        states = gru(_gates(weights, inputs), state[0][layer], weights.recurrent, weights.recurrent_bias)
+        last.append(states[:, -1])
+    return states, (torch.stack(last),)
+
+
+class GRUWeights(NamedTuple):
+    """The weights of a layer; rows are the gates reset, update and new."""
+
+    input: Float[Tensor, "three_gates dim"]
+    input_bias: Float[Tensor, " three_gates"]
+    recurrent: Float[Tensor, "three_gates hidden"]
+    recurrent_bias: Float[Tensor, " three_gates"]
+
+
+def gru_weights(rnn: nn.GRU, layer: int) -> GRUWeights:
+    return GRUWeights(*(getattr(rnn, f"{name}_l{layer}") for name in ("weight_ih", "bias_ih", "weight_hh", "bias_hh")))
+
+
+def _gates(
+    weights: GRUWeights, inputs: Sequence[Float[Tensor, "row #step dim"]]
+) -> Float[Tensor, "row step three_gates"]:
+    """What inputs that stand side by side add to the gates."""
+    parts = weights.input.split([part.shape[-1] for part in inputs], dim=1)
+    first, *others = (linear(part, weight) for part, weight in zip(inputs, parts, strict=True))
+    return sum(others, start=first + weights.input_bias)
 
 
 def _back_to_front(mask: Bool[Tensor, "batch source"], lengths: Int[Tensor, " batch"]) -> Int[Tensor, "batch source"]:

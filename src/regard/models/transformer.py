@@ -6,18 +6,21 @@ normalization in the Transformer architecture".
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 
-from regard.attention.cache import Cache
+from regard.attention.cache import Cache, Past
 from regard.attention.masks import padding_mask
 from regard.attention.multi_head import Memory, MultiHeadAttention
 from regard.attention.output import AttentionMap, AttentionOutput, Kind, ModelOutput
 from regard.config import setting
 from regard.data.batch import Batch
 from regard.errors import RegardError
+from regard.kernels.dropout import Dropout
+from regard.kernels.linear import Linear
 from regard.models.blocks import Embedding, initialise, sinusoidal_positions
 
 
@@ -47,7 +50,7 @@ class Sublayer(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(config.model_dim)
         self.pre = config.norm == "pre"
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, x: Float[Tensor, "batch step dim"], function: Callable[[Tensor], Tensor]
@@ -70,8 +73,8 @@ class EncoderLayer(nn.Module):
         self, x: Float[Tensor, "batch source dim"], mask: Bool[Tensor, "batch 1 source"], reader: "Reader"
     ) -> Float[Tensor, "batch source dim"]:
         def look(x: Tensor) -> Tensor:
-            memory = self.attention.remember(x)
-            output, heads = self.attention(x, memory, mask=mask, read=reader.on)
+            query, memory = self.attention.ask_and_remember(x)
+            output, heads = self.attention(query, memory, mask=mask, read="encoder" in reader.kinds)
             reader.note("encoder", memory, heads)
             return output
 
@@ -95,36 +98,34 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "row step dim"],
+        x: Float[Tensor, "batch query dim"],
         source: Memory,
         mask: Bool[Tensor, "batch 1 source"],
-        past: Memory | None,
         reader: "Reader",
-    ) -> tuple[Float[Tensor, "row step dim"], Memory]:
-        """One layer over new steps; `past` is what the steps before them left, and comes back longer."""
+        recall: Callable[[Memory], tuple[Memory, Bool[Tensor, "batch query slot"]]] | None = None,
+    ) -> Float[Tensor, "batch query dim"]:
+        """One layer over all steps of a target, or, where there is a past to `recall`, over the next of each beam."""
 
         def look_back(x: Tensor) -> Tensor:
-            nonlocal past
-            memory = self.self_attention.remember(x)
-            # new steps after a past come one at a time, and one step may look at all there is
-            causal = past is None
-            if past is not None:
-                memory = Memory(*(cat(pair, dim=2) for pair in zip(past, memory, strict=True)))
-            past = memory
-            output, heads = self.self_attention(x, memory, causal=causal, read=reader.on)
+            query, memory = self.self_attention.ask_and_remember(x)
+            visible = None
+            if recall is not None:
+                memory, visible = recall(memory)
+            causal = recall is None
+            read = "decoder" in reader.kinds
+            output, heads = self.self_attention(query, memory, mask=visible, causal=causal, read=read)
             reader.note("decoder", memory, heads)
             return output
 
         def look_across(x: Tensor) -> Tensor:
-            # rows are sentence × beam: the beams of a sentence are so many queries at its one copy
-            query = x.reshape(len(source.key), -1, x.shape[-1])
-            output, heads = self.cross_attention(query, source, mask=mask, read=reader.on)
+            output, heads = self.cross_attention(
+                self.cross_attention.ask(x), source, mask=mask, read="cross" in reader.kinds
+            )
             reader.note("cross", source, heads)
-            return output.reshape(x.shape)
+            return output
 
         x = self.cross_sublayer(self.self_sublayer(x, look_back), look_across)
-        assert past is not None
-        return self.feed_forward_sublayer(x, self.feed_forward), past
+        return self.feed_forward_sublayer(x, self.feed_forward)
 
 
 @final
@@ -145,29 +146,34 @@ class Transformer(nn.Module):
         last_norm = nn.LayerNorm if config.norm == "pre" else nn.Identity
         self.encoder_norm = last_norm(config.model_dim)
         self.decoder_norm = last_norm(config.model_dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.register_buffer("positions", sinusoidal_positions(config.max_length, config.model_dim), persistent=False)
         initialise(self)
 
     def forward(self, batch: Batch, read: bool = False) -> ModelOutput:
         """Logits of every target step given the steps before it; `read` adds the attention of all layers."""
-        reader = Reader(on=read)
+        reader = Reader("encoder", "decoder", "cross") if read else Reader()
         mask, memories = self._encode(batch.source, batch.source_lengths, reader)
-        logits, _ = self._decode(batch.inputs, mask, memories, [None] * len(memories), reader)
+        logits = self._decode(batch.inputs, mask, memories, reader)
         return ModelOutput(logits=logits, attention=reader.maps)
 
     def encode(self, source: Int[Tensor, "batch source"], lengths: Int[Tensor, " batch"]) -> Cache:
         """What decoding starts from, one hypothesis a sentence."""
-        mask, memories = self._encode(source, lengths, Reader(on=False))
-        return Cache(source=[mask, *_flat(memories)], hypotheses=[], batch_size=len(source))
+        mask, memories = self._encode(source, lengths, Reader())
+        past = Past(len(source), device=source.device)
+        return Cache(source=[mask, *_flat(memories)], hypotheses=[], batch_size=len(source), past=past)
 
-    def decode_step(self, tokens: Int[Tensor, "batch beam"], cache: Cache) -> Float[Tensor, "batch beam vocabulary"]:
-        """Logits after one more token of every hypothesis, whose keys and values are added to `cache`."""
+    def decode_step(self, tokens: Int[Tensor, "batch beam"], cache: Cache, read: bool = False) -> ModelOutput:
+        """Logits after one more token of every hypothesis, whose keys and values are added to `cache`.
+
+        The beams of a sentence are so many queries at what it has in common; `read` adds their cross-attention.
+        """
+        assert cache.past is not None
         mask, *source = cache.source
-        pasts = _paired(cache.hypotheses) or [None] * len(self.decoder_layers)
-        logits, pasts = self._decode(tokens.reshape(-1, 1), mask, _paired(source), pasts, Reader(on=False))
-        cache.hypotheses = _flat(pasts)
-        return logits.reshape(*tokens.shape, -1)
+        reader = Reader("cross") if read else Reader()
+        cache.past.begin_step()
+        logits = self._decode(tokens, mask, _paired(source), reader, cache.past)
+        return ModelOutput(logits=logits, attention=reader.maps)
 
     def _encode(
         self, source: Int[Tensor, "batch source"], lengths: Int[Tensor, " batch"], reader: "Reader"
@@ -181,27 +187,25 @@ class Transformer(nn.Module):
 
     def _decode(
         self,
-        tokens: Int[Tensor, "row step"],
+        tokens: Int[Tensor, "batch query"],
         mask: Bool[Tensor, "batch 1 source"],
         memories: list[Memory],
-        pasts: list[Memory] | list[None],
         reader: "Reader",
-    ) -> tuple[Float[Tensor, "row step vocabulary"], list[Memory]]:
-        first = 0 if pasts[0] is None else pasts[0].key.shape[2]
-        x = self.dropout(self.target_embedding(tokens) + self.positions[first : first + tokens.shape[1]])
-        longer = []
-        for layer, memory, past in zip(self.decoder_layers, memories, pasts, strict=True):
-            x, past = layer(x, memory, mask, past, reader)
-            longer.append(past)
-        return self.output.logits(self.decoder_norm(x)), longer
+        past: Past | None = None,
+    ) -> Float[Tensor, "batch query vocabulary"]:
+        positions = self.positions[: tokens.shape[1]] if past is None else self.positions[past.steps - 1]
+        x = self.dropout(self.target_embedding(tokens) + positions)
+        for index, (layer, memory) in enumerate(zip(self.decoder_layers, memories, strict=True)):
+            x = layer(x, memory, mask, reader, None if past is None else partial(past.recall, index))
+        return self.output.logits(self.decoder_norm(x))
 
 
 @final
 class Reader:
-    """Collects attention maps during one forward, if it is on."""
+    """Collects attention maps of these kinds during one forward."""
 
-    def __init__(self, *, on: bool) -> None:
-        self.on = on
+    def __init__(self, *kinds: Kind) -> None:
+        self.kinds = kinds
         self.maps: list[AttentionMap] = []
 
     def note(self, kind: Kind, memory: Memory, heads: AttentionOutput) -> None:
@@ -213,10 +217,10 @@ class Reader:
 
 def _feed_forward(config: TransformerConfig) -> nn.Module:
     return nn.Sequential(
-        nn.Linear(config.model_dim, config.feed_forward_dim),
+        Linear(config.model_dim, config.feed_forward_dim),
         nn.ReLU(),
-        nn.Dropout(config.dropout),
-        nn.Linear(config.feed_forward_dim, config.model_dim),
+        Dropout(config.dropout),
+        Linear(config.feed_forward_dim, config.model_dim),
     )
 
 

@@ -195,12 +195,12 @@ class Reading:
 
 
 def word_alignment(
-    table: Float[np.ndarray, "row key"],
+    table: Float[np.ndarray, "*map row key"],
     *,
     target_words: Collection[list[int]],
     source_words: Collection[list[int]],
     shape: tuple[int, int],
-) -> Float[np.ndarray, "target source"]:
+) -> Float[np.ndarray, "*map target source"]:
     """Token weights as word weights, from the words of every row and key: `shape` is how many words there are.
 
     A key's weight is split equally among its words; a word's row is the mean of all rows that are part of it.

@@ -4,12 +4,14 @@ How the target was found (beams, batches, another program) cannot touch what is 
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import nn
 
+from regard.attention.output import AttentionMap
 from regard.data.batch import BOS, EOS, SPECIAL_TOKENS, collate
 from regard.data.tokenizer import Token, Tokenizer
 from regard.errors import RegardError
@@ -67,6 +69,70 @@ def replay(
     )
 
 
+class Words(NamedTuple):
+    """A sequence as a model and as a reader see it: its ids, and of which of its `num_words` words each is part."""
+
+    ids: list[int]
+    indices: list[list[int]]
+    num_words: int
+
+    @classmethod
+    def of_text(cls, tokenizer: Tokenizer, text: str) -> "Words":
+        """The words of a text itself, even those that the tokenizer does not know."""
+        words, indices = tokenizer.text_word_indices(text)
+        return cls(tokenizer.encode(text), indices, len(words))
+
+    @classmethod
+    def of_ids(cls, tokenizer: Tokenizer, ids: list[int]) -> "Words":
+        """The words of what ids decode to."""
+        words, indices = tokenizer.word_indices(ids)
+        return cls(ids, indices, len(words))
+
+
+def cross_attention(
+    module: nn.Module,
+    pairs: Sequence[tuple[Words, Words]],
+    *,
+    layer: int | None = None,
+    batch_size: int = 32,
+    device: torch.device | str = "cpu",
+) -> Iterator[dict[int, Float[np.ndarray, "head target source"]]]:
+    """Cross-attention between the words of each source and target, many pairs at a time: all heads of each layer.
+
+    The layers are all there are, none in a model without attention, or the one that is asked for.
+    Raises RegardError if the model lacks the layer asked for, and for weights that do not prove themselves.
+    """
+    for start in range(0, len(pairs), batch_size):
+        rows = pairs[start : start + batch_size]
+        with torch.inference_mode():
+            batch = collate([source.ids for source, _ in rows], [target.ids for _, target in rows])
+            output = module(batch.to(device), read=True)
+        maps = [map for map in output.attention if map.kind == "cross"]
+        tables = {}
+        for map in maps if layer is None else [_one_of(maps, layer)]:
+            if (why := complaint(check(map), map.weights.dtype)) is not None:
+                raise RegardError(f"cross layer {map.layer} was refused: {why}")
+            tables[map.layer] = map.weights.float().cpu().numpy()
+        for row, (source, target) in enumerate(rows):
+            yield {
+                number: records.word_alignment(
+                    table[row, :, : len(target.ids), : len(source.ids)],
+                    target_words=target.indices,
+                    source_words=source.indices,
+                    shape=(target.num_words, source.num_words),
+                )
+                for number, table in tables.items()
+            }
+
+
+def _one_of(maps: Sequence[AttentionMap], layer: int) -> AttentionMap:
+    if not maps:
+        raise RegardError("this model has no attention, so it has no alignments; train one with attention")
+    if not -len(maps) <= layer < len(maps):
+        raise RegardError(f"there is no cross layer {layer}; there are layers 0 to {len(maps) - 1}")
+    return maps[layer]
+
+
 def alignments(
     module: nn.Module,
     tokenizer: Tokenizer,
@@ -79,36 +145,25 @@ def alignments(
     device: torch.device | str = "cpu",
 ) -> Iterator[Float[np.ndarray, "target source"]]:
     """The word alignment of each text and its translation's ids, as `Reading.alignment` gives it, many at a time."""
-    for start in range(0, len(sources), batch_size):
-        rows = slice(start, start + batch_size)
-        encoded = tokenizer.encode_batch(sources[rows])
-        with torch.inference_mode():
-            output = module(collate(encoded, targets[rows]).to(device), read=True)
-        maps = [map for map in output.attention if map.kind == "cross"]
-        if not maps:
-            raise RegardError("this model has no attention, so it has no alignments; train one with attention")
-        if not -len(maps) <= layer < len(maps):
-            raise RegardError(f"there is no cross layer {layer}; there are layers 0 to {len(maps) - 1}")
-        weights = maps[layer].weights
-        if (why := complaint(check(maps[layer]), weights.dtype)) is not None:
-            raise RegardError(f"cross layer {maps[layer].layer} was refused: {why}")
-        if head is not None and not 0 <= head < weights.shape[1]:
-            raise RegardError(f"there is no head {head}; the layer has heads 0 to {weights.shape[1] - 1}")
-        tables = (weights.mean(dim=1) if head is None else weights[:, head]).float().cpu().numpy()
-        for table, source, target in zip(tables, sources[rows], targets[rows], strict=True):
-            source_words, source_of = tokenizer.text_word_indices(source)
-            target_words, target_of = tokenizer.word_indices(target)
-            yield records.word_alignment(
-                table[: len(target), : len(source_of)],
-                target_words=target_of,
-                source_words=source_of,
-                shape=(len(target_words), len(source_words)),
-            )
+    pairs = [
+        (Words.of_text(tokenizer, source), Words.of_ids(tokenizer, target))
+        for source, target in zip(sources, targets, strict=True)
+    ]
+    for tables in cross_attention(module, pairs, layer=layer, batch_size=batch_size, device=device):
+        (table,) = tables.values()
+        if head is not None and not 0 <= head < len(table):
+            raise RegardError(f"there is no head {head}; the layer has heads 0 to {len(table) - 1}")
+        yield table.mean(axis=0) if head is None else table[head]
+
+
+def links(alignment: Float[np.ndarray, "target source"]) -> list[tuple[int, int]]:
+    """Each target word with any weight and the source word with most, as (source, target); of equal ones the first."""
+    return [(int(row.argmax()), target) for target, row in enumerate(alignment) if row.any()]
 
 
 def pharaoh(alignment: Float[np.ndarray, "target source"]) -> str:
-    """`i-j` for each target word j with any weight and the source word i with most; of equal ones the first."""
-    return " ".join(f"{row.argmax()}-{target}" for target, row in enumerate(alignment) if row.any())
+    """The links of an alignment as text: `i-j` for source word i and target word j."""
+    return " ".join(f"{source}-{target}" for source, target in links(alignment))
 
 
 def _sequence(

@@ -8,9 +8,6 @@ from regard.training.recipe import Recipe
 def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     """Markdown, with the figures of this training."""
     budget = f"{facts['steps']} steps, {facts['epochs']:.1f} epochs, {facts['seconds'] / 60:.1f} minutes"
-    rights = [
-        f"- {name}: {facts[key]}" for name, key in (("licence", "licence"), ("source", "attribution")) if facts[key]
-    ]
     again = [f"- again, weight for weight on this machine: `--set train.steps={facts['steps']}`"]
     if facts["status"] != "finished":
         # its learning rate would have gone another way, had it been meant to end there
@@ -23,7 +20,7 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
             "",
             "## Data",
             f"- {facts['pairs']:,} sentence pairs, {facts['pairs_skipped']:,} skipped as too long",
-            *rights,
+            *rights(facts),
             "",
             "## Training",
             f"- {facts['status']} after {budget}",
@@ -48,3 +45,9 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def rights(facts: dict[str, Any]) -> list[str]:
+    """What is to be said of the text that a run was trained on, a Markdown item each."""
+    told = (("licence", "licence"), ("source", "attribution"))
+    return [f"- {name}: {facts[key]}" for name, key in told if facts.get(key)]

@@ -6,6 +6,8 @@ interruption, bit for bit.
 
 import contextlib
 import json
+import os
+import shutil
 import signal
 import threading
 import time
@@ -17,12 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regard.attention.output import ModelOutput
 from regard.data.batch import PAD, Batch
 from regard.data.bucketing import batches
 from regard.data.prepare import TokenizedCorpus
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
 from regard.files import new_folder
+from regard.kernels.memory import keep_freed_memory
 from regard.training import checkpoint
 from regard.training.recipe import BUDGETS, TrainConfig
 from regard.training.schedule import share, total_steps
@@ -89,6 +93,7 @@ def fit(
     Raises RegardError if the loss is no longer finite or a file cannot be written.
     """
     check_dtype(config.dtype, device)
+    keep_freed_memory()
     optimizer = _optimizer(model, config)
     state = _load_state(model, optimizer, folder) if resume else State()
     run = _Run(model, train, dev, config, folder, device, optimizer, state)
@@ -143,6 +148,15 @@ def fit(
     )
 
 
+def check_compiler() -> None:
+    """Raises RegardError where there is no compiler for what torch.compile writes."""
+    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
+    if not any(name and shutil.which(name) for name in names):
+        raise RegardError(
+            "train.compile needs a C++ compiler, and none is found; install g++, name yours by CXX, or set it to false"
+        )
+
+
 def check_dtype(dtype: str, device: torch.device) -> None:
     """Raises RegardError where bfloat16 is asked of a processor that has none."""
     if dtype != "bfloat16":
@@ -164,6 +178,7 @@ class _Run:
     state: State
 
     def __post_init__(self) -> None:
+        self._forward = torch.compile(self.model, dynamic=True) if self.config.compile else self.model
         self._order = self._epoch_order(0)
         self._order_epoch = 0
         self.steps_per_epoch = -(-len(self._order) // self.config.accumulate)
@@ -222,10 +237,7 @@ class _Run:
         count = sum(int((part.target_lengths - 1).sum()) for part in parts)
         total = 0.0
         for part in parts:
-            batch = part.to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-                logits = self.model(batch).logits
-            loss = smoothed_loss(logits, batch, config.label_smoothing) / count
+            loss = _loss(self._forward, part.to(self.device), config) / count
             loss.backward()
             total += loss.item()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
@@ -294,6 +306,26 @@ class _Run:
             seed=self.config.seed,
             epoch=epoch,
         )
+
+
+def rehearsal(model: nn.Module, train: TokenizedCorpus, config: TrainConfig) -> Callable[[], None]:
+    """A training step that leaves all as it was, on the CPU, to see how long it takes."""
+    order = batches(
+        train.source_lengths, train.target_lengths, batch_tokens=config.batch_tokens, seed=config.seed, epoch=0
+    )
+    batch = train.batch(order[0])
+
+    def step() -> None:
+        _loss(model, batch, config).backward()
+        model.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _loss(model: Callable[[Batch], ModelOutput], batch: Batch, config: TrainConfig) -> Tensor:
+    with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+        logits = model(batch).logits
+    return smoothed_loss(logits, batch, config.label_smoothing)
 
 
 def smoothed_loss(logits: Tensor, batch: Batch, label_smoothing: float) -> Tensor:

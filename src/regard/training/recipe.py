@@ -17,12 +17,14 @@ from regard.training.schedule import SCHEDULES
 
 @dataclass(frozen=True)
 class DataConfig:
-    """A corpus by name, or files of one's own: one TSV or JSONL file, two aligned ones, or `-`."""
+    """A corpus by name, or files of one's own: one TSV or JSONL file, two aligned ones, or `-`; and its gold links."""
 
     corpus: str | None = setting(None)
     train: str | list | None = setting(None)
     dev: str | list | None = setting(None)
     test: str | list | None = setting(None)
+    dev_links: str | None = setting(None)
+    test_links: str | None = setting(None)
     tokenizer: str = setting("bpe", choices=tuple(TOKENIZERS))
     vocab_size: int = setting(4000, least=5, most=1_000_000)
 
@@ -31,12 +33,23 @@ class DataConfig:
             raise RegardError("needs either corpus (a name) or train (your own file), one of them")
         if self.train is None and (self.dev or self.test):
             raise RegardError("takes dev and test only beside train: a named corpus has its own")
+        for split, links in self.links.items():
+            if getattr(self, split) is None:
+                raise RegardError(
+                    f"takes {split}_links only beside {split}: line n of {links} is of line n of a {split} file"
+                )
         for name in ("train", "dev", "test"):
             paths = getattr(self, name)
             if isinstance(paths, list):
                 _check_list(name, paths)
-        if "-" in (self.dev, self.test):
+        if "-" in (self.dev, self.test, *self.links.values()):
             raise RegardError("takes standard input (-) for train alone; give dev and test as files, or leave them out")
+
+    @property
+    def links(self) -> dict[str, str]:
+        """The files of gold links, by the split whose pairs they are of."""
+        given = {"dev": self.dev_links, "test": self.test_links}
+        return {split: path for split, path in given.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,7 @@ class TrainConfig:
     validate_every: int = setting(500, least=1)
     patience: int | None = setting(None, least=1)
     average: int = setting(1, least=1)
+    compile: bool = setting(False)
 
     def __post_init__(self) -> None:
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
@@ -96,7 +110,9 @@ class Recipe:
         if self.data.corpus is not None:
             return get_corpus(self.data.corpus)
         assert self.data.train is not None
-        return Corpus.from_files(train=self.data.train, dev=self.data.dev, test=self.data.test, hashes=hashes)
+        return Corpus.from_files(
+            train=self.data.train, dev=self.data.dev, test=self.data.test, links=self.data.links, hashes=hashes
+        )
 
 
 def shipped_recipes() -> list[str]:

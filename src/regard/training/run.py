@@ -1,6 +1,8 @@
 """A run is the folder that training leaves: recipe, tokenizer, weights, metrics and a model card."""
 
+import collections
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -19,6 +21,7 @@ from regard.data.bucketing import batches
 from regard.data.corpora import Corpus, cache_dir
 from regard.data.download import file_sha256
 from regard.data.formats import write_tsv
+from regard.data.links import write_links
 from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
@@ -26,13 +29,19 @@ from regard.files import new_file
 from regard.models import build
 from regard.training import checkpoint
 from regard.training.card import model_card
-from regard.training.loop import Outcome, Progress, State, check_dtype, fit
+from regard.training.loop import Outcome, Progress, State, check_compiler, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, DataConfig, Recipe, TrainConfig, read_recipe
+from regard.training.threads import fastest_threads, threads
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 SPLITS = ("train", "dev", "test")
-# facts that are known when a run begins: the ranges of its splits, and sums over what it is trained and validated on
-BEGAN = ("hashes", "token_sums")
+# settings that name files
+FILES = (*SPLITS, "dev_links", "test_links")
+# more text teaches a tokenizer little, while each new word that it counts takes memory
+TOKENIZER_BYTES = 50_000_000
+# facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
+# and on how many threads
+BEGAN = ("hashes", "token_sums", "threads")
 # what may be another when a run goes on
 FREE = (*BUDGETS, "device", "threads")
 
@@ -132,17 +141,22 @@ def train_run(
     """
     device = find_device(recipe.train.device)
     check_dtype(recipe.train.dtype, device)
+    if recipe.train.compile:
+        check_compiler()
     before = Run.open(folder) if resume else None
     if before:
         recipe = _resumed(recipe, before)
     elif folder.exists():
         raise RegardError(f"{folder} exists already; choose another --out, or go on with it by --resume")
-    with _threads(recipe.train.threads) as threads, _made(folder, resume=resume):
+    with _made(folder, resume=resume):
         if not before:
             recipe = _with_data_at_hand(recipe, folder)
         began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
         corpus = Run(folder, recipe, facts=began).corpus()
         run = Run(folder, recipe, facts={"hashes": {split: list(ends) for split, ends in corpus.hashes.items()}})
+        for split in corpus.links:
+            # read for their errors, before and not after the training
+            collections.deque(corpus.gold(split), maxlen=0)
         kept = replace(recipe, data=_with_files(recipe.data, lambda path: _from_within(folder, path)))
         if not before:
             _train_tokenizer(recipe, corpus).save(folder / TOKENIZER)
@@ -153,12 +167,15 @@ def train_run(
         if before:
             _check_same_data(run, began)
             _check_budget(run, train)
-        else:
-            _write_facts(run)
         torch.manual_seed(recipe.train.seed)
         module = build(recipe.model, len(run.tokenizer())).to(device)
-        outcome = fit(module, train, dev, recipe.train, folder=folder, device=device, report=report, resume=resume)
-        facts = run.facts | _facts(corpus, train, module, outcome, device, threads)
+        count = recipe.train.threads or began.get("threads") or _fastest(module, train, recipe.train, device)
+        run = replace(run, facts=run.facts | {"threads": count})
+        if not before:
+            _write_facts(run)
+        with threads(count):
+            outcome = fit(module, train, dev, recipe.train, folder=folder, device=device, report=report, resume=resume)
+        facts = run.facts | _facts(corpus, train, module, outcome, device)
         run = replace(run, facts=facts)
         checkpoint.save_weights(module, folder / WEIGHTS)
         # a resumed run may have had another budget
@@ -184,14 +201,18 @@ def find_device(name: str) -> torch.device:
 
 
 def _train_tokenizer(recipe: Recipe, corpus: Corpus) -> Tokenizer:
-    lines = (side for pair in corpus.pairs("train") for side in pair)
+    """Learnt from all training pairs, or, of files beyond TOKENIZER_BYTES, from every so many of them."""
+    # of a file that is not there the reading tells
+    size = sum(os.path.getsize(path) for path in corpus.splits["train"] if os.path.isfile(path))
+    every = 1 + size // TOKENIZER_BYTES
+    lines = (side for pair in itertools.islice(corpus.pairs("train"), 0, None, every) for side in pair)
     return Tokenizer.train(lines, kind=recipe.data.tokenizer, vocab_size=recipe.data.vocab_size)  # pyright: ignore[reportArgumentType]
 
 
 def _resumed(recipe: Recipe, before: Run) -> Recipe:
     """The recipe that a run began with, with the budget, device and threads of `recipe`."""
     data = _with_files(recipe.data, _absolute)
-    kept = _files_of_stdin(before.path)
+    kept = _files_of_stdin(before.path, data)
     if data.train == "-" and before.recipe.data.train == kept["train"]:
         data = replace(data, **kept)
     ours, theirs = _settings(before.recipe), _settings(replace(recipe, data=data))
@@ -260,23 +281,28 @@ def _with_data_at_hand(recipe: Recipe, folder: Path) -> Recipe:
     if recipe.data.train != "-":
         return replace(recipe, data=_with_files(recipe.data, _absolute))
     corpus = recipe.corpus()
-    files = _files_of_stdin(folder)
+    files = _files_of_stdin(folder, recipe.data)
     (folder / "data").mkdir()
-    for split, path in files.items():
-        write_tsv(Path(path), corpus.pairs(split))
+    for split in SPLITS:
+        write_tsv(Path(files[split]), corpus.pairs(split))
+    for split in corpus.links:
+        # of the very pairs that were written: those with a blank side are gone
+        write_links(Path(files[f"{split}_links"]), (links for _, links in corpus.gold(split)))
     return replace(recipe, data=replace(recipe.data, **files))
 
 
-def _files_of_stdin(folder: Path) -> dict[str, str]:
-    return {split: str((folder / "data" / f"{split}.tsv").resolve()) for split in SPLITS}
+def _files_of_stdin(folder: Path, data: DataConfig) -> dict[str, str]:
+    """Where a run keeps its data that came by standard input, by the settings that name them."""
+    names = {split: f"{split}.tsv" for split in SPLITS} | {f"{split}_links": f"{split}.links" for split in data.links}
+    return {setting: str((folder / "data" / name).resolve()) for setting, name in names.items()}
 
 
 def _with_files(data: DataConfig, change: Callable[[str], str]) -> DataConfig:
     """The settings with every path of a file changed."""
-    files = {split: getattr(data, split) for split in SPLITS}
+    files = {name: getattr(data, name) for name in FILES}
     changed = {
-        split: [change(path) for path in paths] if isinstance(paths, list) else change(paths)
-        for split, paths in files.items()
+        name: [change(path) for path in paths] if isinstance(paths, list) else change(paths)
+        for name, paths in files.items()
         if paths is not None
     }
     return replace(data, **changed)
@@ -298,7 +324,6 @@ def _facts(
     module: nn.Module,
     outcome: Outcome,
     device: torch.device,
-    threads: int,
 ) -> dict[str, Any]:
     return {
         **asdict(outcome),
@@ -309,7 +334,6 @@ def _facts(
         "licence": corpus.licence,
         "attribution": corpus.attribution,
         "device": str(device),
-        "threads": threads,
         "machine": platform.machine(),
         "torch": torch.__version__,
     }
@@ -324,16 +348,9 @@ def _write(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[int]:
-    """Train on this many threads (0: as torch chooses), and leave the setting as it was."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield torch.get_num_threads()
-    finally:
-        torch.set_num_threads(before)
+def _fastest(module: nn.Module, train: TokenizedCorpus, config: TrainConfig, device: torch.device) -> int:
+    most = torch.get_num_threads()
+    return most if device.type != "cpu" else fastest_threads(rehearsal(module, train, config), most)
 
 
 @contextmanager

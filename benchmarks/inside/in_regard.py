@@ -1,0 +1,83 @@
+"""Regard at work in a process of its own: in_regard.py '"train"' '"RECIPE"' '{"train.steps": 500}' '"RUN"' 50."""
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import turns
+
+import regard
+from regard.kernels.linear import product
+from regard.training.loop import Progress
+
+# of the matrix product by which the processor is measured
+SIZE = 2048
+REPEATS = 4
+
+
+def train(recipe: str, changes: dict[str, Any], out: str, updates: int) -> None:
+    """Turns of `updates` updates; in the end the loss on dev."""
+    turns.wait()
+    started = time.perf_counter()
+
+    def report(progress: Progress) -> None:
+        nonlocal started
+        if progress.step % updates == 0:
+            turns.tell(seconds=time.perf_counter() - started)
+            turns.wait()
+            started = time.perf_counter()
+
+    facts = regard.train(recipe, out=out, changes=changes, report=report).run.facts
+    turns.tell(dev_loss=facts["dev_loss"], parameters=facts["parameters"])
+
+
+def matrix_product() -> None:
+    """Turns of some products of two float32 matrices, SIZE × SIZE, by torch's usual kernel and by Regard's."""
+    left, right = torch.rand(2, SIZE, SIZE)
+    kernels = {"torch": torch.matmul, "regard": product}
+    while turns.wait() is not None:
+        rates = {}
+        for name, kernel in kernels.items():
+            started = time.perf_counter()
+            for _ in range(REPEATS):
+                kernel(left, right)
+            rates[name] = REPEATS * 2 * SIZE**3 / (time.perf_counter() - started)
+        turns.tell(**rates)
+    turns.tell()
+
+
+def translate(run: str, sentences: str, dtype: str) -> None:
+    """Each turn translates every so many lines of text, by the batch and the beam that it is told."""
+    translator = regard.load(run, dtype=dtype)
+    lines = Path(sentences).read_text(encoding="utf-8").split("\n")[:-1]
+    while (request := turns.wait()) is not None:
+        chosen = lines[:: request.pop("every")]
+        started = time.perf_counter()
+        translations = translator.translate(chosen, **request)
+        turns.tell(seconds=time.perf_counter() - started, outputs=[written.text for written in translations])
+    turns.tell()
+
+
+def prepare(recipe: str, changes: dict[str, Any], out: str) -> None:
+    """One turn: a training up to its first step, and the most memory that this process ever held until then."""
+    turns.wait()
+    started = time.time()
+
+    def report(progress: Progress) -> None:
+        # resource.getrusage would count in whoever started this process
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+        turns.tell(started=started, ended=time.time(), peak=1024 * int(peak))
+
+    regard.train(recipe, out=out, changes=changes, report=report)
+    turns.wait()
+    turns.tell()
+
+
+if __name__ == "__main__":
+    name, *arguments = map(json.loads, sys.argv[1:])
+    works = {"train": train, "matrix_product": matrix_product, "translate": translate, "prepare": prepare}
+    works[name](*arguments)

@@ -1,0 +1,183 @@
+"""Quality after equal epochs: JoeyNMT and Regard train models of equal size on the same tokens.
+
+The sizes are small, so that the slower side trains a model in about half an hour on one thread. Models that stand
+under runs/quality, and translations of JoeyNMT's, are taken as they are.
+"""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+import regard
+from benchmarks import joeynmt, report, runs
+from benchmarks.peers import Contender
+from regard.data.prepare import TokenizedCorpus
+from regard.evaluation.bootstrap import intervals
+from regard.evaluation.counts import bleu, bleu_counts, chrf, chrf_counts, tokenizer_for
+from regard.evaluation.quality import Quality, evaluate_translations
+from regard.generation.decoding import Decoding
+from regard.training.recipe import Recipe, load_recipe
+
+RUNS = runs.RUNS / "quality"
+CORPORA = ("bible-en-fr", "libreoffice-en-de")
+SENTENCES = 400
+NUM_BEAMS = 5
+MAX_NEW_TOKENS = 60
+RESAMPLES = 1000
+TRAIN = {
+    "train.epochs": 3,
+    "train.threads": 1,
+    "train.batch_tokens": 1024,
+    "train.learning_rate": 1e-3,
+    "train.schedule": "inverse_sqrt",
+    "train.warmup_steps": 400,
+    "train.weight_decay": 0.0,
+    "train.average": 1,
+    "train.validate_every": joeynmt.NEVER,
+    # sixty tokens and the special ones
+    "model.max_length": 62,
+}
+RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "rnn": ("bible-bahdanau", {"model.embedding_dim": 128, "model.hidden_dim": 128}),
+    "transformer": (
+        "bible-transformer",
+        {"model.model_dim": 128, "model.feed_forward_dim": 512, "model.num_layers": 2},
+    ),
+}
+
+
+def run() -> None:
+    figures = [_measure(corpus, model) for corpus in CORPORA for model in RECIPES]
+    rows = [
+        [
+            figure["corpus"],
+            figure["model"],
+            side,
+            f"{figure[side]['parameters']:,}",
+            *(_told(figure[side], metric) for metric in ("bleu", "chrf")),
+            *(_told(figure["difference"], metric) if side == "Regard" else "" for metric in ("bleu", "chrf")),
+        ]
+        for figure in figures
+        for side in ("JoeyNMT", "Regard")
+    ]
+    off = max(figure["off_sacrebleu"] for figure in figures)
+    report.write(
+        "quality",
+        f"Quality after {TRAIN['train.epochs']} epochs",
+        ["corpus", "model", "", "parameters", "BLEU", "chrF", "BLEU ahead", "chrF ahead"],
+        rows,
+        figures,
+        f"JoeyNMT {joeynmt.VERSION} and Regard on the same pairs, tokens, vocabulary, learning rates and sizes; the "
+        f"last weights of each. Beam {NUM_BEAMS}, the first {SENTENCES} sentences of the test split that have at most "
+        "60 tokens on either side. In brackets bootstrap 95 % intervals; ahead is the difference on the same "
+        f"resamples. Scores are Regard's; sacrebleu's differ by at most {off:.0e}.",
+    )
+
+
+def recipe(corpus: str, model: str) -> Recipe:
+    name, sizes = RECIPES[model]
+    return load_recipe(name, {**TRAIN, **sizes, "data.corpus": corpus})
+
+
+def train_peer(corpus: str, model: str) -> Path:
+    """The folder of JoeyNMT's model, trained now if it is not there."""
+    folder = (RUNS / corpus).resolve()
+    joeynmt.write_data(recipe(corpus, model), folder / "data")
+    joeynmt.train(recipe(corpus, model), folder / "data", folder / f"joeynmt-{model}", threads=1)
+    return folder / f"joeynmt-{model}"
+
+
+def train_ours(corpus: str, model: str) -> regard.Translator:
+    """Regard's model, trained now if it is not there."""
+    data, (name, sizes) = RUNS / corpus / "data", RECIPES[model]
+    joeynmt.write_data(recipe(corpus, model), data)
+    return runs.trained(name, RUNS / corpus / f"regard-{model}", {**TRAIN, **sizes, **joeynmt.files(data)})
+
+
+def peer_translations(corpus: str, model: str) -> list[list[str]]:
+    """JoeyNMT's translations of the first test sentences, as strings of tokens, made now if they are not there."""
+    folder = train_peer(corpus, model)
+    kept = folder / f"translations-{NUM_BEAMS}-{SENTENCES}.json"
+    if not kept.exists():
+        with (folder.parent / "data" / "test.source").open(encoding="utf-8") as lines:
+            sentences = folder / "sentences.txt"
+            sentences.write_text("".join(itertools.islice(lines, SENTENCES)), encoding="utf-8")
+        settings = folder.with_suffix(".yaml")
+        peer = Contender(joeynmt.interpreter(), "in_joeynmt", "translate", str(settings), str(sentences), threads=1)
+        request = {"every": 1, "batch_size": 16, "num_beams": NUM_BEAMS, "max_new_tokens": MAX_NEW_TOKENS}
+        outputs = peer.turn(**request)["outputs"]
+        peer.last()
+        kept.write_text(json.dumps(outputs), encoding="utf-8")
+    return json.loads(kept.read_text(encoding="utf-8"))
+
+
+def _measure(corpus: str, model: str) -> dict[str, Any]:
+    data = RUNS / corpus / "data"
+    translator = train_ours(corpus, model)
+    tokenizer = translator.tokenizer
+    # the two have learned from the very same tokens
+    assert (translator.run.path / "tokenizer.json").read_bytes() == (data / "tokenizer.json").read_bytes()
+    test = TokenizedCorpus.open(data / "test-ids")
+    sources, references = zip(*(map(tokenizer.decode, test[row]) for row in range(SENTENCES)), strict=True)
+    ids = {string: id for id, string in enumerate(joeynmt.token_strings(data / "tokenizer.json"))}
+    theirs = [tokenizer.decode(ids[string] for string in output) for output in peer_translations(corpus, model)]
+    # JoeyNMT's measure of length
+    decoding = Decoding(num_beams=NUM_BEAMS, length_normalization="gnmt", max_new_tokens=MAX_NEW_TOKENS)
+    ours = [written.text for written in translator.translate(list(sources), decoding)]
+    sides = {"JoeyNMT": theirs, "Regard": ours}
+    qualities = {
+        side: evaluate_translations(sources, texts, references, num_resamples=RESAMPLES)
+        for side, texts in sides.items()
+    }
+    parameters = {
+        "JoeyNMT": joeynmt.parameters(data.parent / f"joeynmt-{model}"),
+        "Regard": translator.run.facts["parameters"],
+    }
+    return {
+        "corpus": corpus,
+        "model": model,
+        **{side: {"parameters": parameters[side], **quality.to_json()} for side, quality in qualities.items()},
+        "difference": _difference(ours, theirs, references),
+        "off_sacrebleu": max(_off_sacrebleu(qualities[side], sides[side], references) for side in sides),
+        "same": sum(one == other for one, other in zip(ours, theirs, strict=True)),
+    }
+
+
+def _difference(ours: Sequence[str], theirs: Sequence[str], references: Sequence[str]) -> dict[str, float]:
+    """How far we are ahead, with the ends of the interval when both are scored on the same resamples."""
+    tokenizer = tokenizer_for(references)
+    columns = [
+        count
+        for texts in (ours, theirs)
+        for count in (bleu_counts(texts, references, tokenizer=tokenizer), chrf_counts(texts, references))
+    ]
+    ends = np.cumsum([count.shape[1] for count in columns])
+
+    def ahead(sums: np.ndarray) -> np.ndarray:
+        our_bleu, our_chrf, their_bleu, their_chrf, _ = np.split(sums, ends, axis=1)
+        return np.column_stack([bleu(our_bleu) - bleu(their_bleu), chrf(our_chrf) - chrf(their_chrf)])
+
+    counts = np.column_stack(columns)
+    (values,) = ahead(counts.sum(axis=0, keepdims=True))
+    low, high = intervals(counts, ahead, num_resamples=RESAMPLES, seed=0)
+    return {
+        f"{metric}{end}": float(figures[index])
+        for index, metric in enumerate(("bleu", "chrf"))
+        for end, figures in (("", values), ("_low", low), ("_high", high))
+    }
+
+
+def _off_sacrebleu(quality: Quality, texts: Sequence[str], references: Sequence[str]) -> float:
+    """The larger of the two differences from sacrebleu's own scores."""
+    theirs = BLEU(tokenize=tokenizer_for(references)).corpus_score(texts, [references]).score
+    return max(abs(quality.bleu - theirs), abs(quality.chrf - CHRF().corpus_score(texts, [references]).score))
+
+
+def _told(scores: dict[str, Any], metric: str) -> str:
+    return f"{scores[metric]:.1f} ({scores[f'{metric}_low']:.1f} to {scores[f'{metric}_high']:.1f})"

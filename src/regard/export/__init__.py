@@ -1,0 +1,103 @@
+"""A trained model handed to another tool, with proof that it translates there as it does here."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import nn
+
+from regard.config import suggest
+from regard.data.tokenizer import Tokenizer
+from regard.errors import RegardError
+from regard.export import ctranslate2
+from regard.files import new_folder
+from regard.models import type_name
+from regard.training.card import rights
+from regard.training.run import Run
+
+LEAST_AGREEMENT = 0.99
+RUNGS = {"rnn": "rungs 1 and 2", "transformer": "rung 3"}
+
+
+class Target(NamedTuple):
+    """A tool: the models it holds, what writes one into a folder, what translates there, and what tells a user how.
+
+    `translate(folder, texts, max_new_tokens)` is greedy; `usage(max_new_tokens)` is Markdown.
+    """
+
+    models: tuple[str, ...]
+    write: Callable[[nn.Module, Tokenizer, Path], None]
+    translate: Callable[[Path, list[str], int], list[str]]
+    usage: Callable[[int], str]
+
+
+# by the name of the package that a target needs, and of the extra that brings it
+EXPORTS = {
+    "ctranslate2": Target(("transformer",), ctranslate2.write, ctranslate2.translate, ctranslate2.usage),
+}
+
+
+class Agreement(NamedTuple):
+    """Of how many sentences the greedy translation is the same in the other tool as in Regard."""
+
+    same: int
+    sentences: int
+
+
+def check_export(name: str, folder: Path, run: Run) -> None:
+    """Raises RegardError for an unknown target, a model it cannot hold, a missing package, a folder that exists."""
+    if name not in EXPORTS:
+        raise RegardError(f"there is no export to {name!r}{suggest(name, EXPORTS)}")
+    model, held = type_name(run.recipe.model), EXPORTS[name].models
+    if model not in held:
+        raise RegardError(
+            f"{run.path} is of type {model} ({RUNGS[model]}), which {name} cannot hold; "
+            f"it holds {', '.join(f'{model} ({RUNGS[model]})' for model in held)}"
+        )
+    if importlib.util.find_spec(name) is None:
+        raise RegardError(f"an export to {name} needs that package; pip install 'regard[{name}]'")
+    if folder.exists():
+        raise RegardError(f"{folder} exists already; choose another folder, or delete it")
+
+
+def export(
+    name: str,
+    folder: Path,
+    *,
+    module: nn.Module,
+    tokenizer: Tokenizer,
+    run: Run,
+    sample: list[str],
+    translate: Callable[[list[str], int], list[str]],
+) -> Agreement:
+    """Write what `check_export` let through into `folder`, which appears once the target has translated the sample.
+
+    `translate(texts, max_new_tokens)` gives the model's own greedy translations.
+    Raises RegardError if fewer than 99 % of the target's are the same, and for an empty sample.
+    """
+    if not sample:
+        raise RegardError("there is no sentence to check the export on; give a sample with some text")
+    target, most = EXPORTS[name], run.recipe.model.max_length - 1
+    ours = translate(sample, most)
+    with new_folder(folder) as made:
+        target.write(module, tokenizer, made)
+        theirs = target.translate(made, sample, most)
+        same = sum(text == other for text, other in zip(ours, theirs, strict=True))
+        if same < LEAST_AGREEMENT * len(sample):
+            raise RegardError(
+                f"{name} gives the same greedy translation of only {same} in {len(sample)} sentences, so that nothing "
+                f"was exported; load the run in float32, and install the {name} that constraints.txt names"
+            )
+        card = [
+            f"# {run.recipe.name}, for {name}",
+            "",
+            f"A translator that Regard trained from scratch. Checked at its export: {name} gives the same greedy",
+            f"translation as Regard of {same} in {len(sample)} sentences.",
+            "",
+            *rights(run.facts),
+            "",
+            target.usage(most),
+        ]
+        (made / "README.md").write_text("\n".join(card), encoding="utf-8")
+    return Agreement(same=same, sentences=len(sample))
