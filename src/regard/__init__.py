@@ -9,11 +9,13 @@ if TYPE_CHECKING:
     from regard import attention
     from regard.api import Generation, Translator, evaluate, load, read, train
     from regard.data.corpora import Corpus
+    from regard.generation.decoding import Decoding
     from regard.reading.reading import Reading
 
 __version__ = "0.1.0"
 __all__ = [
     "Corpus",
+    "Decoding",
     "Generation",
     "Reading",
     "RegardError",
@@ -27,6 +29,7 @@ __all__ = [
 # heavy imports wait until one of these is asked for
 _LAZY = {
     "Corpus": "regard.data.corpora",
+    "Decoding": "regard.generation.decoding",
     "Generation": "regard.api",
     "Reading": "regard.reading.reading",
     "Translator": "regard.api",

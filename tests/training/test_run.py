@@ -517,7 +517,7 @@ def test_data_that_was_moved_away_is_told_by_its_name(trained, toy, tmp_path):
         (tmp_path / f"{split}.tsv").write_bytes(toy.read_bytes())
     run = trained(steps=1, data=files)
     (tmp_path / "test.tsv").unlink()
-    with pytest.raises(RegardError, match=r"test\.tsv: cannot be read: No such file or directory"):
+    with pytest.raises(RegardError, match=r"test\.tsv: there is no such file"):
         regard.evaluate(run.path)
 
 
