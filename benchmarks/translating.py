@@ -23,11 +23,11 @@ MAX_NEW_TOKENS = 100
 # of the test split; every EVERYth of them is timed
 SENTENCES = 1000
 EVERY = 8
-TURNS = 9
+TURNS = 5
 # in so many of the turns JoeyNMT has its own
-PEER_TURNS = 3
+PEER_TURNS = 2
 BATCH_SIZES = (16, 32, 64)
-THREADS = (1, 2)
+THREADS = (1,)
 # of Regard alone, to show that the batch changes no translation
 WITNESS_BATCH_SIZES = (1, 7, 64)
 
