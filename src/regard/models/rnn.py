@@ -136,7 +136,7 @@ def recurrent(config: RNNConfig, input_dim: int) -> nn.GRU | nn.LSTM:
 
 
 def run(
-    rnn: nn.GRU | nn.LSTM, inputs: Sequence[Float[Tensor, "row #step dim"]], state: State
+    rnn: nn.GRU | nn.LSTM, inputs: Sequence[Float[Tensor, "row #step _"]], state: State
 ) -> tuple[Float[Tensor, "row step hidden"], State]:
     """The RNN over some steps, with its state as a tuple for either cell.
 
@@ -151,7 +151,7 @@ def run(
 
 
 def _run_gru(
-    rnn: nn.GRU, inputs: Sequence[Float[Tensor, "row #step dim"]], state: State
+    rnn: nn.GRU, inputs: Sequence[Float[Tensor, "row #step _"]], state: State
 ) -> tuple[Float[Tensor, "row step hidden"], State]:
     states, last = inputs[0], []
     for layer in range(rnn.num_layers):
@@ -177,7 +177,7 @@ def gru_weights(rnn: nn.GRU, layer: int) -> GRUWeights:
 
 
 def _gates(
-    weights: GRUWeights, inputs: Sequence[Float[Tensor, "row #step dim"]]
+    weights: GRUWeights, inputs: Sequence[Float[Tensor, "row #step _"]]
 ) -> Float[Tensor, "row step three_gates"]:
     """What inputs that stand side by side add to the gates."""
     parts = weights.input.split([part.shape[-1] for part in inputs], dim=1)
