@@ -31,6 +31,16 @@ PACKAGES = (f"joeynmt=={VERSION}", "sentencepiece==0.2.0", "importlib_metadata==
 # the only ids that differ from Regard's
 SPECIAL_IDS = {"unk": UNKNOWN, "pad": PAD, "bos": BOS, "eos": EOS}
 NEVER = 10**9
+# what both sides can be set to, in Regard's words
+COMMON = {
+    "train.schedule": "inverse_sqrt",
+    "train.warmup_steps": 400,
+    "train.weight_decay": 0.0,
+    "train.average": 1,
+    "train.validate_every": NEVER,
+    # sixty tokens and the special ones
+    "model.max_length": 62,
+}
 
 # by the name of a layer, its weight and bias
 Weights = dict[str, tuple[Tensor, Tensor]]

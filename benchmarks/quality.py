@@ -35,13 +35,7 @@ TRAIN = {
     "train.threads": 1,
     "train.batch_tokens": 1024,
     "train.learning_rate": 1e-3,
-    "train.schedule": "inverse_sqrt",
-    "train.warmup_steps": 400,
-    "train.weight_decay": 0.0,
-    "train.average": 1,
-    "train.validate_every": joeynmt.NEVER,
-    # sixty tokens and the special ones
-    "model.max_length": 62,
+    **joeynmt.COMMON,
 }
 RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "rnn": ("bible-bahdanau", {"model.embedding_dim": 128, "model.hidden_dim": 128}),

@@ -27,13 +27,7 @@ CHANGES = {
     "train.threads": THREADS,
     "train.steps": TURNS * UPDATES,
     "train.learning_rate": 5e-4,
-    "train.schedule": "inverse_sqrt",
-    "train.warmup_steps": 400,
-    "train.weight_decay": 0.0,
-    "train.average": 1,
-    "train.validate_every": joeynmt.NEVER,
-    # sixty tokens and the special ones
-    "model.max_length": 62,
+    **joeynmt.COMMON,
 }
 SIDES = ("JoeyNMT", "Regard", "Regard, bfloat16")
 
