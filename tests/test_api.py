@@ -117,14 +117,16 @@ def test_the_data_type_is_that_of_all_parameters(translators):
         regard.load(path, dtype="int8")
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(regard.RegardError, match=re.escape(f"{tmp_path}: not a run, it holds no recipe.toml")):
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(regard.RegardError, match=re.escape(f"{tmp_path}: neither a run nor a Hugging Face folder")):
         regard.load(tmp_path)
-    with pytest.raises(regard.RegardError, match="there is no such run; `regard train RECIPE --out"):
+    with pytest.raises(regard.RegardError, match="none: there is no such run, Hugging Face folder or GGUF file"):
         regard.load(tmp_path / "none")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(regard.RegardError, match="there is no such run"):
+    (tmp_path / "file").write_text("no model")
+    with pytest.raises(regard.RegardError, match="not a GGUF file that can be read"):
         regard.load(str(tmp_path / "file"))
+    with pytest.raises(regard.RegardError, match="there is no such run; `regard train RECIPE --out"):
+        regard.evaluate(tmp_path / "none")
 
 
 @pytest.mark.parametrize("name", ["bahdanau", "transformer"])

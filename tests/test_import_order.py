@@ -24,6 +24,7 @@ ORDER = [
     "training",
     "export",
     "view",
+    "language_model",
     "api",
     "cli",
 ]

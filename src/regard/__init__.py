@@ -10,13 +10,16 @@ if TYPE_CHECKING:
     from regard.api import Generation, Translator, evaluate, load, read, train
     from regard.data.corpora import Corpus
     from regard.generation.decoding import Decoding
+    from regard.language_model import LanguageModel
     from regard.reading.reading import Reading
+    from regard.reading.watch import watching
 
 __version__ = "0.1.0"
 __all__ = [
     "Corpus",
     "Decoding",
     "Generation",
+    "LanguageModel",
     "Reading",
     "RegardError",
     "Translator",
@@ -25,18 +28,21 @@ __all__ = [
     "load",
     "read",
     "train",
+    "watching",
 ]
 # heavy imports wait until one of these is asked for
 _LAZY = {
     "Corpus": "regard.data.corpora",
     "Decoding": "regard.generation.decoding",
     "Generation": "regard.api",
+    "LanguageModel": "regard.language_model",
     "Reading": "regard.reading.reading",
     "Translator": "regard.api",
     "evaluate": "regard.api",
     "load": "regard.api",
     "read": "regard.api",
     "train": "regard.api",
+    "watching": "regard.reading.watch",
 }
 
 

@@ -26,12 +26,14 @@ from regard.generation.decoding import Decoding
 from regard.generation.prefix import Prefix
 from regard.generation.search import Hypothesis
 from regard.generation.translate import translate_tokens
+from regard.language_model import LanguageModel
+from regard.models.pretrained.folder import CONFIG
 from regard.reading.reading import Reading
 from regard.reading.replay import Words, alignments, replay
 from regard.reading.unknown import replace_unknown
 from regard.training.loop import Progress
 from regard.training.recipe import load_recipe
-from regard.training.run import Run, find_device, train_run
+from regard.training.run import RECIPE, Run, find_device, train_run
 from regard.view import renderers
 
 # a sentence pair with its gold links, none where the corpus has none
@@ -39,6 +41,7 @@ Marked = tuple[Pair, Links]
 NO_LINKS = Links(sure=frozenset(), possible=frozenset())
 # dev sentences on which an export is checked
 EXPORT_SAMPLE = 200
+LIBRARIES = ("regard", "transformers")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 renderers.register()
 
@@ -319,26 +322,69 @@ def train(
     Raises RegardError for what cannot be used: recipe, data, folder.
     """
     run = train_run(load_recipe(recipe, changes), Path(out), resume=resume, report=report)
-    return load(run.path)
+    return load_run(run.path)
 
 
-def load(model: str | os.PathLike[str], *, device: str = "auto", dtype: str = "float32") -> Translator:
-    """The model of a run folder. Raises RegardError if it is none, or its weights do not fit."""
-    if dtype not in DTYPES:
-        raise RegardError(f"dtype must be {', '.join(DTYPES)}, not {dtype!r}")
-    run = Run.open(model)
-    return Translator(run.module(), run.tokenizer(), run, device=find_device(device), dtype=DTYPES[dtype])
+def load(
+    model: str | os.PathLike[str], *, library: str | None = None, device: str = "auto", dtype: str = "float32"
+) -> Translator | LanguageModel:
+    """The model of a run folder, a Hugging Face folder, a GGUF file, an alias, or a name of the Hugging Face hub.
+
+    `library` asks for it in "regard" or in "transformers"; by default it is the one that can.
+    Raises RegardError if there is no such model, its weights do not fit, or that library cannot run it.
+    """
+    if library not in (None, *LIBRARIES):
+        raise RegardError(f"library must be {' or '.join(LIBRARIES)}, not {library!r}")
+    path = Path(model)
+    if (path / RECIPE).is_file():
+        if library == "transformers":
+            raise RegardError(f"{path}: a run, which transformers cannot load; leave out library")
+        return load_run(path, device=device, dtype=dtype)
+    if library == "regard":
+        raise RegardError(f"{model}: Regard has no model of its own for pretrained weights yet; use transformers")
+    if path.is_dir() and not (path / CONFIG).is_file():
+        raise RegardError(
+            f"{path}: neither a run nor a Hugging Face folder, it holds no {RECIPE} and no {CONFIG}; name a folder "
+            "that `regard train` made, or the whole folder of a model"
+        )
+    return LanguageModel.load(model, device=find_device(device), dtype=_dtype(dtype))
+
+
+def load_run(run: str | os.PathLike[str], *, device: str = "auto", dtype: str = "float32") -> Translator:
+    """The translator of a run folder. Raises RegardError if it is none, or its weights do not fit."""
+    torch_dtype = _dtype(dtype)
+    opened = Run.open(run)
+    return Translator(opened.module(), opened.tokenizer(), opened, device=find_device(device), dtype=torch_dtype)
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise RegardError(f"dtype must be {', '.join(DTYPES)}, not {name!r}")
+    return DTYPES[name]
 
 
 def read(
-    model: str | os.PathLike[str] | Translator, *, source: str, target: str | None = None, **settings: Any
+    model: str | os.PathLike[str] | Translator | LanguageModel,
+    prompt: str | None = None,
+    *,
+    source: str | None = None,
+    **settings: Any,
 ) -> Reading:
-    """Which source tokens every written token looked at: `Translator.read` of a run, or of one that is loaded."""
-    translator = model if isinstance(model, Translator) else load(model)
-    return translator.read(source, target, **settings)
+    """Which tokens every written token looked at: `Translator.read` or `LanguageModel.read`, of a model or its name.
+
+    A translator takes a `source` and perhaps a `target`, a language model a `prompt` or a `text`.
+    """
+    opened = load(model) if isinstance(model, str | os.PathLike) else model
+    if isinstance(opened, LanguageModel):
+        return opened.read(prompt, source=source, **settings)
+    if prompt is not None or "text" in settings:
+        raise RegardError(f"{opened.name} is a translator: it takes a source, and perhaps a target")
+    if source is None:
+        raise RegardError("give the source that is to be translated")
+    return opened.read(source, **settings)
 
 
 def evaluate(model: str | os.PathLike[str] | Translator, split: str = "test", **settings: Any) -> Quality:
     """Quality overall and by source length: `Translator.evaluate` of a run, or of one that is loaded."""
-    translator = model if isinstance(model, Translator) else load(model)
+    translator = model if isinstance(model, Translator) else load_run(model)
     return translator.evaluate(split, **settings)

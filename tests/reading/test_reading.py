@@ -66,7 +66,7 @@ def test_the_file_is_plain_safetensors(read, tmp_path):
     path = tmp_path / "reading.safetensors"
     reading = read()
     reading.save(path)
-    assert set(load_file(path)) == {f"{kind}.{layer}" for kind, layer in reading.maps}
+    assert set(load_file(path)) == {f"weights.{kind}.{layer}" for kind, layer in reading.maps}
 
 
 def test_the_json_holds_every_weight_and_every_token(read, tmp_path):
@@ -131,10 +131,11 @@ SPOILS = {
     "facts that are a list": lambda path: save_file(
         {"cross.0": TABLE}, path, {"format": "regard-reading-1", "reading": "[]"}
     ),
-    "sequences that are a list": lambda path: spoilt(path, {"cross.3": TABLE}, sequences=[]),
-    "a check without figures": lambda path: spoilt(path, {"cross.3": TABLE}, checks={"cross.3": {}}),
-    "a layer without number": lambda path: spoilt(path, {"cross": TABLE}),
-    "a layer of no known kind": lambda path: spoilt(path, {"crosses.3": TABLE}),
+    "sequences that are a list": lambda path: spoilt(path, {"weights.cross.3": TABLE}, sequences=[]),
+    "a check without figures": lambda path: spoilt(path, {"weights.cross.3": TABLE}, checks={"cross.3": {}}),
+    "a layer without number": lambda path: spoilt(path, {"weights.cross": TABLE}),
+    "a tensor of no known sort": lambda path: spoilt(path, {"cross.3": TABLE}),
+    "a layer of no known kind": lambda path: spoilt(path, {"weights.crosses.3": TABLE}),
 }
 
 
@@ -151,9 +152,9 @@ def test_a_file_that_is_no_reading_is_refused_by_name(spoil, tmp_path):
 @pytest.mark.parametrize("shape", [(1, 2, 3), (1, 3, 2), (1, 1, 2), (1, 2, 1), (2, 2), (1, 1, 2, 2)])
 def test_weights_that_do_not_fit_the_tokens_are_refused(shape, tmp_path):
     path = tmp_path / "reading.safetensors"
-    spoilt(path, {"cross.3": TABLE})
+    spoilt(path, {"weights.cross.3": TABLE})
     Reading.load(path)
-    spoilt(path, {"cross.3": np.full(shape, 0.5, dtype=np.float32)})
+    spoilt(path, {"weights.cross.3": np.full(shape, 0.5, dtype=np.float32)})
     with pytest.raises(RegardError, match=r"reading\.safetensors: not a readable reading: cross layer 3 has .* 2 rows"):
         Reading.load(path)
 

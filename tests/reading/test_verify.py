@@ -2,6 +2,8 @@
 
 import copy
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +46,7 @@ WRONG = {
     "heads turned": (lambda weights: weights.flip(1), "is not the context"),
     "a row too early": (lambda weights: weights.roll(1, dims=-2), "is not the context"),
     "uniform": (lambda weights: torch.full_like(weights, 1 / weights.shape[-1]), "is not the context"),
-    "poisoned": (poisoned, "its rows do not sum to 1: off by nan"),
+    "poisoned": (poisoned, "its weights or values are not numbers (NaN)"),
 }
 wrongs = pytest.mark.parametrize(("spoil", "message"), WRONG.values(), ids=WRONG)
 
@@ -113,7 +115,7 @@ def test_a_layer_whose_weights_are_wrong_is_refused_with_the_reason(read_spoilt,
         lambda: reading.weights("cross", -1),
         reading.alignment,
     ):
-        with pytest.raises(RegardError, match=r"cross layer 1 was refused: (its rows|weights times values)"):
+        with pytest.raises(RegardError, match=r"cross layer 1 was refused: (its rows|weights times values|its weights or values)"):
             ask()
 
 
@@ -140,7 +142,7 @@ def test_alignments_are_not_read_from_weights_that_are_wrong(module_of, tokenize
     module = module_of("transformer")
     sources, targets = ["one two three", "five"], [tokenizer.encode(text) for text in ("un deux trois", "cinq")]
     assert len(list(alignments(module, tokenizer, sources, targets))) == 2
-    with pytest.raises(RegardError, match=f"cross layer 1 was refused: .*{message.partition(' off by')[0]}"):
+    with pytest.raises(RegardError, match=f"cross layer 1 was refused: .*{re.escape(message.partition(' off by')[0])}"):
         next(alignments(Spoilt(module, spoil, [("cross", 1)]), tokenizer, sources, targets))
 
 

@@ -44,7 +44,7 @@ def compare(
     dtype
         float32, bfloat16 or float64.
     """
-    from regard.api import load
+    from regard.api import load_run
     from regard.view.alignment_error import error_rate_line
     from regard.view.figure import check_path
     from regard.view.plots import plot_length_curve
@@ -58,7 +58,7 @@ def compare(
         raise RegardError("a run is named twice; compare takes different runs")
     for path in out:
         check_path(path)
-    translators = [load(run, device=device, dtype=dtype) for run in runs]
+    translators = [load_run(run, device=device, dtype=dtype) for run in runs]
     first, *others = (translator.pairs(split) for translator in translators)
     if any(other != first for other in others):
         raise RegardError("these runs were not tested on the same sentences; compare runs of one corpus and split")

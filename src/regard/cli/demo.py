@@ -89,7 +89,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 
 def _train(name: str, recipe: Any, folder: Path, console: Console) -> Any:
-    from regard.api import load
+    from regard.api import load_run
     from regard.training.run import train_run
     from regard.view.progress import training_progress
 
@@ -104,7 +104,7 @@ def _train(name: str, recipe: Any, folder: Path, console: Console) -> Any:
         "not bold",
     )
     console.print(told)
-    return load(run.path)
+    return load_run(run.path)
 
 
 def _measure(name: str, translator: Any) -> dict[str, Any]:

@@ -39,12 +39,12 @@ def evaluate(
     dtype
         float32, bfloat16 or float64.
     """
-    from regard.api import load
+    from regard.api import load_run
     from regard.view.alignment_error import error_rate_grid, error_rate_line
     from regard.view.progress import counting
     from regard.view.terminal import quality_line, quality_table
 
-    translator = load(run, device=device, dtype=dtype)
+    translator = load_run(run, device=device, dtype=dtype)
     with counting(translator.name, None) as progress:
         quality = translator.evaluate(split, decoding, batch_size=batch_size, progress=progress)
     attribution = translator.run.facts.get("attribution")

@@ -29,10 +29,10 @@ def export(
     sample
         A text file whose lines are translated as a check; by default the first 200 sentences of the run's dev split.
     """
-    from regard.api import load
+    from regard.api import load_run
     from regard.data.formats import read_lines
 
-    translator = load(run, device="cpu")
+    translator = load_run(run, device="cpu")
     texts = None if sample is None else list(read_lines(sample))
     agreement = translator.export(to, folder, sample=texts)
     told = f"the same greedy translation of {agreement.same} in {agreement.sentences} sentences"

@@ -53,7 +53,7 @@ def read(
     dtype
         float32, bfloat16 or float64.
     """
-    from regard.api import load
+    from regard.api import load_run
     from regard.reading.reading import FORMATS, RENDERERS
     from regard.view.figure import check_path
     from regard.view.renderers import draw
@@ -64,7 +64,7 @@ def read(
             raise RegardError(f"--out {path}: a reading is saved as {', '.join(FORMATS | RENDERERS)}; rename it")
         if path.suffix in RENDERERS:
             check_path(path)
-    translator = load(run, device=device, dtype=dtype)
+    translator = load_run(run, device=device, dtype=dtype)
     text = text_or_standard_input(source)
     reading = translator.read(text, target, num_beams=num_beams, length_penalty=length_penalty)
     alignment = reading.alignment(layer=layer, head=head)

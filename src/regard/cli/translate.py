@@ -84,12 +84,12 @@ def translate(
     dtype
         float32, bfloat16 or float64.
     """
-    from regard.api import load
+    from regard.api import load_run
     from regard.data.formats import display_name
     from regard.reading.replay import pharaoh
 
     _check(prefix=prefix, prefixes=prefixes, out=out, resume=resume, scores=scores, json=json)
-    translator = load(run, device=device, dtype=dtype)
+    translator = load_run(run, device=device, dtype=dtype)
     # told before anything is translated
     if alignments is not None:
         translator.check_cross_attention(layer=layer, head=head)

@@ -1,25 +1,30 @@
 """A reading: which tokens every token looked at, what proves it, and how it is kept on disk."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from regard.config import suggest
 from regard.errors import RegardError
 from regard.files import new_file
+from regard.reading.ranks import rank_correlation
 
 FORMAT = "regard-reading-1"
-# which sequence asks and which is looked at
-SEQUENCES = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cross": ("target", "source")}
+# of a translator: which sequence asks and which is looked at
+TRANSLATION = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cross": ("target", "source")}
 # attention within the input comes before attention within the output, and that before between them
-KINDS = tuple(SEQUENCES)
+KINDS = ("vision", "encoder", "decoder", "cross")
+
+
+# from the first position to before the second
+Span = tuple[int, int]
 
 
 class Token(NamedTuple):
@@ -34,11 +39,18 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Sequence:
-    """The source, or the target with the BOS that it began from and the EOS that ended it."""
+    """A text with its tokens: the source, the target from BOS to EOS, or what a language model was fed and wrote."""
 
     text: str
     tokens: list[Token]
     words: list[str]
+
+
+class Top(NamedTuple):
+    """The strongest keys of every query, the strongest first: position −1 and weight 0 where there are fewer."""
+
+    positions: Int[np.ndarray, "head query k"]
+    weights: Float[np.ndarray, "head query k"]
 
 
 class Check(NamedTuple):
@@ -55,7 +67,9 @@ class Reading:
     """What was read from one run of a model over one sequence. `Reading.load` and `save` keep it.
 
     A row is all weights of one query. The query of a written token is the one whose logits chose it:
-    `queries(kind)[i]` looked and `written(kind)[i]` came of it.
+    `queries(kind)[i]` looked and `written(kind)[i]` came of it. Positions count from the sequence's first token.
+    `sides` names the sequence that looks and the one that is looked at; `kept` has the positions of rows, where those
+    are not all.
     """
 
     model: str
@@ -64,10 +78,16 @@ class Reading:
     checks: dict[tuple[str, int], Check]
     refused: dict[tuple[str, int], str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    sides: dict[str, tuple[str, str]] = field(default_factory=lambda: dict(TRANSLATION))
+    kept: dict[str, list[int]] = field(default_factory=dict)
+    tops: dict[tuple[str, int], Top] = field(default_factory=dict)
+    statistics: dict[tuple[str, int], dict[str, np.ndarray]] = field(default_factory=dict)
+    # asks the model again with parts of the text hidden; no file keeps it
+    knockout: Callable[[int, list[Span]], np.ndarray] | None = None
 
     @property
     def kinds(self) -> list[str]:
-        """Of `encoder`, `decoder` and `cross`, those that were read."""
+        """Of `vision`, `encoder`, `decoder` and `cross`, those that were read."""
         return [kind for kind in KINDS if any(name == kind for name, _ in self.maps)]
 
     @property
@@ -78,15 +98,37 @@ class Reading:
     def layers(self, kind: str) -> list[int]:
         """The model's own numbers of the layers that were read."""
         if kind not in self.kinds:
-            raise RegardError(f"this reading has no {kind!r} attention{suggest(kind, self.kinds)}")
+            refused = [f"{layer}: {why}" for (name, layer), why in self.refused.items() if name == kind]
+            why = f"; refused {kind} layer {refused[0]}" if refused else suggest(kind, self.kinds)
+            raise RegardError(f"this reading has no {kind!r} attention{why}")
         return sorted(layer for name, layer in self.maps if name == kind)
 
     def rows(self, kind: str) -> list[int]:
         """The query positions that were kept whole."""
-        return list(range(self.weights(kind, self.layers(kind)[0]).shape[1]))
+        first = self.layers(kind)[0]
+        return self.kept.get(kind, list(range(self.maps[kind, first].shape[1])))
 
     def weights(self, kind: str, layer: int) -> Float[np.ndarray, "head row key"]:
         """Exact weights. A negative layer counts from the last. Raises RegardError where there are none, saying why."""
+        return self.maps[kind, self._number(kind, layer)]
+
+    def top(self, kind: str, layer: int) -> Top:
+        """The strongest keys of every query, exact. Raises RegardError if they were not asked for."""
+        key = (kind, self._number(kind, layer))
+        if key not in self.tops:
+            raise RegardError("this reading has no strongest keys; read with top_k=8, or as many as you want")
+        return self.tops[key]
+
+    def statistic(self, name: str, kind: str, layer: int) -> np.ndarray:
+        """A statistic by name, of a shape that it names. Raises RegardError if it was not asked for."""
+        found = self.statistics.get((kind, self._number(kind, layer)), {})
+        if name not in found:
+            raise RegardError(
+                f"this reading has no statistic {name!r}{suggest(name, found)}; read with statistics=({name!r},)"
+            )
+        return found[name]
+
+    def _number(self, kind: str, layer: int) -> int:
         # a refused layer keeps its place, so that -1 is never another one than the last
         layers = sorted(number for name, number in self.maps.keys() | self.refused.keys() if name == kind)
         number = layers[layer] if -len(layers) <= layer < 0 else layer
@@ -95,23 +137,62 @@ class Reading:
         if (kind, number) not in self.maps:
             layers = self.layers(kind)
             raise RegardError(f"there is no {kind} layer {layer}; there are {', '.join(map(str, layers))}")
-        return self.maps[kind, number]
+        return number
 
     def queries(self, kind: str) -> list[Token]:
-        """The tokens that look, one a row: in the target all but the last, which is written and never fed back."""
-        name = SEQUENCES[kind][0]
-        tokens = self.sequences[name].tokens
-        return tokens[:-1] if name == "target" else tokens
+        """The tokens that look, one a row."""
+        tokens = self.sequences[self.sides[kind][0]].tokens
+        return [tokens[position] for position in self.rows(kind)]
 
     def keys(self, kind: str) -> list[Token]:
-        """The tokens that are looked at."""
-        name = SEQUENCES[kind][1]
-        tokens = self.sequences[name].tokens
-        return tokens[:-1] if name == "target" else tokens
+        """The tokens that are looked at: of a target all but the last, which is written and never fed back."""
+        tokens = self.sequences[self.sides[kind][1]].tokens
+        return tokens[: self.maps[kind, self.layers(kind)[0]].shape[2]]
 
-    def written(self, kind: str) -> list[Token] | None:
-        """The token that came of each row; None for an encoder, which writes nothing."""
-        return self.sequences["target"].tokens[1:] if SEQUENCES[kind][0] == "target" else None
+    def written(self, kind: str) -> list[Token | None] | None:
+        """The token that came of each row, None where none is known; None for an encoder, which writes nothing."""
+        if kind not in ("decoder", "cross"):
+            return None
+        tokens = self.sequences[self.sides[kind][0]].tokens
+        return [tokens[row + 1] if row + 1 < len(tokens) else None for row in self.rows(kind)]
+
+    def effect(self, row: int, span: Span) -> float:
+        """How the log-probability of the token that `row` wrote changes when a span of positions is hidden.
+
+        The span, from its first position to before its second, is hidden from that row on, in every layer; other tokens
+        keep their positions. Below 0 it made the token likelier.
+        Raises RegardError where the model is not at hand: for a reading that was loaded, and for other than decoders.
+        """
+        return float(self.effects(row, [span])[0])
+
+    def effects(self, row: int, spans: Iterable[Span]) -> Float[np.ndarray, " span"]:
+        """`effect` of several spans, each hidden by itself, which are run together."""
+        if self.knockout is None:
+            raise RegardError("effects need the model itself: take a reading of a language model that was just made")
+        return self.knockout(row, list(spans))
+
+    def agreement(self, rows: Collection[int] | None = None, *, kind: str = "decoder") -> dict[str, float]:
+        """Do weights say what mattered? Spearman's ρ between each measure and effect, over single tokens, by row.
+
+        Measures are `weights` and, where they were read, `value_norm` and `output_norm`, mean over layers and heads;
+        each is compared with how much less likely the written token becomes without that token. The mean over rows.
+        """
+        rows = self.rows(kind) if rows is None else list(rows)
+        measures: dict[str, list[float]] = {}
+        for row in rows:
+            if row < 2:
+                raise RegardError(f"row {row} sees {row + 1} tokens, too few to be ranked")
+            lost = -self.effects(row, ((token, token + 1) for token in range(row + 1)))
+            place = self.rows(kind).index(row)
+            tables = {"weights": [self.weights(kind, layer)[:, place] for layer in self.layers(kind)]}
+            for name in ("value_norm", "output_norm"):
+                found = [self.statistics.get((kind, layer), {}).get(name) for layer in self.layers(kind)]
+                tables |= {name: [table[:, place] for table in found if table is not None]}
+            for name, table in tables.items():
+                if table:
+                    ranked = np.concatenate(table).mean(axis=0)[: row + 1]
+                    measures.setdefault(name, []).append(rank_correlation(ranked, lost))
+        return {name: float(np.nanmean(values)) for name, values in measures.items()}
 
     def alignment(self, *, layer: int = -1, head: int | None = None) -> Float[np.ndarray, "target source"]:
         """Cross-attention between words: rows of written words, columns of source words.
@@ -150,7 +231,22 @@ class Reading:
                 if metadata.get("format") != FORMAT:
                     raise RegardError(f"{path}: not a reading; `regard read … --out {path}` makes one")
                 facts = json.loads(metadata["reading"])
-                maps = {_key(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            maps: dict[tuple[str, int], np.ndarray] = {}
+            tops: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+            statistics: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+            for name, tensor in tensors.items():
+                sort, _, place = name.partition(".")
+                if sort == "weights":
+                    maps[_key(place)] = tensor
+                elif sort == "top":
+                    place, _, part = place.rpartition(".")
+                    tops.setdefault(_key(place), {})[part] = tensor
+                elif sort == "statistic":
+                    place, _, part = place.rpartition(".")
+                    statistics.setdefault(_key(place), {})[part] = tensor
+                else:
+                    raise ValueError(f"it has a tensor {name!r}")
             reading = cls(
                 model=facts["model"],
                 sequences={name: _sequence(values) for name, values in facts["sequences"].items()},
@@ -158,13 +254,21 @@ class Reading:
                 checks={_key(name): Check(**check) for name, check in facts["checks"].items()},
                 refused={_key(name): why for name, why in facts["refused"].items()},
                 settings=facts["settings"],
+                sides={kind: (query, key) for kind, (query, key) in facts["sides"].items()},
+                kept={kind: [int(row) for row in rows] for kind, rows in facts["rows"].items()},
+                tops={place: Top(**parts) for place, parts in tops.items()},
+                statistics=statistics,
             )
             for (kind, layer), table in maps.items():
-                rows, keys = len(reading.queries(kind)), len(reading.keys(kind))
-                if table.ndim != 3 or table.shape[1:] != (rows, keys):
+                query, key = (len(reading.sequences[name].tokens) for name in reading.sides[kind])
+                rows = reading.rows(kind)
+                # the last token written is never looked at
+                counts = (key - 1, key) if kind == "decoder" else (key,)
+                fits = table.ndim == 3 and table.shape[1] == len(rows) and table.shape[2] in counts
+                if not fits or any(not 0 <= row < query for row in rows):
                     raise RegardError(
                         f"{path}: not a readable reading: {kind} layer {layer} has weights of shape {table.shape}, but "
-                        f"its tokens make {rows} rows and {keys} keys; `regard read … --out {path}` makes it again"
+                        f"its tokens make {len(rows)} rows and {key} keys; `regard read … --out {path}` makes it again"
                     )
             return reading
         except FileNotFoundError:
@@ -187,11 +291,24 @@ class Reading:
             "checks": {_name(key): check._asdict() for key, check in self.checks.items()},
             "refused": {_name(key): why for key, why in self.refused.items()},
             "settings": self.settings,
+            "sides": {kind: list(self.sides[kind]) for kind in self.kinds},
+            "rows": {kind: self.rows(kind) for kind in self.kinds},
         }
 
     def to_json(self) -> dict[str, Any]:
         """All of it, the weights as nested lists: `weights["cross.2"][head][row][key]`."""
-        return {**self.facts(), "weights": {_name(key): table.tolist() for key, table in self.maps.items()}}
+        return {
+            **self.facts(),
+            "weights": {_name(key): table.tolist() for key, table in self.maps.items()},
+            "top": {
+                _name(key): {"positions": top.positions.tolist(), "weights": top.weights.tolist()}
+                for key, top in self.tops.items()
+            },
+            "statistics": {
+                _name(key): {name: table.tolist() for name, table in found.items()}
+                for key, found in self.statistics.items()
+            },
+        }
 
 
 def word_alignment(
@@ -222,7 +339,16 @@ def _membership(words: Collection[list[int]], count: int) -> Float[np.ndarray, "
 def _save_safetensors(reading: Reading, path: Path) -> None:
     metadata = {"format": FORMAT, "reading": json.dumps(reading.facts(), ensure_ascii=False)}
     with new_file(path) as partial:
-        save_file({_name(key): np.ascontiguousarray(table) for key, table in reading.maps.items()}, partial, metadata)
+        save_file({name: np.ascontiguousarray(table) for name, table in _tensors(reading)}, partial, metadata)
+
+
+def _tensors(reading: Reading) -> Iterator[tuple[str, np.ndarray]]:
+    for key, table in reading.maps.items():
+        yield f"weights.{_name(key)}", table
+    for key, top in reading.tops.items():
+        yield from ((f"top.{_name(key)}.{part}", table) for part, table in top._asdict().items())
+    for key, found in reading.statistics.items():
+        yield from ((f"statistic.{_name(key)}.{name}", table) for name, table in found.items())
 
 
 def _save_json(reading: Reading, path: Path) -> None:

@@ -1,9 +1,15 @@
 """A reading proves itself: rows sum to 1, and weights · value is the context that the model really used."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from regard.attention.output import AttentionMap
+from regard.reading.call import AttentionCall, Visibility, contexts, exact_weights
 from regard.reading.reading import Check
+
+# queries of a call that are checked beside those that are kept
+SAMPLE = 8
 
 
 def check(map: AttentionMap) -> Check:
@@ -18,14 +24,62 @@ def check(map: AttentionMap) -> Check:
     )
 
 
-def complaint(check: Check, dtype: torch.dtype) -> str | None:
-    """Why these errors are too large to be rounding, or None. A NaN is too large."""
+def check_rows(
+    call: AttentionCall,
+    visibility: Visibility,
+    weights: Float[Tensor, "head query key"],
+    outside: Float[Tensor, "head query"],
+    *,
+    item: int,
+    queries: Tensor,
+) -> Check:
+    """The same of some rows of a call, with what of each goes to a sink. Rows that see no key are left out."""
+    context, value = call.context[item].index_select(1, queries).to(weights.dtype), call.value[item]
+    error = _context_error(contexts(weights, value), context, weights, value)
+    if error > _bound(call.value.dtype) and call.weights is None:
+        # what plain code of the model's own dtype errs by is rounding, and a kernel may err by twice that
+        rounded, _ = exact_weights(call, visibility, item=item, queries=queries, dtype=call.value.dtype)
+        plain = contexts(rounded, value).to(weights.dtype)
+        error = max(0.0, error - 2 * _context_error(plain, contexts(weights, value), weights, value))
+    sums = weights.sum(-1) + outside
+    sees = (weights > 0).any(-1) | sums.isnan() | (outside > 0)
+    return Check(
+        row_sum_error=float((sums - 1).where(sees, 0.0).abs().max()),
+        context_error=error,
+        rows=len(queries),
+    )
+
+
+def _context_error(found: Tensor, context: Tensor, weights: Tensor, value: Tensor) -> float:
+    sees = (weights > 0).any(-1, keepdim=True) | weights.isnan().any(-1, keepdim=True)
+    scale = value.abs().max().clamp(min=1e-30).to(weights.dtype)
+    return float((found - context).where(sees, 0.0).abs().max() / scale)
+
+
+def _bound(dtype: torch.dtype) -> float:
     # a wrong weight errs by far more than rounding: in half precision kernels sum in float32 and round once or
     # twice, in full precision the sums themselves round at every term
-    eps = torch.finfo(dtype).eps
-    bound = 4 * eps if dtype.itemsize == 2 else 64 * eps
+    return (4 if dtype.itemsize == 2 else 64) * torch.finfo(dtype).eps
+
+
+def complaint(check: Check, dtype: torch.dtype) -> str | None:
+    """Why these errors are too large to be rounding, or None. A NaN is too large."""
+    bound = _bound(dtype)
+    if check.context_error != check.context_error or check.row_sum_error != check.row_sum_error:
+        return "its weights or values are not numbers (NaN); look for NaN in the model's parameters and inputs"
     if not check.row_sum_error <= bound:
         return f"its rows do not sum to 1: off by {check.row_sum_error:.1e}"
     if not check.context_error <= bound:
-        return f"weights times values is not the context that the model used: off by {check.context_error:.1e}"
+        return (
+            f"weights times values is not the context that the model used: off by {check.context_error:.1e}; it does "
+            "not attend by softmax over visible keys alone"
+        )
     return None
+
+
+def worst(first: Check, second: Check) -> Check:
+    """The larger errors of two, a NaN being the largest, over the rows of both."""
+    rows, context = (
+        one if one != one or one > other else other for one, other in zip(first[:2], second[:2], strict=True)
+    )
+    return Check(rows, context, first.rows + second.rows)

@@ -1,0 +1,110 @@
+"""The rows by which written tokens were chosen, in two ways: from a captured run of `generate`, and teacher-forced.
+
+The row of a written token is the query whose logits chose it; positions count from the first real token, so
+padding is gone from queries and keys.
+"""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from benchmarks import witness
+from benchmarks.zoo import Architecture
+from benchmarks.zoo.architecture import END
+
+Rows = dict[tuple[str, int], Tensor]
+
+
+def num_written(architecture: Architecture, sequences: Tensor) -> list[int]:
+    """How many tokens each returned sequence [item, position] has after its prompt, its end included."""
+    written = sequences[:, _prompt_length(architecture) :]
+    return [row.tolist().index(END) + 1 if END in row else len(row) for row in written]
+
+
+def from_run(
+    architecture: Architecture,
+    calls: Sequence[witness.Call],
+    sequences: Tensor,
+    beam_indices: Tensor | None = None,
+) -> list[Rows]:
+    """For each returned sequence, by kind and layer, [head, row, key] in float64, as the run with a cache had them.
+
+    `calls` are those of one `generate`; `beam_indices` [item, row] is its output where it searched with beams. A
+    sliding cache keeps few keys: the others get 0. Not for static caches.
+    """
+    found = {(call.forward, call.kind, call.layer): witness.truth(call)[:, :, -1] for call in calls if call.forward}
+    masks = prompt_masks(architecture, len(sequences))
+    readings = []
+    for item, (count, mask) in enumerate(zip(num_written(architecture, sequences), masks, strict=True)):
+        rows: Rows = {}
+        for kind, layer in dict.fromkeys((kind, layer) for _, kind, layer in found):
+            if kind not in architecture.layers or kind not in ("decoder", "cross"):
+                continue
+            sources = range(count) if beam_indices is None else beam_indices[item].tolist()
+            steps = [
+                found[step + 1, kind, layer][item if beam_indices is None else sources[step]] for step in range(count)
+            ]
+            num_keys = steps[-1].shape[-1] if kind == "cross" else _prompt_length(architecture) + count - 1
+            weights = steps[0].new_zeros(len(steps[0]), count, num_keys)
+            for step, row in enumerate(steps):
+                end = num_keys if kind == "cross" else num_keys - count + 1 + step
+                weights[:, step, end - row.shape[-1] : end] = row
+            rows[kind, layer] = weights[..., _real(architecture, kind, mask, weights)]
+        readings.append(rows)
+    return readings
+
+
+@torch.no_grad()
+def teacher_forced(architecture: Architecture, sequences: Tensor, *, implementation: str = "eager") -> list[Rows]:
+    """The same rows from one plain float32 forward, without a cache, over prompt and returned sequences."""
+    model = architecture.build(implementation)
+    copies = len(sequences) // 2
+    inputs = {name: x.repeat_interleave(copies, dim=0) for name, x in architecture.prompt().items()}
+    counts = num_written(architecture, sequences)
+    start = _prompt_length(architecture)
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = sequences[:, :-1]
+    else:
+        # ended sequences are followed by padding: no earlier row sees it
+        ones = inputs["attention_mask"].new_ones(len(sequences), sequences.shape[1] - start)
+        inputs |= {"input_ids": sequences, "attention_mask": torch.cat([inputs["attention_mask"], ones], dim=1)}
+        if "position_ids" in inspect.signature(model.forward).parameters:
+            inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    calls = witness.capture(model, lambda: model(**inputs, use_cache=False), kinds=architecture.kinds)
+    masks = prompt_masks(architecture, len(sequences))
+    readings: list[Rows] = [{} for _ in sequences]
+    for call in calls:
+        if call.kind not in architecture.layers or call.kind not in ("decoder", "cross"):
+            continue
+        weights = witness.truth(call)
+        for item, count in enumerate(counts):
+            num_keys = weights.shape[-1] if call.kind == "cross" else start + count - 1
+            rows = weights[item, :, start - 1 : start - 1 + count, :num_keys]
+            readings[item][call.kind, call.layer] = rows[..., _real(architecture, call.kind, masks[item], rows)]
+    return readings
+
+
+def prompt_masks(architecture: Architecture, num_sequences: int) -> Tensor:
+    """Which positions of each returned sequence's prompt or source are real, [item, position]."""
+    prompt = architecture.prompt()
+    mask = prompt.get("attention_mask", torch.ones(2, 1, dtype=torch.long))
+    return mask.bool().repeat_interleave(num_sequences // 2, dim=0)
+
+
+def _prompt_length(architecture: Architecture) -> int:
+    """Of the sequence that is written on: encoder–decoders write on their start token."""
+    return 1 if "cross" in architecture.kinds else architecture.prompt()["input_ids"].shape[1]
+
+
+def _real(architecture: Architecture, kind: str, mask: Tensor, weights: Tensor) -> Tensor:
+    """Which keys of an item's weights [head, row, key] are no padding."""
+    num_keys = weights.shape[-1]
+    if kind == "decoder" and "cross" in architecture.kinds:
+        # a translator's own tokens have no padding before them
+        return torch.ones(num_keys, dtype=torch.bool)
+    if kind == "cross" and len(mask) != num_keys:
+        # sound is shorter behind its convolutions, which keep its mask to themselves: what nobody sees is padding
+        return weights.amax((0, 1)) > 0
+    return torch.cat([mask, mask.new_ones(num_keys - len(mask))])

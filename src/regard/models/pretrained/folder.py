@@ -1,0 +1,224 @@
+"""A Hugging Face folder becomes a torch module and its tokenizer; no code and no pickle in it is ever run.
+
+The files are read and checked here, and transformers is handed a configuration and tensors: of weights it opens no file
+itself.
+"""
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from regard.errors import RegardError
+from regard.models.pretrained.needs import check_installed, quiet, told
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, "vocab.txt", "vocab.json", "*.model", "*.spm")
+GENERATION_CONFIG = "generation_config.json"
+# all else in generation_config.json is of sampling and its like, and what is written here is the likeliest
+GENERATION_KEYS = ("bos", "eos", "pad", "decoder_start", "forced_bos", "forced_eos")
+LARGEST_JSON = 1 << 28
+# packed weights keep two values a byte, and a tied one may be counted twice
+PARAMETERS_PER_BYTE = 4
+MOST_TOLD = 3
+
+logger = logging.getLogger("regard")
+
+
+def load_folder(folder: Path, *, dtype: torch.dtype) -> tuple[nn.Module, Any]:
+    """The module, in evaluation mode, of the architecture that config.json names; its tokenizer, None if it has none.
+
+    Raises RegardError where the folder asks for code of its own, has no safetensors weights, or they do not fit.
+    """
+    check_installed()
+    values = _read_config(folder)
+    paths = _weight_paths(folder)
+    with quiet():
+        module = _build(
+            folder, values, _read_tensors(paths), size=sum(path.stat().st_size for path in paths), dtype=dtype
+        )
+        return module, _load_tokenizer(folder)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    values = _read_json(folder / CONFIG)
+    has_tokenizer_config = (folder / TOKENIZER_CONFIG).is_file()
+    for name, read in (
+        (CONFIG, values),
+        (TOKENIZER_CONFIG, _read_json(folder / TOKENIZER_CONFIG) if has_tokenizer_config else {}),
+    ):
+        if "auto_map" in read:
+            raise RegardError(
+                f"{folder / name}: auto_map asks to run code that came with the model, which Regard never does; use a "
+                "model whose architecture is part of transformers"
+            )
+    if (folder / "adapter_config.json").exists():
+        raise RegardError(f"{folder}: an adapter, or a model with one; merge it into its model first, with peft")
+    return values
+
+
+def _weight_paths(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        names = _read_json(folder / INDEX).get("weight_map")
+        if not isinstance(names, dict) or not all(
+            isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
+            for name in names.values()
+        ):
+            raise RegardError(f"{folder / INDEX}: its weight_map must name .safetensors files of the folder")
+        return [folder / name for name in sorted(set(names.values()))]
+    if pickles := sorted(path.name for pattern in PICKLES for path in folder.glob(pattern)):
+        raise RegardError(
+            f"{folder}: its weights are only in {pickles[0]}, which may hold code and is not read; convert it where "
+            "you trust it, with save_pretrained of transformers, or fetch the model's safetensors files"
+        )
+    raise RegardError(f"{folder}: it holds no {WEIGHTS}; fetch the model's safetensors files as well")
+
+
+def _read_tensors(paths: list[Path]) -> dict[str, Tensor]:
+    """By name, mapped from the files rather than copied."""
+    tensors = {}
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            raise RegardError(f"{path}: there is no such file, and {INDEX} names it; fetch it as well") from None
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            raise RegardError(f"{path}: not a readable safetensors file ({error}); fetch it again") from None
+    return tensors
+
+
+def _build(
+    folder: Path, values: dict[str, Any], tensors: dict[str, Tensor], *, size: int, dtype: torch.dtype
+) -> nn.Module:
+    architecture = _architecture(folder, values)
+    _check_layers(folder, values, len(tensors))
+    with told(f"{folder / CONFIG}: transformers cannot make {architecture.__name__} of it"):
+        config = architecture.config_class.from_dict(values)
+        attention = "sdpa" if architecture._supports_sdpa else "eager"
+        with torch.device("meta"):
+            parameters = sum(each.numel() for each in architecture(config).parameters())
+    if parameters > PARAMETERS_PER_BYTE * size:
+        raise RegardError(
+            f"{folder / CONFIG}: it describes {parameters:,} parameters, and the weights have {size:,} bytes; "
+            "the two are not of one model"
+        )
+    with told(f"{folder}: transformers cannot load its weights"):
+        module, info = architecture.from_pretrained(
+            None,
+            config=config,
+            state_dict=tensors,
+            dtype=dtype,
+            attn_implementation=attention,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    _check_fit(folder, architecture.__name__, info)
+    if module.can_generate():
+        module.generation_config = _generation_config(folder, values)
+    return module.eval()
+
+
+def _architecture(folder: Path, values: dict[str, Any]) -> Any:
+    import transformers
+
+    names = values.get("architectures")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise RegardError(f'{folder / CONFIG}: it names no architecture; add "architectures": ["LlamaForCausalLM"]')
+    found = getattr(transformers, names[0], None) if re.fullmatch(r"[A-Z]\w+", names[0]) else None
+    if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel) or not found.config_class:
+        raise RegardError(
+            f"{folder / CONFIG}: transformers {transformers.__version__} has no model {names[0]!r}; a newer one may"
+        )
+    return found
+
+
+def _check_layers(folder: Path, values: dict[str, Any], tensors: int) -> None:
+    """A number of layers beyond all reason would be built one by one, for ever."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _check_layers(folder, value, tensors)
+        elif "layer" in key and type(value) is int and value > max(tensors, 1):
+            raise RegardError(f"{folder / CONFIG}: {key} is {value}, and the weights have {tensors} tensors in all")
+
+
+def _check_fit(folder: Path, architecture: str, info: dict[str, Any]) -> None:
+    # transformers would fill what is missing with random numbers
+    wrong = [f"lacks {name}" for name in sorted(info["missing_keys"])]
+    wrong += [
+        f"has {name} of shape {list(found)}, not {list(wanted)}"
+        for name, found, wanted in sorted(info["mismatched_keys"])
+    ]
+    wrong += [str(message) for message in info["error_msgs"]]
+    if wrong:
+        more = f" and {len(wrong) - MOST_TOLD} more" if len(wrong) > MOST_TOLD else ""
+        raise RegardError(
+            f"{folder}: its weights are not those of {architecture}: it {', '.join(wrong[:MOST_TOLD])}{more}; fetch "
+            "the folder again, or correct its config.json"
+        )
+    if surplus := sorted(info["unexpected_keys"]):
+        logger.warning(
+            "%s: %d tensors are no part of %s and are left out: %s%s",
+            folder,
+            len(surplus),
+            architecture,
+            ", ".join(surplus[:MOST_TOLD]),
+            " …" if len(surplus) > MOST_TOLD else "",
+        )
+
+
+def _generation_config(folder: Path, values: dict[str, Any]) -> Any:
+    from transformers import GenerationConfig
+
+    path = folder / GENERATION_CONFIG
+    source = path if path.is_file() else folder / CONFIG
+    if path.is_file():
+        values = _read_json(path)
+    ids = {f"{name}_token_id": values[f"{name}_token_id"] for name in GENERATION_KEYS if f"{name}_token_id" in values}
+    for name, token in ids.items():
+        tokens = token if isinstance(token, list) and name == "eos_token_id" else [token]
+        if token is not None and not all(type(each) is int and each >= 0 for each in tokens):
+            raise RegardError(f"{source}: {name} is {token!r}, which must be a token's number")
+    return GenerationConfig(**ids)
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
+        return None
+    with told(f"{folder}: transformers cannot read its tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    if not tokenizer.is_fast:
+        raise RegardError(
+            f"{folder}: its tokenizer does not tell where tokens stand in a text; convert it to a tokenizer.json"
+        )
+    return tokenizer
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise RegardError(f"{path}: {path.stat().st_size:,} bytes are too many for settings")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RegardError(f"{path}: there is no such file; fetch the whole folder of the model") from None
+    except OSError as error:
+        raise RegardError(f"{path}: cannot be read: {error.strerror}") from None
+    # too deeply nested
+    except (ValueError, RecursionError) as error:
+        raise RegardError(f"{path}: not valid JSON: {error}; fetch it again") from None
+    if not isinstance(values, dict):
+        raise RegardError(f"{path}: it must hold a table of settings; fetch it again")
+    return values

@@ -1,0 +1,177 @@
+"""One attention call of a model as its kernel got it, and what follows from it for any of its queries.
+
+Weights are softmax(scale · query · keyᵀ + bias) over the keys that a query sees, Vaswani et al. 2017, equation 1. They
+are computed for the queries that are asked for, never for all pairs at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# added to a score, less than this hides a key; of float16 it is half of the least number
+HIDES = -1e30
+
+
+@dataclass(frozen=True, eq=False)
+class Visibility:
+    """Which keys a query sees, and what is added to its scores; queries and keys are counted as the kernel has them.
+
+    `mask` is true where a key is seen or is added to the scores, `bias` is added: both broadcast to
+    [batch, head, query, key]. With `causal` query i sees keys up to i + causal, with `window` only so many of the last
+    of them. `mask_mod` and `score_mod` are FlexAttention's.
+    """
+
+    mask: Tensor | None = None
+    bias: Tensor | None = None
+    causal: int | None = None
+    window: int | None = None
+    mask_mod: Callable[..., Any] | None = None
+    score_mod: Callable[..., Any] | None = None
+
+    def key_range(self, queries: slice, num_keys: int) -> tuple[int, int]:
+        """A range of keys outside which none of these queries sees any."""
+        low, high = 0, num_keys
+        if self.causal is not None:
+            high = min(num_keys, max(queries.stop + self.causal, 0))
+            if self.window is not None:
+                low = max(0, queries.start + self.causal - self.window + 1)
+        return min(low, high), high
+
+    def apply(
+        self,
+        scores: Float[Tensor, "head query key"],
+        *,
+        item: int,
+        heads: slice,
+        queries: Tensor,
+        first_key: int,
+        hidden: float = -torch.inf,
+    ) -> Float[Tensor, "head query key"]:
+        """Scores, changed in place where that can be, with biases added and `hidden` where a key is not seen."""
+        num_keys = scores.shape[-1]
+        keys = torch.arange(first_key, first_key + num_keys, device=scores.device)
+        if self.score_mod is not None or self.mask_mod is not None:
+            head = torch.arange(heads.start, heads.stop, device=scores.device)[:, None, None]
+            indices = (torch.tensor(item, device=scores.device), head, queries[:, None], keys)
+            if self.score_mod is not None:
+                scores = self.score_mod(scores, *indices)
+            if self.mask_mod is not None:
+                seen = torch.as_tensor(self.mask_mod(*indices), device=scores.device)
+                scores = scores.masked_fill(~seen, hidden)
+        for added in (self.bias, self.mask):
+            if added is None:
+                continue
+            tile = _tile(added, item, heads, queries, slice(first_key, first_key + num_keys))
+            if tile.dtype == torch.bool:
+                scores.masked_fill_(~tile, hidden)
+            else:
+                scores += tile.to(scores.dtype)
+                scores.masked_fill_(tile <= max(torch.finfo(tile.dtype).min / 2, HIDES), hidden)
+        if self.causal is not None:
+            last = queries[:, None] + self.causal
+            # the keys that all these queries see need no mask
+            start = max(0, int(queries.min()) + self.causal + 1 - first_key)
+            if start < num_keys:
+                scores[..., start:].masked_fill_(keys[start:] > last, hidden)
+            if self.window is not None:
+                scores.masked_fill_(keys <= last - self.window, hidden)
+        return scores
+
+
+def _tile(tensor: Tensor, item: int, heads: slice, queries: Tensor, keys: slice) -> Tensor:
+    """What concerns an item, some heads, queries and keys, of what broadcasts to [batch, head, query, key]."""
+    tensor = tensor[(None,) * (4 - tensor.dim())]
+    tensor = tensor[item if tensor.shape[0] > 1 else 0]
+    if tensor.shape[0] > 1:
+        tensor = tensor[heads]
+    if tensor.shape[1] > 1:
+        tensor = tensor.index_select(1, queries)
+    return tensor[..., keys] if tensor.shape[-1] > 1 else tensor
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionCall:
+    """Query, key and value as the kernel got them and the context that it gave back.
+
+    Keys and values may have fewer heads: then so many heads of the query share one. `visibilities` are the ways in
+    which the kernel may have been meant, of which the checks say which it was. `weights` are the model's own, in place
+    of queries and keys, where it computes them outside of any kernel. `refused` says why the call cannot be read.
+    """
+
+    module: Any
+    path: str
+    value: Float[Tensor, "batch key_head key value_dim"]
+    context: Float[Tensor, "batch head query value_dim"]
+    query: Float[Tensor, "batch head query dim"]
+    key: Float[Tensor, "batch key_head key dim"]
+    scale: float = 1.0
+    visibilities: tuple[Visibility, ...] = (Visibility(),)
+    softcap: float | None = None
+    sinks: Float[Tensor, " head"] | None = None
+    weights: Float[Tensor, "batch head query key"] | None = None
+    refused: str | None = None
+    hints: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_heads(self) -> int:
+        return self.context.shape[1]
+
+    @property
+    def num_queries(self) -> int:
+        return self.context.shape[2]
+
+    @property
+    def num_keys(self) -> int:
+        return self.value.shape[2]
+
+
+def grouped(
+    query: Float[Tensor, "head query dim"], key: Float[Tensor, "key_head key dim"]
+) -> Float[Tensor, "key_head group_query dim"]:
+    """Queries of the heads that share a key head, one after the other."""
+    return query.reshape(len(key), -1, query.shape[-1])
+
+
+def exact_weights(
+    call: AttentionCall,
+    visibility: Visibility,
+    *,
+    item: int,
+    queries: Tensor,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[Float[Tensor, "head query key"], Float[Tensor, "head query"]]:
+    """The weights of these queries over all keys, and what of each row goes to a sink outside the sequence.
+
+    A query that sees no key has weights of 0.
+    """
+    if call.weights is not None:
+        weights = call.weights[item].index_select(1, queries).to(dtype)
+        return weights, weights.new_zeros(weights.shape[:2])
+    query, key = call.query[item].index_select(1, queries).to(dtype), call.key[item].to(dtype)
+    scores = (grouped(query, key) @ key.mT).view(len(query), len(queries), -1) * call.scale
+    if call.softcap is not None:
+        scores = call.softcap * (scores / call.softcap).tanh()
+    scores = visibility.apply(scores, item=item, heads=slice(0, len(scores)), queries=queries, first_key=0)
+    highest = scores.amax(-1, keepdim=True)
+    sinks = None if call.sinks is None else call.sinks.to(dtype)[:, None, None]
+    if sinks is not None:
+        highest = highest.maximum(sinks)
+    # where no key is seen the highest is -inf, and -inf - -inf is no number
+    numerators = (scores - highest.clamp(min=torch.finfo(dtype).min)).exp()
+    total = numerators.sum(-1, keepdim=True)
+    outside = torch.zeros_like(total) if sinks is None else (sinks - highest).exp()
+    # unlike a clamp, this lets what is no number through
+    total = torch.where(total + outside == 0, 1.0, total + outside)
+    return numerators / total, (outside / total)[..., 0]
+
+
+def contexts(
+    weights: Float[Tensor, "head query key"], value: Float[Tensor, "key_head key value_dim"]
+) -> Float[Tensor, "head query value_dim"]:
+    """Weights times values."""
+    value = value.to(weights.dtype)
+    return (grouped(weights, value) @ value).view(*weights.shape[:2], -1)

@@ -1,0 +1,381 @@
+"""What a call of an attention function means: which queries, keys and values, and which keys each query sees.
+
+Where the same arguments mean one thing to one function and another to the next, all meanings are listed; the checks
+find the one that gives the context that the function returned.
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from regard.reading.call import AttentionCall, Visibility
+
+# matrices and biases of queries, keys and values, and the number of heads
+Projections = tuple[tuple[Tensor, ...], tuple[Tensor | None, ...], int]
+# of the caller's variables, those that hold another sequence than its own
+OTHER_SEQUENCE = ("key_value_states", "encoder_hidden_states", "cross_attention_states")
+DROPOUT = (
+    "attention dropout is on, which hides weights at random; call model.eval() first, or set the dropout of attention "
+    "to 0"
+)
+
+
+def of_interface(
+    module: Any,
+    path: str,
+    name: str,
+    tensors: tuple[Tensor, Tensor, Tensor],
+    mask: Any,
+    settings: Mapping[str, Any],
+    context: Any,
+    caller: Mapping[str, Any],
+) -> AttentionCall:
+    """A call through transformers' table of attention functions; `name` is the implementation that was looked up."""
+    query, key, value = tensors
+    cross = any(isinstance(caller.get(other), Tensor) for other in OTHER_SEQUENCE)
+    cross = cross or getattr(module, "is_cross_attention", False) is True or caller.get("is_cross_attention") is True
+    hints = {"cross": cross, "causal": settings.get("is_causal"), "table": True}
+    hints["causal"] = getattr(module, "is_causal", None) if hints["causal"] is None else hints["causal"]
+
+    def refuse(why: str) -> AttentionCall:
+        return _refused(module, path, query, why, hints)
+
+    if (settings.get("dropout") or 0.0) > 0 and module.training:
+        return refuse(DROPOUT)
+    if any(tensor.dim() != 4 for tensor in (query, key, value)):
+        return refuse("its queries, keys and values are not [batch, head, position, dimension]")
+    if "cache" in settings and type(settings["cache"]).__name__ == "PagedAttentionCache":
+        return refuse("its keys lie in a paged cache; generate without continuous batching to read them")
+    if not isinstance(context, Tensor) or context.dim() != 4:
+        return refuse("its attention function gives no context of [batch, position, head, dimension]")
+    wanted = (query.shape[2], query.shape[1], value.shape[3])
+    if tuple(context.shape[1:]) != wanted:
+        return refuse(f"its context has the shape {tuple(context.shape)}, not [batch, position, head, dimension]")
+    scale = settings.get("scaling")
+    scale = getattr(module, "scaling", None) if scale is None else scale
+    return AttentionCall(
+        module=module,
+        path=path,
+        query=query.detach(),
+        key=key.detach(),
+        value=value.detach(),
+        context=context.detach().transpose(1, 2),
+        scale=float(scale) if isinstance(scale, int | float) else query.shape[-1] ** -0.5,
+        softcap=settings.get("softcap"),
+        sinks=_sinks(settings.get("s_aux"), query),
+        visibilities=_visibilities(mask, settings, hints["causal"], name, query, key),
+        hints=hints,
+    )
+
+
+def _sinks(sinks: Any, query: Tensor) -> Tensor | None:
+    return sinks.detach().reshape(-1) if isinstance(sinks, Tensor) and sinks.numel() == query.shape[1] else None
+
+
+def _visibilities(
+    mask: Any, settings: Mapping[str, Any], causal: bool | None, name: str, query: Tensor, key: Tensor
+) -> tuple[Visibility, ...]:
+    bias = settings.get("position_bias")
+    num_queries, num_keys = query.shape[2], key.shape[2]
+    window = settings.get("sliding_window")
+    if isinstance(mask, Tensor) and mask.dim() == 4:
+        visibilities = [Visibility(mask=mask[..., :num_keys], bias=bias)]
+        if "flex" in name and mask.is_floating_point():
+            # the first head's mask is all heads'
+            visibilities = [Visibility(mask=mask[:, :1, :, :num_keys], bias=bias)]
+        return tuple(visibilities)
+    mask_mod = getattr(mask, "mask_mod", None)
+    if mask_mod is not None:
+        return (Visibility(mask_mod=mask_mod, bias=bias),)
+    padding = mask[:, None, None, -num_keys:].bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+    # seen from the end, as flash-attention counts, or from the beginning, as torch does; or all keys
+    shifts = [num_keys - num_queries, 0] if "flash" in name else [0, num_keys - num_queries]
+    found = []
+    if causal is not False and num_queries > 1:
+        for shift in dict.fromkeys(shifts):
+            found.append(Visibility(mask=padding, bias=bias, causal=shift))
+            if isinstance(window, int) and window < num_keys:
+                windowed = Visibility(mask=padding, bias=bias, causal=shift, window=window)
+                found.insert(0 if "flash" in name else len(found), windowed)
+    found.append(Visibility(mask=padding, bias=bias))
+    if num_queries == 1 and isinstance(window, int) and window < num_keys:
+        found.append(Visibility(mask=padding, bias=bias, causal=num_keys - 1, window=window))
+    return tuple(found)
+
+
+def of_sdpa(
+    module: nn.Module, path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Tensor
+) -> AttentionCall:
+    """torch.nn.functional.scaled_dot_product_attention, called by a module itself."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    query, key, value = (given[name].detach() for name in names[:3])
+    causal = bool(given.get("is_causal", False))
+    hints = {"causal": causal or None}
+    if given.get("dropout_p", 0.0) > 0:
+        return _refused(module, path, query, DROPOUT, hints)
+    if not 3 <= query.dim() <= 4 or query.is_nested:
+        return _refused(module, path, query, "its queries are not [batch, head, position, dimension]", hints)
+    mask = given.get("attn_mask")
+    if query.dim() == 3:
+        # heads there are none, or no batch: torch does not say
+        query, key, value, context = (tensor[:, None] for tensor in (query, key, value, context))
+        mask = mask[:, None] if mask is not None and mask.dim() == 3 else mask
+    scale = given.get("scale")
+    return AttentionCall(
+        module=module,
+        path=path,
+        query=query,
+        key=key,
+        value=value,
+        context=context.detach(),
+        scale=query.shape[-1] ** -0.5 if scale is None else scale,
+        visibilities=(Visibility(mask=mask, causal=0 if causal else None),),
+        hints=hints,
+    )
+
+
+def of_flex(
+    module: nn.Module, path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any
+) -> AttentionCall:
+    """torch's flex_attention, called by a module itself."""
+    names = ("query", "key", "value", "score_mod", "block_mask", "scale")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    query, key, value = (given[name].detach() for name in names[:3])
+    block_mask, scale = given.get("block_mask"), given.get("scale")
+    return AttentionCall(
+        module=module,
+        path=path,
+        query=query,
+        key=key,
+        value=value,
+        context=(result[0] if isinstance(result, tuple) else result).detach(),
+        scale=query.shape[-1] ** -0.5 if scale is None else scale,
+        visibilities=(
+            Visibility(mask_mod=None if block_mask is None else block_mask.mask_mod, score_mod=given.get("score_mod")),
+        ),
+    )
+
+
+def same_weights(weights: Tensor, other: Tensor) -> bool:
+    """Whether the second holds the first, perhaps in another shape or dtype."""
+    if other is weights:
+        return True
+    if other.numel() != weights.numel() or other.shape[-2:] != weights.shape[-2:] or other.is_nested:
+        return False
+    step = max(1, weights.numel() // 4096)
+    with torch.no_grad():
+        sample = weights.detach().reshape(-1)[::step].to(other.dtype)
+        return torch.equal(sample, other.detach().reshape(-1)[::step])
+
+
+def of_softmax(module: nn.Module, path: str, weights: Tensor, value: Tensor, context: Tensor) -> AttentionCall:
+    """A softmax whose result a module multiplied by values itself."""
+    weights, value, context = (tensor.detach() for tensor in (weights, value, context))
+    hints: dict[str, Any] = {"own": True, "causal": getattr(module, "is_causal", None)}
+    if weights.dim() == 3 or value.dim() == 3:
+        # of as many sequences as are being run, each with all its heads
+        hints["flat"] = True
+        weights = weights.reshape(-1, *weights.shape[-2:])[None]
+        value, context = (tensor.reshape(-1, *tensor.shape[-2:])[None] for tensor in (value, context))
+    return AttentionCall(
+        module=module,
+        path=path,
+        query=weights,
+        key=weights,
+        value=value,
+        context=context,
+        weights=weights,
+        hints=hints,
+    )
+
+
+def einsum_as_product(equation: Any, operands: tuple[Any, ...], result: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Weights, values and context of an einsum that sums over the last axis of its first operand; None of another."""
+    if not isinstance(equation, str) or len(operands) != 2 or "->" not in equation or "." in equation:
+        return None
+    inputs, output = equation.replace(" ", "").split("->")
+    first, second = inputs.split(",")
+    *leading, query, key = first
+    (rest,) = (set(second) - {*leading, key},)
+    if len(rest) != 1 or set(second) != {*leading, key, *rest} or set(output) != {*leading, query, *rest}:
+        return None
+    (dim,) = rest
+    value = operands[1].permute([second.index(letter) for letter in (*leading, key, dim)])
+    context = result.permute([output.index(letter) for letter in (*leading, query, dim)])
+    return operands[0], value, context
+
+
+def of_multi_head(
+    module: nn.MultiheadAttention,
+    path: str,
+    forward: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    result: Any,
+) -> AttentionCall:
+    """torch.nn.MultiheadAttention: its projections once more, and its output to prove them by."""
+    given = inspect.signature(forward).bind(module, *args, **kwargs)
+    given.apply_defaults()
+    values = given.arguments
+    inputs = [values[name].detach() for name in ("query", "key", "value")]
+    hints = {"cross": values["query"] is not values["key"]}
+
+    def refuse(why: str) -> AttentionCall:
+        return _refused(module, path, inputs[0], why, hints)
+
+    if any(tensor.is_nested for tensor in inputs):
+        return refuse("it is given nested tensors; build nn.TransformerEncoder with enable_nested_tensor=False")
+    if module.dropout > 0 and module.training:
+        return refuse(DROPOUT)
+    if module.bias_k is not None or module.add_zero_attn:
+        return refuse("it adds keys of its own (add_bias_kv, add_zero_attn)")
+    if inputs[0].dim() == 2:
+        inputs = [tensor[None] for tensor in inputs]
+        output = result[0][None]
+    elif module.batch_first:
+        output = result[0]
+    else:
+        inputs = [tensor.transpose(0, 1) for tensor in inputs]
+        output = result[0].transpose(0, 1)
+    mask = _mask(values["attn_mask"], values["key_padding_mask"], inputs[0], module.num_heads)
+    return _of_projected(module, path, inputs, _projections(module), mask, output.detach(), module.out_proj, hints)
+
+
+def _projections(module: nn.MultiheadAttention) -> Projections:
+    if module.in_proj_weight is not None:
+        matrices = module.in_proj_weight.chunk(3)
+    else:
+        matrices = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+    return matrices, (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3), module.num_heads
+
+
+def of_multi_head_function(
+    module: nn.Module,
+    path: str,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    result: Any,
+) -> AttentionCall:
+    """torch.nn.functional.multi_head_attention_forward, called by a module itself."""
+    given = inspect.signature(function).bind(*args, **kwargs)
+    given.apply_defaults()
+    values = given.arguments
+    inputs = [values[name].detach() for name in ("query", "key", "value")]
+    hints = {"cross": values["query"] is not values["key"]}
+    if values["training"] and values["dropout_p"] > 0:
+        return _refused(module, path, inputs[0], DROPOUT, hints)
+    if values["bias_k"] is not None or values["add_zero_attn"]:
+        return _refused(module, path, inputs[0], "it adds keys of its own (bias_k, add_zero_attn)", hints)
+    if values["static_k"] is not None or values["static_v"] is not None:
+        return _refused(module, path, inputs[0], "its keys and values are projected elsewhere (static_k)", hints)
+    names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
+    separate = values["use_separate_proj_weight"]
+    matrices = tuple(values[name] for name in names) if separate else values["in_proj_weight"].chunk(3)
+    biases = (None,) * 3 if values["in_proj_bias"] is None else values["in_proj_bias"].chunk(3)
+    unbatched = inputs[0].dim() == 2
+    inputs = [tensor[None] if unbatched else tensor.transpose(0, 1) for tensor in inputs]
+    output = result[0][None] if unbatched else result[0].transpose(0, 1)
+    mask = _mask(values["attn_mask"], values["key_padding_mask"], inputs[0], values["num_heads"])
+
+    def finish(attended: Tensor) -> Tensor:
+        return functional.linear(attended, values["out_proj_weight"], values["out_proj_bias"])
+
+    projections = matrices, biases, values["num_heads"]
+    return _of_projected(module, path, inputs, projections, mask, output.detach(), finish, hints)
+
+
+def of_fused_layer(
+    layer: nn.TransformerEncoderLayer, path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Tensor
+) -> AttentionCall:
+    """torch.nn.TransformerEncoderLayer where torch runs it as one kernel: its attention, proved by its output."""
+    names = ("src", "src_mask", "src_key_padding_mask", "is_causal")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    source, attention = given["src"], layer.self_attn
+    if source.is_nested:
+        return _refused(
+            attention,
+            path,
+            source,
+            "it is given nested tensors; build nn.TransformerEncoder with enable_nested_tensor=False",
+            {},
+        )
+    x = layer.norm1(source) if layer.norm_first else source
+    mask = _mask(given.get("src_mask"), given.get("src_key_padding_mask"), x, attention.num_heads)
+
+    def finish(attended: Tensor) -> Tensor:
+        after = source + attention.out_proj(attended)
+        if layer.norm_first:
+            return after + layer.linear2(layer.activation(layer.linear1(layer.norm2(after))))
+        after = layer.norm1(after)
+        return layer.norm2(after + layer.linear2(layer.activation(layer.linear1(after))))
+
+    return _of_projected(
+        attention, path, [x, x, x], _projections(attention), mask, result.detach(), finish, {"cross": False}
+    )
+
+
+def _of_projected(
+    module: nn.Module,
+    path: str,
+    inputs: list[Tensor],
+    projections: Projections,
+    mask: Tensor | None,
+    output: Tensor,
+    finish: Callable[[Tensor], Tensor],
+    hints: dict[str, Any],
+) -> AttentionCall:
+    matrices, biases, num_heads = projections
+    query, key, value = (
+        functional.linear(tensor, matrix, bias).unflatten(-1, (num_heads, -1)).transpose(1, 2)
+        for tensor, matrix, bias in zip(inputs, matrices, biases, strict=True)
+    )
+    context = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    found = finish(context.transpose(1, 2).flatten(2))
+    # what this proves is the projections and the mask; the weights are checked against the context as all are
+    seen = torch.ones_like(found, dtype=torch.bool)
+    if mask is not None:
+        seen = ~torch.isneginf(mask).all(-1).any(1)[..., None].expand_as(found)
+    error = (found - output).where(seen, 0.0).abs().max() / output.where(seen, 0.0).abs().max().clamp(min=1e-30)
+    if not error <= math.sqrt(query.shape[-1]) * 64 * torch.finfo(output.dtype).eps:
+        return _refused(
+            module, path, inputs[0], f"its output is not what its projections give: off by {error:.1e}", hints
+        )
+    return AttentionCall(
+        module=module,
+        path=path,
+        query=query.detach(),
+        key=key.detach(),
+        value=value.detach(),
+        context=context.detach(),
+        scale=query.shape[-1] ** -0.5,
+        visibilities=(Visibility(mask=mask),),
+        hints=hints,
+    )
+
+
+def _mask(mask: Tensor | None, padding: Tensor | None, like: Tensor, num_heads: int) -> Tensor | None:
+    """nn.MultiheadAttention's masks, true where a key is hidden, as what is added to [batch, head, query, key]."""
+    added = []
+    if mask is not None:
+        added.append(mask.unflatten(0, (-1, num_heads)) if mask.dim() == 3 else mask[None, None])
+    if padding is not None:
+        added.append((padding[None] if padding.dim() == 1 else padding)[:, None, None])
+    terms = [
+        torch.zeros_like(each, dtype=like.dtype).masked_fill_(each, -torch.inf) if each.dtype == torch.bool else each
+        for each in added
+    ]
+    return functools.reduce(torch.add, terms) if terms else None
+
+
+def _refused(module: Any, path: str, query: Tensor, why: str, hints: dict[str, Any]) -> AttentionCall:
+    return AttentionCall(
+        module=module, path=path, query=query, key=query, value=query, context=query, refused=why, hints=hints
+    )

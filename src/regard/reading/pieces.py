@@ -1,0 +1,187 @@
+"""From one attention call to what is read of it: kept rows, what proves them, and what a pass over all rows gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regard.reading import assemble, spelling
+from regard.reading.call import AttentionCall, Visibility, exact_weights
+from regard.reading.reading import Check
+from regard.reading.rollout import rollout
+from regard.reading.segments import Segmenter
+from regard.reading.sequences import Forward, Piece
+from regard.reading.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+from regard.reading.tiles import Text, sweep
+from regard.reading.verify import SAMPLE, check_rows, complaint, worst
+
+Rows = str | int | slice | Sequence[int]
+# rows in double precision are large: of so many weights at a time
+ROW_WEIGHTS = 1 << 23
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be read of every call."""
+
+    rows: Rows
+    top_k: int | None
+    statistics: Sequence[str]
+    tokenizer: Any
+    segments: str | Segmenter
+
+    @property
+    def swept(self) -> dict[str, Any]:
+        return {name: STATISTICS[name] for name in self.statistics if name in STATISTICS}
+
+    @property
+    def of_rows(self) -> dict[str, Any]:
+        return {name: ROW_STATISTICS[name] for name in self.statistics if name in ROW_STATISTICS}
+
+
+def read_call(forward: Forward, kind: str, call: AttentionCall, wanted: Wanted) -> dict[int, Piece] | str:
+    """What a call gives of each item of the batch, or why it cannot be read."""
+    if (why := _unfit(forward, kind, call)) is not None:
+        return why
+    frames = [assemble.frame(forward, kind, call, item) for item in range(forward.batch_size)]
+    visibility, why = _meant(call, frames[0])
+    if why is not None:
+        return why
+    pieces = {}
+    for item, frame in enumerate(frames):
+        pieces[item] = _piece(forward, kind, call, visibility, item, frame, wanted)
+        if (why := complaint(pieces[item].check, call.value.dtype)) is not None:
+            return why
+    if ROLLOUT in wanted.statistics and kind != "cross":
+        forward.layers.setdefault(kind, []).append((call, visibility, frames, pieces))
+    return pieces
+
+
+def note_rollout(forward: Forward, wanted: Wanted) -> None:
+    """Enter the rollout of the kept rows into the pieces of a run that is over, and let go of its queries and keys."""
+    for kind, layers in forward.layers.items():
+        *_, frames, pieces = layers[-1]
+        whole = forward.start == 0 and not any(key[0] == kind for key in forward.refused)
+        for item, piece in pieces.items() if whole else ():
+            flows = rollout(
+                [(call, visibility) for call, visibility, *_ in layers],
+                frames[item],
+                item=item,
+                rows=piece.rows,
+                text=_text(forward, kind, item, wanted, layers[0][0].value.device),
+            )
+            for (*_, own), flow in zip(reversed(layers), flows, strict=True):
+                own[item].row_statistics[ROLLOUT] = flow[None].cpu()
+    forward.layers.clear()
+
+
+def _unfit(forward: Forward, kind: str, call: AttentionCall) -> str | None:
+    if call.context.shape[0] != forward.batch_size:
+        return (
+            f"it attends within {call.context.shape[0]} windows or parts, not over the {forward.batch_size} sequences "
+            "of the batch"
+        )
+    if not (call.query.shape[0] == call.key.shape[0] == call.context.shape[0]):
+        return "its queries and keys are not of the same batch"
+    own = call.weights is not None
+    if own and kind != "cross" and forward.start == 0 and call.num_queries != call.num_keys:
+        return f"its {call.num_queries} queries look at {call.num_keys} keys, which are not the sequence's own"
+    if kind in ("decoder", "cross") and forward.length != call.num_queries:
+        return f"it has {call.num_queries} queries for {forward.length} tokens"
+    return None
+
+
+def _meant(call: AttentionCall, frame: assemble.Frame) -> tuple[Visibility, str | None]:
+    """The visibility that gives the context that the function returned, or why none does."""
+    queries = _spread(frame.queries, call.value.device)
+    first = call.visibilities[0]
+    if len(queries) == 0 or len(call.visibilities) == 1:
+        return first, None
+    complaints = []
+    for visibility in call.visibilities:
+        weights, outside = exact_weights(call, visibility, item=0, queries=queries)
+        found = check_rows(call, visibility, weights, outside, item=0, queries=queries)
+        complaints.append(complaint(found, call.value.dtype))
+        if complaints[-1] is None:
+            return visibility, None
+    return first, complaints[0]
+
+
+def _piece(
+    forward: Forward,
+    kind: str,
+    call: AttentionCall,
+    visibility: Visibility,
+    item: int,
+    frame: assemble.Frame,
+    wanted: Wanted,
+) -> Piece:
+    device, of_rows = call.value.device, wanted.of_rows
+    kept = assemble.kept_slots(wanted.rows, forward, kind, frame)
+    piece = Piece(
+        check=Check(0.0, 0.0, 0),
+        first_query=frame.query_position,
+        num_queries=frame.queries.stop - frame.queries.start,
+        first_key=frame.key_position,
+        num_keys=frame.keys.stop - frame.keys.start,
+        rows=[slot - frame.queries.start + frame.query_position for slot in kept],
+    )
+    sample = set(_spread(frame.queries, device).tolist()) - set(kept)
+    empty = torch.zeros(call.num_heads, 0, piece.num_keys)
+    parts, outsides = [empty], [empty[..., 0]]
+    by_row: dict[str, list[Tensor]] = {name: [empty] for name in of_rows}
+    slots = [*kept, *sorted(sample)]
+    step = max(1, ROW_WEIGHTS // (call.num_heads * max(1, call.num_keys)))
+    for start in range(0, len(slots), step):
+        queries = torch.tensor(slots[start : start + step], device=device)
+        weights, outside = exact_weights(call, visibility, item=item, queries=queries)
+        found = check_rows(call, visibility, weights, outside, item=item, queries=queries)
+        piece.check = worst(piece.check, found)
+        count = max(0, len(kept) - start)
+        rows = weights[:, :count, frame.keys]
+        parts.append(rows.float().cpu())
+        outsides.append(outside[:, :count].float().cpu())
+        for name, statistic in of_rows.items():
+            by_row[name].append(statistic(rows, call, item, frame.keys).float().cpu())
+    piece.weights = torch.cat(parts, dim=1)
+    piece.outside = None if call.sinks is None else torch.cat(outsides, dim=1)
+    piece.row_statistics = {name: torch.cat(found, dim=1) for name, found in by_row.items()}
+    if wanted.top_k is not None or wanted.swept:
+        swept = sweep(
+            call,
+            visibility,
+            item=item,
+            queries=frame.queries,
+            keys=frame.keys,
+            query_position=frame.query_position,
+            key_position=frame.key_position,
+            text=_text(forward, kind, item, wanted, device),
+            top_k=wanted.top_k,
+            statistics=wanted.swept,
+        )
+        piece.top = None if swept.top is None else (swept.top[0].cpu(), swept.top[1].cpu())
+        piece.statistics = {name: found.cpu() for name, found in swept.statistics.items()}
+    return piece
+
+
+def _text(forward: Forward, kind: str, item: int, wanted: Wanted, device: torch.device) -> Text:
+    """Tokens at all positions so far, and the segment of each: the same for all layers."""
+    key = (kind, item)
+    if key not in forward.texts:
+        sides = [spelling.tokens(forward, kind, side, item) for side in ("query", "key")]
+        by_segment = any("segment" in STATISTICS[name].axis for name in wanted.swept)
+        segments = [
+            spelling.segments(ids, wanted.segments, wanted.tokenizer) if by_segment else torch.zeros_like(ids)
+            for ids in sides
+        ]
+        count = 1 + max(int(each.max()) if len(each) else 0 for each in segments)
+        forward.texts[key] = Text(*(each.to(device) for each in (*sides, *segments)), num_segments=count)
+    return forward.texts[key]
+
+
+def _spread(queries: slice, device: torch.device) -> Tensor:
+    """Some queries of a range, the first and the last among them."""
+    count = min(SAMPLE, queries.stop - queries.start)
+    return torch.linspace(queries.start, max(queries.start, queries.stop - 1), count, device=device).long()

@@ -1,0 +1,43 @@
+"""Attention rollout: where a row's information comes from when what every layer mixes is followed down to the tokens.
+
+Abnar and Zuidema 2020, "Quantifying attention flow in Transformers", section 3: each layer mixes by ½ · (A + I), A
+the mean of its heads. Of chosen rows it takes one pass over each layer, from the last to the first, and no table of all
+pairs.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.reading.assemble import Frame
+from regard.reading.call import AttentionCall, Visibility
+from regard.reading.tiles import Text, tiles
+
+
+def rollout(
+    layers: Sequence[tuple[AttentionCall, Visibility]], frame: Frame, *, item: int, rows: Sequence[int], text: Text
+) -> Iterator[Float[Tensor, "row key"]]:
+    """Of each layer, from the last of `layers` to the first: what of each row came from each position of its input."""
+    device = layers[0][0].value.device
+    count = frame.queries.stop - frame.queries.start
+    flow = torch.zeros(len(rows), count, device=device)
+    flow[torch.arange(len(rows)), torch.tensor(rows, device=device) - frame.query_position] = 1.0
+    for call, visibility in reversed(layers):
+        mixed = torch.zeros_like(flow)
+        for tile, own in tiles(
+            call,
+            visibility,
+            item=item,
+            queries=frame.queries,
+            keys=frame.keys,
+            query_position=frame.query_position,
+            key_position=frame.key_position,
+            text=text,
+            top_k=0,
+        ):
+            keys = slice(int(tile.keys[0]) - frame.key_position, int(tile.keys[-1]) + 1 - frame.key_position)
+            mixed[:, keys] += flow[:, own] @ tile.weights.sum(0).float() / call.num_heads
+        flow = (flow + mixed) / 2
+        yield flow

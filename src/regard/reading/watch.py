@@ -1,0 +1,369 @@
+"""`regard.watching`: what a model attends to, read while it runs, whatever kernel it runs on.
+
+Every attention call hands over the query, key and value that the kernel really got; rows are computed from them there
+and then, proved by the context that the kernel gave, and put together into one `Reading` for each sequence.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from regard.config import suggest
+from regard.errors import RegardError
+from regard.reading import assemble, capture, naming
+from regard.reading.call import AttentionCall
+from regard.reading.pieces import Rows, Wanted, note_rollout, read_call
+from regard.reading.reading import Reading
+from regard.reading.segments import SEGMENTERS, Segmenter
+from regard.reading.sequences import Forward, Generation, LayerKey, batch_size_of, compose
+from regard.reading.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+
+
+@final
+class Watch:
+    """What `watching` gives: while it is open it sees the model run, and `reading` tells what it saw."""
+
+    def __init__(self, model: nn.Module, wanted: Wanted, *, layers: Sequence[int] | None, name: str) -> None:
+        self.model = model
+        self.name = name
+        self.wanted = wanted
+        self.layers = None if layers is None else frozenset(layers)
+        # what it saw, in order: runs of the model that began a sequence of their own, and calls of generate
+        self.seen: list[Forward | Generation] = []
+        self.forwards: list[Forward] = []
+        self.numbers: dict[LayerKey, int] = {}
+        self.kinds: dict[str, str] = {}
+        # of each module all its places in the model
+        self._paths: dict[int, list[str]] = {}
+        for path, module in model.named_modules(remove_duplicate=False):
+            self._paths.setdefault(id(module), []).append(path)
+        self._lock = threading.RLock()
+        self._local = threading.local()
+        # of each cache that a run filled, that run and the rows that the cache's batch has now
+        self._caches: dict[int, tuple[Any, Forward, list[int]]] = {}
+
+    # what capture tells
+
+    def owns(self, module: Any) -> bool:
+        return id(module) in self._paths
+
+    def path(self, module: nn.Module) -> str:
+        return self._paths[id(module)][0]
+
+    def reordered(self, cache: Any, rows: Callable[[int], list[int]]) -> None:
+        with self._lock:
+            if id(cache) in self._caches:
+                cache, forward, pending = self._caches[id(cache)]
+                self._caches[id(cache)] = (cache, forward, compose(rows, pending))
+
+    @contextlib.contextmanager
+    def generating(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Callable[[Any], None]]:
+        """While `generate` runs; the function it gives takes what was returned."""
+        if model is not self.model or getattr(self._local, "generation", None) is not None:
+            yield lambda output: None
+            return
+        inputs = [*args[:1], *(kwargs.get(name) for name in ("inputs", "input_ids", "inputs_embeds"))]
+        given = next((tensor for tensor in inputs if isinstance(tensor, Tensor)), None)
+        is_encoder_decoder = bool(getattr(model.config, "is_encoder_decoder", False))
+        ids = given is not None and not given.is_floating_point()
+        generation = Generation(
+            batch_size=(given.shape[0] if given is not None else batch_size_of(kwargs)) or 1,
+            has_ids=is_encoder_decoder or ids,
+            end_ids=_end_ids(model, kwargs),
+            prompt=None if is_encoder_decoder or given is None else given.shape[1],
+        )
+        if is_encoder_decoder:
+            self._local.source = (given if ids else None, kwargs.get("attention_mask"))
+        with self._lock:
+            self.seen.append(generation)
+        self._local.generation = generation
+
+        def note(output: Any) -> None:
+            sequences = output if isinstance(output, Tensor) else getattr(output, "sequences", None)
+            generation.sequences = None if sequences is None else sequences.detach().cpu()
+
+        try:
+            yield note
+        finally:
+            self._local.generation = None
+            self._local.source = None
+            self._local.loose = None
+
+    def saw(self, call: AttentionCall) -> None:
+        forward = self._current(call)
+        if call.hints.get("flat"):
+            call = assemble.unflattened(call, forward.batch_size)
+        if not hasattr(self.model, "config") and not forward.pieces:
+            # which axis of its inputs is the batch only such a model itself knows
+            forward.batch_size = call.context.shape[0]
+        kind = self._kind(call, forward)
+        count = forward.calls.get((kind, call.path), 0)
+        if count and forward.last is not None and naming.same_attention(forward.last, call):
+            return
+        forward.last = call
+        forward.calls[kind, call.path] = count + 1
+        key = (kind, call.path, count)
+        with self._lock:
+            if key not in self.numbers:
+                self.numbers[key] = naming.number_of(key, call.module, self._paths[id(call.module)], self.numbers)
+        if self.layers is not None and self.numbers[key] not in self.layers:
+            return
+        if kind in ("decoder", "cross") and not forward.looked:
+            forward.looked = True
+            if forward.length != call.num_queries and call.refused is None:
+                # the model has put something before or between its tokens, or takes none
+                forward.length, forward.tokens = call.num_queries, None
+        found = call.refused or read_call(forward, kind, call, self.wanted)
+        if call.weights is not None and count:
+            found = "it multiplies several softmaxes, none of which is over all keys"
+            first = (kind, call.path, 0)
+            forward.refused[first] = found
+            forward.pieces.pop(first, None)
+        if isinstance(found, str):
+            forward.refused[key] = found
+        else:
+            forward.pieces[key] = found
+
+    def _kind(self, call: AttentionCall, forward: Forward) -> str:
+        if call.path in self.kinds:
+            return self.kinds[call.path]
+        kind = naming.kind_of(call, self.model, forward)
+        # of one key there is no telling whether those after it would be seen
+        if call.num_keys > 1 or call.hints.get("table"):
+            self.kinds[call.path] = kind
+        return kind
+
+    # runs of the model
+
+    def begins(self, kwargs: Mapping[str, Any]) -> None:
+        """The model is about to run on these arguments."""
+        cache = kwargs.get("past_key_values")
+        cache = kwargs.get("cache_params") if cache is None else cache
+        start = _length_of(cache)
+        own_decoder = bool(getattr(getattr(self.model, "config", None), "is_encoder_decoder", False))
+        ids = kwargs.get("decoder_input_ids") if own_decoder else kwargs.get("input_ids")
+        embeds = kwargs.get("decoder_inputs_embeds") if own_decoder else kwargs.get("inputs_embeds")
+        if own_decoder and ids is None and embeds is None and isinstance(kwargs.get("labels"), Tensor):
+            shift: Any = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
+            ids = None if shift is None else shift(labels=kwargs["labels"])
+        main = next((tensor for tensor in (ids, embeds) if isinstance(tensor, Tensor)), None)
+        batch_size = main.shape[0] if main is not None else batch_size_of(dict(kwargs)) or 1
+        parent, rows = None, []
+        with self._lock:
+            if cache is not None and start and id(cache) in self._caches:
+                _, parent, rows = self._caches[id(cache)]
+                if len(rows) != batch_size:
+                    repeats = max(1, batch_size // len(rows))
+                    rows = [row for row in rows for _ in range(repeats)]
+        mask = kwargs.get("decoder_attention_mask" if own_decoder else "attention_mask")
+        source_ids, source_mask = getattr(self._local, "source", None) or (None, None)
+        if own_decoder:
+            source_ids = kwargs.get("input_ids") if source_ids is None else source_ids
+            source_mask = kwargs.get("attention_mask") if kwargs.get("attention_mask") is not None else source_mask
+        loose = getattr(self._local, "loose", None)
+        forward = Forward(
+            batch_size=batch_size,
+            start=start,
+            length=main.shape[1] if main is not None and main.dim() > 1 else 0,
+            tokens=_kept(ids),
+            source_tokens=_kept(source_ids),
+            mask=_token_mask(mask),
+            source_mask=_token_mask(source_mask),
+            parent=parent,
+            parent_rows=rows,
+            encoder=loose if own_decoder else None,
+            generation=getattr(self._local, "generation", None),
+        )
+        if parent is not None and forward.encoder is None:
+            forward.encoder = parent.encoder
+        self._local.forward = forward
+        self._local.cache = cache
+        self._enter(forward)
+
+    def _enter(self, forward: Forward) -> None:
+        with self._lock:
+            self.forwards.append(forward)
+            if forward.generation is not None:
+                forward.generation.forwards.append(forward)
+            elif forward.parent is None:
+                self.seen.append(forward)
+            elif forward.parent in self.seen:
+                # what goes on is the last sequence seen
+                self.seen.remove(forward.parent)
+                self.seen.append(forward)
+            else:
+                self.seen.append(forward)
+
+    def ends(self, output: Any) -> None:
+        """It has run."""
+        forward, cache = self._local.forward, self._local.cache
+        self._local.forward = self._local.cache = None
+        forward.last = None
+        with torch.no_grad():
+            note_rollout(forward, self.wanted)
+        returned = getattr(output, "past_key_values", None)
+        with self._lock:
+            for each in {id(cache): cache, id(returned): returned}.values():
+                if each is not None and hasattr(each, "get_seq_length"):
+                    self._caches[id(each)] = (each, forward, list(range(forward.batch_size)))
+
+    def _current(self, call: AttentionCall) -> Forward:
+        """The run that a call is part of. An encoder that is called by itself is a run of its own."""
+        forward = getattr(self._local, "forward", None)
+        if forward is not None:
+            return forward
+        loose = getattr(self._local, "loose", None)
+        if loose is None or any(path == call.path for _, path in loose.calls):
+            source, mask = getattr(self._local, "source", None) or (None, None)
+            batch_size = 1 if call.hints.get("flat") else call.context.shape[0]
+            loose = Forward(batch_size=batch_size, tokens=_kept(source), mask=_token_mask(mask))
+            self._local.loose = loose
+            if getattr(self._local, "generation", None) is None:
+                self._enter(loose)
+        return loose
+
+    # what is read
+
+    def reading(self, item: int = 0, *, call: int = -1) -> Reading:
+        """What was read of one sequence: of batch item `item`, or of that sequence which `generate` returned.
+
+        `call` counts the sequences seen: runs that go on with one cache are one. Raises RegardError if there is none.
+        """
+        if not self.seen:
+            raise RegardError("nothing was read: the model did not run under this watch, or attends in no known way")
+        if not -len(self.seen) <= call < len(self.seen):
+            raise RegardError(f"there is no call {call}; {len(self.seen)} were seen")
+        return assemble.reading(self, self.seen[call], item)
+
+
+@contextlib.contextmanager
+def watching(
+    model: Any,
+    *,
+    rows: Rows = "last",
+    top_k: int | None = None,
+    statistics: Sequence[str] = (),
+    layers: Sequence[int] | int | None = None,
+    tokenizer: Any = None,
+    segments: str | Segmenter = "sentences",
+    name: str | None = None,
+) -> Iterator[Watch]:
+    """Read what `model`, of transformers or any torch module, attends to while it runs: `watch.reading(item)`.
+
+    `rows` are the queries whose weights are kept whole: "last", "all", "generated", positions or a slice. `top_k` keeps
+    the strongest keys of every query, `statistics` are names of `STATISTICS` and `ROW_STATISTICS`, `layers` numbers of
+    layers (all by default). With a `tokenizer` the reading knows its text and can cut it into `segments`: "sentences",
+    "paragraphs", "turns", "documents", or what a function from text to starts says. The model's outputs stay bitwise
+    what they are.
+    Raises RegardError for settings that make no sense and for a compiled model.
+    """
+    if not isinstance(model, nn.Module) and isinstance(getattr(model, "module", None), nn.Module):
+        # what regard.load gives
+        model, tokenizer, name = model.module, tokenizer or model.tokenizer, name or model.name
+    if not isinstance(model, nn.Module):
+        raise RegardError(f"watching takes a torch module, such as a transformers model, not {type(model).__name__}")
+    _refuse_compiled(model)
+    if top_k is not None and top_k < 1:
+        raise RegardError(f"top_k must be at least 1, not {top_k}")
+    statistics = (statistics,) if isinstance(statistics, str) else tuple(statistics)
+    for statistic in statistics:
+        known = (*STATISTICS, *ROW_STATISTICS, ROLLOUT)
+        if statistic not in known:
+            raise RegardError(f"there is no statistic {statistic!r}{suggest(statistic, known)}")
+    if {"segments", "received_by_segment"} & set(statistics) and tokenizer is None:
+        raise RegardError("segments are found in the text: give watching the model's tokenizer=")
+    if isinstance(segments, str) and segments not in SEGMENTERS:
+        raise RegardError(f"there are no segments {segments!r}{suggest(segments, SEGMENTERS)}")
+    layers = (layers,) if isinstance(layers, int) else layers
+    watch = Watch(
+        model,
+        Wanted(_checked_rows(rows), top_k, statistics, tokenizer, segments),
+        layers=_checked_layers(model, layers),
+        name=name or getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__,
+    )
+    signature = capture.argument_names(model)
+
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        stack = contextlib.ExitStack()
+        watch._local.stack = stack
+        stack.enter_context(capture.seeing())
+        watch.begins({**dict(zip(signature, args, strict=False)), **kwargs})
+
+    def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        watch._local.stack.close()
+        watch.ends(output)
+
+    hooks = []
+    # hooks would keep torch from running such a layer as one kernel
+    if not isinstance(model, nn.TransformerEncoderLayer):
+        hooks.append(model.register_forward_pre_hook(before, with_kwargs=True))
+        hooks.append(model.register_forward_hook(after, with_kwargs=True, always_call=True))
+    capture.open_watch(watch)
+    try:
+        yield watch
+    finally:
+        capture.close_watch(watch)
+        for hook in hooks:
+            hook.remove()
+
+
+def _refuse_compiled(model: nn.Module) -> None:
+    for module in model.modules():
+        if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
+            raise RegardError(
+                "a compiled model cannot be read: its attention is part of a larger kernel; watch the model as it was "
+                "before torch.compile"
+            )
+
+
+def _checked_rows(rows: Rows) -> Rows:
+    if isinstance(rows, str):
+        if rows not in ("last", "all", "generated"):
+            raise RegardError(f'rows must be "last", "all", "generated", positions or a slice, not {rows!r}')
+        return rows
+    if isinstance(rows, int):
+        return [rows]
+    return rows if isinstance(rows, slice) else [int(row) for row in rows]
+
+
+def _checked_layers(model: nn.Module, layers: Sequence[int] | None) -> list[int] | None:
+    if layers is None:
+        return None
+    config: Any = getattr(model, "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    counts = [
+        getattr(text, name, None) for name in ("num_hidden_layers", "decoder_layers", "encoder_layers", "num_layers")
+    ]
+    count = max((count for count in counts if isinstance(count, int)), default=None)
+    if count is None:
+        return list(layers)
+    for layer in layers:
+        if not -count <= layer < count:
+            raise RegardError(f"there is no layer {layer}; the model has layers 0 to {count - 1}")
+    return [layer % count for layer in layers]
+
+
+def _kept(tokens: Any) -> Tensor | None:
+    return tokens.detach().cpu() if isinstance(tokens, Tensor) and tokens.dim() == 2 else None
+
+
+def _token_mask(mask: Any) -> Tensor | None:
+    """True where a slot holds a token; None where nothing says so."""
+    if not isinstance(mask, Tensor) or mask.dim() != 2:
+        return None
+    return mask.detach().bool().cpu()
+
+
+def _length_of(cache: Any) -> int:
+    return int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+
+
+def _end_ids(model: Any, kwargs: Mapping[str, Any]) -> frozenset[int]:
+    config = kwargs.get("generation_config") or getattr(model, "generation_config", None)
+    ends = kwargs.get("eos_token_id", getattr(config, "eos_token_id", None))
+    ends = ends.tolist() if isinstance(ends, Tensor) else ends
+    return frozenset([ends] if isinstance(ends, int) else ends or ())

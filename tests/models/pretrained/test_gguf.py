@@ -1,0 +1,216 @@
+"""GGUF files: read as they were meant, or refused quickly, with nothing left behind."""
+
+import random
+import struct
+import time
+
+import pytest
+import torch
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+from regard.errors import RegardError
+from regard.models.pretrained import gguf_convert
+from regard.models.pretrained.folder import load_folder
+from regard.models.pretrained.gguf_convert import check_gguf, convert_gguf
+from regard.models.pretrained.gguf_head import read_head
+
+IDS = torch.tensor([[1, 5, 70, 8, 200, 31, 9]])
+
+
+def logits(module):
+    with torch.no_grad():
+        return module(input_ids=IDS).logits
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_file_gives_the_model_that_it_was_written_from(module, write_gguf, family, tied):
+    model = module(family, tie_word_embeddings=tied)
+    folder = convert_gguf(write_gguf(model, family=family))
+    found, _ = load_folder(folder, dtype=torch.float32)
+    assert type(found) is type(model)
+    for (name, ours), (_, theirs) in zip(found.named_parameters(), model.named_parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+    torch.testing.assert_close(logits(found), logits(model))
+
+
+def test_quantised_numbers_are_those_of_transformers_own_loader(module, write_gguf):
+    model = module()
+    path = write_gguf(model, quantize=("blk.0.attn_q.weight", "blk.1.ffn_up.weight", "token_embd.weight"))
+    found, _ = load_folder(convert_gguf(path), dtype=torch.float32)
+    theirs = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
+    ours = found.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert not torch.equal(
+        ours["model.layers.0.self_attn.q_proj.weight"], model.model.layers[0].self_attn.q_proj.weight
+    )
+
+
+def test_its_tokenizer_and_template_come_with_it(module, write_gguf, tokenizer):
+    _, found = load_folder(convert_gguf(write_gguf(module())), dtype=torch.float32)
+    for text in ("hello hello12", "日本語 🙂\n\n  x", "", "<|im_start|>hello<|im_end|>"):
+        assert found(text)["input_ids"] == tokenizer(text)["input_ids"], text
+    assert (found.bos_token, found.eos_token) == ("<|im_start|>", "<|im_end|>")
+    assert found.chat_template == tokenizer.chat_template
+
+
+def test_digits_are_split_as_the_file_says(module, write_gguf):
+    """`12` is a token, which smollm's splitting never lets come about."""
+    pieces = {}
+    for pre in ("gpt-2", "smollm", "qwen2"):
+        _, tokenizer = load_folder(convert_gguf(write_gguf(module(), pre=pre, name=f"{pre}.gguf")), dtype=torch.float32)
+        pieces[pre] = tokenizer.tokenize("a  12")
+    assert pieces == {
+        "gpt-2": ["a", "Ġ", "Ġ", "12"],
+        "smollm": ["a", "Ġ", "Ġ", "1", "2"],
+        "qwen2": ["a", "Ġ", "Ġ", "1", "2"],
+    }
+
+
+def test_a_sentencepiece_vocabulary_merges_by_score_and_falls_back_on_bytes(module, write_gguf):
+    pieces = ("▁", "h", "e", "l", "o", "a", "he", "ll", "hell", "hello", "▁hello")
+    _, tokenizer = load_folder(convert_gguf(write_gguf(module(), pieces=pieces)), dtype=torch.float32)
+    assert tokenizer.tokenize("hello a") == ["▁hello", "▁", "a"]
+    assert tokenizer.tokenize("é") == ["▁", "<0xC3>", "<0xA9>"]
+    assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id == 1
+    for text in ("hello hello", "日a", "a  e"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True).strip() == text
+
+
+def test_a_file_is_converted_once(module, write_gguf, monkeypatch):
+    path = write_gguf(module())
+    folder = convert_gguf(path)
+    monkeypatch.setattr(gguf_convert, "_run_apart", None)
+    assert convert_gguf(path) == folder
+    assert convert_gguf(path.rename(path.with_name("other.gguf"))) == folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"skip": ("blk.1.ffn_up.weight",)}, "blk.1.ffn_up.weight' is missing"),
+        ({"skip": ("token_embd.weight",)}, "token_embd.weight' is missing"),
+        ({"llama__rope__scaling__type": "yarn"}, "rope.scaling.type is 'yarn'"),
+        ({"llama__attention__key_length": 6}, "heads of 6 with 8 rotated"),
+        ({"split__count": 3}, "llama-gguf-split --merge"),
+        ({"pre": "strange"}, "splits text as 'strange'"),
+        ({"tokenizer__ggml__unknown_token_id": 400}, "unknown token is 400"),
+    ],
+)
+def test_what_would_not_be_the_same_model_is_refused(module, write_gguf, own_cache, settings, says):
+    with pytest.raises(RegardError, match=says):
+        convert_gguf(write_gguf(module(), **settings))
+    assert not own_cache.exists()
+
+
+def test_a_family_that_is_not_known_is_refused(module, write_gguf):
+    with pytest.raises(RegardError, match="architecture is 'gptj', not llama, qwen2, qwen3"):
+        convert_gguf(write_gguf(module(), family="gptj"))
+
+
+def test_a_tensor_without_a_place_is_refused(module, write_gguf):
+    """Biases of query, key and value are Qwen's; Llama would drop them silently."""
+    with pytest.raises(RegardError, match=r"no place for tensor 'blk.0.attn_k.bias' in LlamaForCausalLM"):
+        convert_gguf(write_gguf(module("qwen2"), family="llama"))
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+def head(*metadata: bytes, tensors: tuple[bytes, ...] = (), counts: tuple[int, int] | None = None) -> bytes:
+    num_tensors, num_metadata = counts or (len(tensors), len(metadata))
+    return b"GGUF" + struct.pack("<IQQ", 3, num_tensors, num_metadata) + b"".join(metadata) + b"".join(tensors)
+
+
+def tensor(name: str, shape: tuple[int, ...], offset: int, *, kind: int = 0) -> bytes:
+    return text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+
+
+def array(kind: int, length: int) -> bytes:
+    return text("a") + struct.pack("<IIQ", 9, kind, length)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "empty"),
+        (b"PK\3\4" + b"x" * 60, "does not begin with GGUF"),
+        (b"GGUF" + struct.pack(">I", 3) + b"\0" * 40, "version is 50331648"),
+        (b"GGUF" + struct.pack("<I", 3), "cut"),
+        (head(counts=(1 << 60, 0)), "1152921504606846976 tensors"),
+        (head(counts=(0, 1 << 60)), "1152921504606846976 metadata"),
+        (head(counts=(0, 4000)), "cut"),
+        (head(array(8, 1 << 62)), "claims 4611686018427387904 items"),
+        (head(array(8, 1 << 20)), "cut"),
+        (head(array(9, 1) + struct.pack("<IQ", 9, 1) * 20), "unknown kind 9"),
+        (head(struct.pack("<Q", 1 << 63)), "claims 9223372036854775808 bytes"),
+        (head(text("a") + struct.pack("<I", 77)), "unknown kind 77"),
+        (head(text("a") + struct.pack("<IQ", 8, 2) + b"\xff\xfe"), "utf-8"),
+        (head(text("a") + struct.pack("<IB", 0, 1), text("a") + struct.pack("<IB", 0, 1)), "'a' twice"),
+        (head(text("general.alignment") + struct.pack("<II", 4, 0)), "alignment is 0"),
+        (head(tensors=(tensor("t", (1 << 40, 1 << 40), 0),)), "ends at byte"),
+        (head(tensors=(tensor("t", (8,), 1 << 62),)), "ends at byte"),
+        (head(tensors=(tensor("t", (8,), 3),)) + b"\0" * 99, "no multiple of 32"),
+        (head(tensors=(tensor("t", (0,), 0),)) + b"\0" * 99, "shape"),
+        (head(tensors=(tensor("t", (8,), 0, kind=2),)) + b"\0" * 99, "whole blocks of 32"),
+        (head(tensors=(tensor("t", (8,), 0, kind=4000),)) + b"\0" * 99, "unknown kind 4000"),
+        (head(tensors=(tensor("t", (1,) * 9, 0),)) + b"\0" * 99, "9 dimensions"),
+        (head(tensors=(tensor("t", (8,), 0), tensor("t", (8,), 32))) + b"\0" * 200, "two tensors 't'"),
+        (head(tensors=(tensor("t", (16,), 0), tensor("u", (8,), 32))) + b"\0" * 200, "'t' and 'u' overlap"),
+    ],
+)
+def test_a_crafted_file_is_refused_at_once(tmp_path, own_cache, data, says):
+    path = tmp_path / "a.gguf"
+    path.write_bytes(data)
+    started = time.monotonic()
+    with pytest.raises(RegardError, match=f"a.gguf: .*{says}"):
+        convert_gguf(path)
+    # hours in gguf's own reader, milliseconds here
+    assert time.monotonic() - started < 10
+    assert not own_cache.exists()
+
+
+def test_a_damaged_file_never_fails_otherwise(tmp_path, module, write_gguf):
+    whole = write_gguf(module()).read_bytes()
+    path = tmp_path / "damaged.gguf"
+    generator = random.Random(3)
+    refused = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(generator.randint(1, 4)):
+            # most of what matters stands in front
+            data[generator.randrange(8000)] = generator.randrange(256)
+        path.write_bytes(data[: generator.choice([len(data), generator.randrange(len(data))])])
+        try:
+            check_gguf(path)
+        except RegardError:
+            refused += 1
+    assert refused > 150
+
+
+def test_a_conversion_that_fails_or_hangs_leaves_nothing(module, write_gguf, own_cache, monkeypatch, tmp_path):
+    path = write_gguf(module())
+    monkeypatch.setattr(gguf_convert, "SECONDS", 0.001)
+    with pytest.raises(RegardError, match="not converted in"):
+        convert_gguf(path)
+    monkeypatch.undo()
+    monkeypatch.setenv("REGARD_CACHE", str(own_cache))
+    fake = tmp_path / "python"
+    fake.write_text("#!/bin/sh\necho MemoryError: no more >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(gguf_convert.sys, "executable", str(fake))
+    with pytest.raises(RegardError, match="cannot be converted: MemoryError: no more"):
+        convert_gguf(path)
+    assert list((own_cache / "models").iterdir()) == []
+
+
+def test_the_head_tells_where_tensors_lie(module, write_gguf):
+    model = module()
+    path = write_gguf(model)
+    found = read_head(path).tensors["blk.1.ffn_up.weight"]
+    data = path.read_bytes()[found.start : found.start + found.size]
+    assert found.shape == (48, 32)
+    values = torch.frombuffer(bytearray(data), dtype=torch.float32).view(found.shape)
+    assert torch.equal(values, model.model.layers[1].mlp.up_proj.weight)
