@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import alignment, bible, ladder, preparing, quality, startup, training, translating
+from benchmarks import alignment, bible, ladder, preparing, quality, reading, startup, training, translating
 
 BENCHMARKS = {
     "startup": startup.run,
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "training": training.run,
     "translating": translating.run,
     "quality": quality.run,
+    "reading": reading.run,
 }
 
 

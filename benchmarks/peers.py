@@ -16,16 +16,21 @@ from regard.data.corpora import cache_dir
 INSIDE = Path(__file__).parent / "inside"
 
 
-def environment(name: str, packages: Sequence[str]) -> Path:
-    """The interpreter of a virtual environment with these packages, kept in the user's cache."""
+def environment(name: str, packages: Sequence[str], *, alone: Sequence[str] = ()) -> Path:
+    """The interpreter of a virtual environment with these packages, kept in the user's cache.
+
+    Of those `alone` their own requirements are left out.
+    """
     folder = cache_dir() / "peers" / name
     ready, interpreter = folder / "ready", folder / "venv" / "bin" / "python"
-    wanted = "".join(f"{package}\n" for package in packages)
+    wanted = "".join(f"{package}\n" for package in (*packages, *alone))
     if not ready.exists() or ready.read_text(encoding="utf-8") != wanted:
         print(f"making an environment for {name} in {folder}", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder / "venv")], check=True)
         pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *packages], check=True)
+        if alone:
+            subprocess.run([*pip, "--no-deps", *alone], check=True)
         ready.write_text(wanted, encoding="utf-8")
     return interpreter
 

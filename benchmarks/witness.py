@@ -98,6 +98,7 @@ class _Recorder(TorchFunctionMode):
         self.forwards = 0
         self._inside: list[tuple[FrameType, Call]] = []
         self._forwarded: set[tuple[FrameType, int]] = set()
+        self._scored: tuple[Any, ...] = ()
 
     def begin(self, *_: Any) -> None:
         self.forwards += 1
@@ -111,6 +112,9 @@ class _Recorder(TorchFunctionMode):
             and result is scaled_dot_product_attention
         ):
             self._multi_head(frame, None)
+        elif event == "c_call" and code is multi_head_attention_forward.__code__ and "q_scaled" in frame.f_locals:
+            # before its keys are let go of
+            self._scored = tuple(_copy(frame.f_locals[name]) for name in ("q", "k", "attn_mask"))
         elif (
             event == "call"
             and code is softmax.__code__
@@ -166,8 +170,15 @@ class _Recorder(TorchFunctionMode):
             query, key, value = (_copy(local[name]) for name in "qkv")
             self.calls.append(Call("mha", **names, query=query, key=key, value=value, mask=mask, settings=settings))
         else:
-            scores = _copy(scores).view(-1, local["num_heads"], *scores.shape[1:])
-            self.calls.append(Call("mha", **names, scores=scores, weights=scores.softmax(-1)))
+            query, key, mask = (
+                None if tensor is None else tensor.view(-1, min(local["num_heads"], len(tensor)), *tensor.shape[1:])
+                for tensor in self._scored
+            )
+            weights = _copy(scores).view(-1, local["num_heads"], *scores.shape[1:]).softmax(-1)
+            settings = {"is_causal": False}
+            self.calls.append(
+                Call("mha", **names, query=query, key=key, mask=mask, settings=settings, weights=weights)
+            )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

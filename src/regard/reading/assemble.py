@@ -64,11 +64,8 @@ def _token_range(
     """From the first to after the last slot that is a token: by the mask, or else by what no query sees."""
     if mask is not None and (mask.shape[1] == length or (needs is not None and mask.shape[1] >= needs)):
         seen = mask[item * len(mask) // batch_size, :length]
-    elif call is not None and (hidden := call.visibilities[0].mask) is not None and hidden.shape[-1] == length:
-        hidden = hidden[(None,) * (4 - hidden.dim())]
-        own = hidden[item if len(hidden) > 1 else 0]
-        seen = own if own.dtype == torch.bool else own > max(torch.finfo(own.dtype).min / 2, -1e30)
-        seen = seen.flatten(0, -2).any(0).cpu()
+    elif call is not None and call.num_keys == length and (found := call.visibilities[0].seen(call, item)) is not None:
+        seen = found.cpu()
     else:
         return 0, length
     places = seen.nonzero()
@@ -252,6 +249,8 @@ class _Layer:
 
     def _over(self, pick: Callable[[Piece], Tensor | None], rows: list[int]) -> np.ndarray:
         """Rows, [head, row, key or not], from the pieces that have them."""
+        if self._is_whole and self.parts[0][0].rows == rows and (values := pick(self.parts[0][0])) is not None:
+            return values.numpy()
         place = {row: index for index, row in enumerate(rows)}
         found: Tensor | None = None
         for piece, end in self.parts:
@@ -277,7 +276,18 @@ class _Layer:
     def weights(self, rows: list[int]) -> np.ndarray:
         return self._over(lambda piece: piece.weights, rows)
 
+    @property
+    def _is_whole(self) -> bool:
+        """Whether one run gave all of it, so that nothing needs to be put together, or copied."""
+        ((piece, end), *others) = self.parts
+        starts_and_ends = piece.first_query == piece.first_key == 0 and piece.num_queries == self.num_queries <= end
+        return not others and starts_and_ends and piece.num_keys == self.num_keys
+
     def top(self) -> Top:
+        if self._is_whole:
+            (piece, _) = self.parts[0]
+            assert piece.top is not None
+            return Top(*(table.numpy() for table in piece.top))
         shape = None
         positions = weights = None
         for piece, end in self.parts:
@@ -306,6 +316,8 @@ class _Layer:
         return found
 
     def _statistic(self, name: str) -> np.ndarray:
+        if self._is_whole:
+            return self.parts[0][0].statistics[name].numpy()
         axis = STATISTICS[name].axis
         pieces = [(piece, piece.statistics[name], end) for piece, end in self.parts]
         heads = len(pieces[0][1])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 # added to a score, less than this hides a key; of float16 it is half of the least number
@@ -40,6 +40,22 @@ class Visibility:
             if self.window is not None:
                 low = max(0, queries.start + self.causal - self.window + 1)
         return min(low, high), high
+
+    def seen(self, call: "AttentionCall", item: int) -> Bool[Tensor, " key"] | None:
+        """Which keys any query of an item sees, by its mask; None where there is none."""
+        if self.mask is not None:
+            mask = self.mask[(None,) * (4 - self.mask.dim())]
+            own = mask[item if len(mask) > 1 else 0]
+            seen = own if own.dtype == torch.bool else own > max(torch.finfo(own.dtype).min / 2, HIDES)
+            return seen.flatten(0, -2).any(0).expand(call.num_keys)
+        if self.mask_mod is None:
+            return None
+        found = torch.zeros(call.num_keys, dtype=torch.bool, device=call.value.device)
+        for queries in torch.arange(call.num_queries, device=found.device).split(256):
+            scores = torch.zeros(1, len(queries), call.num_keys, device=found.device)
+            scores = self.apply(scores, item=item, heads=slice(0, 1), queries=queries, first_key=0)
+            found |= (scores > HIDES)[0].any(0)
+        return found
 
     def apply(
         self,
@@ -151,8 +167,9 @@ def exact_weights(
     if call.weights is not None:
         weights = call.weights[item].index_select(1, queries).to(dtype)
         return weights, weights.new_zeros(weights.shape[:2])
-    query, key = call.query[item].index_select(1, queries).to(dtype), call.key[item].to(dtype)
-    scores = (grouped(query, key) @ key.mT).view(len(query), len(queries), -1) * call.scale
+    query = call.query[item].index_select(1, queries).to(dtype) * call.scale
+    key = call.key[item].to(dtype)
+    scores = (grouped(query, key) @ key.mT).view(len(query), len(queries), -1)
     if call.softcap is not None:
         scores = call.softcap * (scores / call.softcap).tanh()
     scores = visibility.apply(scores, item=item, heads=slice(0, len(scores)), queries=queries, first_key=0)
@@ -161,12 +178,12 @@ def exact_weights(
     if sinks is not None:
         highest = highest.maximum(sinks)
     # where no key is seen the highest is -inf, and -inf - -inf is no number
-    numerators = (scores - highest.clamp(min=torch.finfo(dtype).min)).exp()
+    numerators = scores.sub_(highest.clamp(min=torch.finfo(dtype).min)).exp_()
     total = numerators.sum(-1, keepdim=True)
     outside = torch.zeros_like(total) if sinks is None else (sinks - highest).exp()
     # unlike a clamp, this lets what is no number through
     total = torch.where(total + outside == 0, 1.0, total + outside)
-    return numerators / total, (outside / total)[..., 0]
+    return numerators.div_(total), (outside / total)[..., 0]
 
 
 def contexts(

@@ -260,7 +260,7 @@ class _Mode(TorchFunctionMode):
         return result
 
     def _note_softmax(self, weights: Tensor) -> None:
-        if weights.dim() in (3, 4) and (module := _calling_module()) is not None:
+        if weights.dim() in (3, 4, 5) and (module := _calling_module()) is not None:
             self.softmaxes = [*self.softmaxes[-3:], (weights, module)]
 
     def _note_product(self, left: Any, value: Any, context: Tensor) -> None:

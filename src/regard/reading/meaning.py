@@ -7,7 +7,7 @@ find the one that gives the context that the function returned.
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from regard.reading.call import AttentionCall, Visibility
 
-# matrices and biases of queries, keys and values, and the number of heads
-Projections = tuple[tuple[Tensor, ...], tuple[Tensor | None, ...], int]
+# the matrix and bias of queries, keys and values together, or one of each, and the number of heads
+Projections = tuple[Tensor | Sequence[Tensor], Tensor | None, int]
 # of the caller's variables, those that hold another sequence than its own
 OTHER_SEQUENCE = ("key_value_states", "encoder_hidden_states", "cross_attention_states")
 DROPOUT = (
@@ -103,7 +103,8 @@ def _visibilities(
             if isinstance(window, int) and window < num_keys:
                 windowed = Visibility(mask=padding, bias=bias, causal=shift, window=window)
                 found.insert(0 if "flash" in name else len(found), windowed)
-    found.append(Visibility(mask=padding, bias=bias))
+    # plain code and FlexAttention hide nothing by themselves
+    found.insert(0 if name in ("eager", "flex_attention") else len(found), Visibility(mask=padding, bias=bias))
     if num_queries == 1 and isinstance(window, int) and window < num_keys:
         found.append(Visibility(mask=padding, bias=bias, causal=num_keys - 1, window=window))
     return tuple(found)
@@ -179,6 +180,8 @@ def of_softmax(module: nn.Module, path: str, weights: Tensor, value: Tensor, con
     """A softmax whose result a module multiplied by values itself."""
     weights, value, context = (tensor.detach() for tensor in (weights, value, context))
     hints: dict[str, Any] = {"own": True, "causal": getattr(module, "is_causal", None)}
+    if weights.dim() > 4:
+        return _refused(module, path, value, f"its softmax has {weights.dim()} axes, for parts or streams", hints)
     if weights.dim() == 3 or value.dim() == 3:
         # of as many sequences as are being run, each with all its heads
         hints["flat"] = True
@@ -224,7 +227,7 @@ def of_multi_head(
     given = inspect.signature(forward).bind(module, *args, **kwargs)
     given.apply_defaults()
     values = given.arguments
-    inputs = [values[name].detach() for name in ("query", "key", "value")]
+    inputs = [values[name] for name in ("query", "key", "value")]
     hints = {"cross": values["query"] is not values["key"]}
 
     def refuse(why: str) -> AttentionCall:
@@ -236,24 +239,26 @@ def of_multi_head(
         return refuse(DROPOUT)
     if module.bias_k is not None or module.add_zero_attn:
         return refuse("it adds keys of its own (add_bias_kv, add_zero_attn)")
-    if inputs[0].dim() == 2:
-        inputs = [tensor[None] for tensor in inputs]
-        output = result[0][None]
-    elif module.batch_first:
-        output = result[0]
-    else:
-        inputs = [tensor.transpose(0, 1) for tensor in inputs]
-        output = result[0].transpose(0, 1)
+    batch_first = module.batch_first and inputs[0].dim() == 3
+    inputs, output = _positions_first(inputs, result[0], batch_first=batch_first)
     mask = _mask(values["attn_mask"], values["key_padding_mask"], inputs[0], module.num_heads)
-    return _of_projected(module, path, inputs, _projections(module), mask, output.detach(), module.out_proj, hints)
+    return _of_projected(module, path, inputs, _projections(module), mask, output, module.out_proj, hints)
+
+
+def _positions_first(inputs: list[Tensor], output: Tensor, *, batch_first: bool) -> tuple[list[Tensor], Tensor]:
+    """As [position, batch, dimension]; what is one tensor stays one."""
+
+    def turned(tensor: Tensor) -> Tensor:
+        return tensor[:, None] if tensor.dim() == 2 else tensor.transpose(0, 1) if batch_first else tensor
+
+    own = {id(tensor): turned(tensor.detach()) for tensor in inputs}
+    return [own[id(tensor)] for tensor in inputs], turned(output.detach())
 
 
 def _projections(module: nn.MultiheadAttention) -> Projections:
-    if module.in_proj_weight is not None:
-        matrices = module.in_proj_weight.chunk(3)
-    else:
-        matrices = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
-    return matrices, (None,) * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3), module.num_heads
+    separate = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
+    matrices = separate if module.in_proj_weight is None else module.in_proj_weight
+    return matrices, module.in_proj_bias, module.num_heads
 
 
 def of_multi_head_function(
@@ -268,7 +273,7 @@ def of_multi_head_function(
     given = inspect.signature(function).bind(*args, **kwargs)
     given.apply_defaults()
     values = given.arguments
-    inputs = [values[name].detach() for name in ("query", "key", "value")]
+    inputs = [values[name] for name in ("query", "key", "value")]
     hints = {"cross": values["query"] is not values["key"]}
     if values["training"] and values["dropout_p"] > 0:
         return _refused(module, path, inputs[0], DROPOUT, hints)
@@ -278,18 +283,15 @@ def of_multi_head_function(
         return _refused(module, path, inputs[0], "its keys and values are projected elsewhere (static_k)", hints)
     names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
     separate = values["use_separate_proj_weight"]
-    matrices = tuple(values[name] for name in names) if separate else values["in_proj_weight"].chunk(3)
-    biases = (None,) * 3 if values["in_proj_bias"] is None else values["in_proj_bias"].chunk(3)
-    unbatched = inputs[0].dim() == 2
-    inputs = [tensor[None] if unbatched else tensor.transpose(0, 1) for tensor in inputs]
-    output = result[0][None] if unbatched else result[0].transpose(0, 1)
+    matrices = [values[name] for name in names] if separate else values["in_proj_weight"]
+    inputs, output = _positions_first(inputs, result[0], batch_first=False)
     mask = _mask(values["attn_mask"], values["key_padding_mask"], inputs[0], values["num_heads"])
 
     def finish(attended: Tensor) -> Tensor:
         return functional.linear(attended, values["out_proj_weight"], values["out_proj_bias"])
 
-    projections = matrices, biases, values["num_heads"]
-    return _of_projected(module, path, inputs, projections, mask, output.detach(), finish, hints)
+    projections = matrices, values["in_proj_bias"], values["num_heads"]
+    return _of_projected(module, path, inputs, projections, mask, output, finish, hints)
 
 
 def of_fused_layer(
@@ -307,6 +309,7 @@ def of_fused_layer(
             "it is given nested tensors; build nn.TransformerEncoder with enable_nested_tensor=False",
             {},
         )
+    (source,), output = _positions_first([source], result, batch_first=attention.batch_first)
     x = layer.norm1(source) if layer.norm_first else source
     mask = _mask(given.get("src_mask"), given.get("src_key_padding_mask"), x, attention.num_heads)
 
@@ -318,7 +321,7 @@ def of_fused_layer(
         return layer.norm2(after + layer.linear2(layer.activation(layer.linear1(after))))
 
     return _of_projected(
-        attention, path, [x, x, x], _projections(attention), mask, result.detach(), finish, {"cross": False}
+        attention, path, [x, x, x], _projections(attention), mask, output, finish, {"cross": False}
     )
 
 
@@ -332,17 +335,15 @@ def _of_projected(
     finish: Callable[[Tensor], Tensor],
     hints: dict[str, Any],
 ) -> AttentionCall:
-    matrices, biases, num_heads = projections
     query, key, value = (
-        functional.linear(tensor, matrix, bias).unflatten(-1, (num_heads, -1)).transpose(1, 2)
-        for tensor, matrix, bias in zip(inputs, matrices, biases, strict=True)
+        tensor.unflatten(-1, (projections[2], -1)).permute(1, 2, 0, 3) for tensor in _projected(inputs, *projections[:2])
     )
     context = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    found = finish(context.transpose(1, 2).flatten(2))
+    found = finish(context.permute(2, 0, 1, 3).flatten(2))
     # what this proves is the projections and the mask; the weights are checked against the context as all are
     seen = torch.ones_like(found, dtype=torch.bool)
     if mask is not None:
-        seen = ~torch.isneginf(mask).all(-1).any(1)[..., None].expand_as(found)
+        seen = ~torch.isneginf(mask).all(-1).any(1).mT[..., None].expand_as(found)
     error = (found - output).where(seen, 0.0).abs().max() / output.where(seen, 0.0).abs().max().clamp(min=1e-30)
     if not error <= math.sqrt(query.shape[-1]) * 64 * torch.finfo(output.dtype).eps:
         return _refused(
@@ -359,6 +360,22 @@ def _of_projected(
         visibilities=(Visibility(mask=mask),),
         hints=hints,
     )
+
+
+def _projected(inputs: list[Tensor], matrices: Tensor | Sequence[Tensor], bias: Tensor | None) -> Sequence[Tensor]:
+    """Queries, keys and values. One tensor is projected once, as torch does it: so the very rounding is the same."""
+    query, key, value = inputs
+    if isinstance(matrices, Tensor):
+        if query is key and key is value:
+            return functional.linear(query, matrices, bias).chunk(3, dim=-1)
+        if key is value:
+            size = query.shape[-1]
+            first, rest = (None, None) if bias is None else bias.split([size, 2 * size])
+            both = functional.linear(key, matrices[size:], rest).chunk(2, dim=-1)
+            return functional.linear(query, matrices[:size], first), *both
+        matrices = matrices.chunk(3)
+    biases = (None,) * 3 if bias is None else bias.chunk(3)
+    return [functional.linear(*parts) for parts in zip(inputs, matrices, biases, strict=True)]
 
 
 def _mask(mask: Tensor | None, padding: Tensor | None, like: Tensor, num_heads: int) -> Tensor | None:

@@ -46,17 +46,21 @@ def read_call(forward: Forward, kind: str, call: AttentionCall, wanted: Wanted) 
     if (why := _unfit(forward, kind, call)) is not None:
         return why
     frames = [assemble.frame(forward, kind, call, item) for item in range(forward.batch_size)]
-    visibility, why = _meant(call, frames[0])
-    if why is not None:
-        return why
-    pieces = {}
-    for item, frame in enumerate(frames):
-        pieces[item] = _piece(forward, kind, call, visibility, item, frame, wanted)
-        if (why := complaint(pieces[item].check, call.value.dtype)) is not None:
-            return why
-    if ROLLOUT in wanted.statistics and kind != "cross":
-        forward.layers.setdefault(kind, []).append((call, visibility, frames, pieces))
-    return pieces
+    complaints = []
+    for visibility in call.visibilities:
+        pieces: dict[int, Piece] = {}
+        for item, frame in enumerate(frames):
+            pieces[item] = _rows(forward, kind, call, visibility, item, frame, wanted)
+            if (why := complaint(pieces[item].check, call.value.dtype)) is not None:
+                complaints.append(why)
+                break
+        else:
+            for item, frame in enumerate(frames):
+                _sweep(pieces[item], forward, kind, call, visibility, item, frame, wanted)
+            if ROLLOUT in wanted.statistics and kind != "cross":
+                forward.layers.setdefault(kind, []).append((call, visibility, frames, pieces))
+            return pieces
+    return complaints[0]
 
 
 def note_rollout(forward: Forward, wanted: Wanted) -> None:
@@ -93,23 +97,7 @@ def _unfit(forward: Forward, kind: str, call: AttentionCall) -> str | None:
     return None
 
 
-def _meant(call: AttentionCall, frame: assemble.Frame) -> tuple[Visibility, str | None]:
-    """The visibility that gives the context that the function returned, or why none does."""
-    queries = _spread(frame.queries, call.value.device)
-    first = call.visibilities[0]
-    if len(queries) == 0 or len(call.visibilities) == 1:
-        return first, None
-    complaints = []
-    for visibility in call.visibilities:
-        weights, outside = exact_weights(call, visibility, item=0, queries=queries)
-        found = check_rows(call, visibility, weights, outside, item=0, queries=queries)
-        complaints.append(complaint(found, call.value.dtype))
-        if complaints[-1] is None:
-            return visibility, None
-    return first, complaints[0]
-
-
-def _piece(
+def _rows(
     forward: Forward,
     kind: str,
     call: AttentionCall,
@@ -118,6 +106,7 @@ def _piece(
     frame: assemble.Frame,
     wanted: Wanted,
 ) -> Piece:
+    """The kept rows of an item, and how well they and some others prove themselves."""
     device, of_rows = call.value.device, wanted.of_rows
     kept = assemble.kept_slots(wanted.rows, forward, kind, frame)
     piece = Piece(
@@ -128,7 +117,9 @@ def _piece(
         num_keys=frame.keys.stop - frame.keys.start,
         rows=[slot - frame.queries.start + frame.query_position for slot in kept],
     )
-    sample = set(_spread(frame.queries, device).tolist()) - set(kept)
+    # kept rows prove themselves; those of other queries are known by a sample
+    alone = not wanted.swept and wanted.top_k is None and len(kept) >= SAMPLE
+    sample = set() if alone else set(_spread(frame.queries)) - set(kept)
     empty = torch.zeros(call.num_heads, 0, piece.num_keys)
     parts, outsides = [empty], [empty[..., 0]]
     by_row: dict[str, list[Tensor]] = {name: [empty] for name in of_rows}
@@ -148,22 +139,36 @@ def _piece(
     piece.weights = torch.cat(parts, dim=1)
     piece.outside = None if call.sinks is None else torch.cat(outsides, dim=1)
     piece.row_statistics = {name: torch.cat(found, dim=1) for name, found in by_row.items()}
-    if wanted.top_k is not None or wanted.swept:
-        swept = sweep(
-            call,
-            visibility,
-            item=item,
-            queries=frame.queries,
-            keys=frame.keys,
-            query_position=frame.query_position,
-            key_position=frame.key_position,
-            text=_text(forward, kind, item, wanted, device),
-            top_k=wanted.top_k,
-            statistics=wanted.swept,
-        )
-        piece.top = None if swept.top is None else (swept.top[0].cpu(), swept.top[1].cpu())
-        piece.statistics = {name: found.cpu() for name, found in swept.statistics.items()}
     return piece
+
+
+def _sweep(
+    piece: Piece,
+    forward: Forward,
+    kind: str,
+    call: AttentionCall,
+    visibility: Visibility,
+    item: int,
+    frame: assemble.Frame,
+    wanted: Wanted,
+) -> None:
+    """Enter what a pass over all rows gives."""
+    if wanted.top_k is None and not wanted.swept:
+        return
+    swept = sweep(
+        call,
+        visibility,
+        item=item,
+        queries=frame.queries,
+        keys=frame.keys,
+        query_position=frame.query_position,
+        key_position=frame.key_position,
+        text=_text(forward, kind, item, wanted, call.value.device),
+        top_k=wanted.top_k,
+        statistics=wanted.swept,
+    )
+    piece.top = None if swept.top is None else (swept.top[0].cpu(), swept.top[1].cpu())
+    piece.statistics = {name: found.cpu() for name, found in swept.statistics.items()}
 
 
 def _text(forward: Forward, kind: str, item: int, wanted: Wanted, device: torch.device) -> Text:
@@ -181,7 +186,7 @@ def _text(forward: Forward, kind: str, item: int, wanted: Wanted, device: torch.
     return forward.texts[key]
 
 
-def _spread(queries: slice, device: torch.device) -> Tensor:
+def _spread(queries: slice) -> list[int]:
     """Some queries of a range, the first and the last among them."""
     count = min(SAMPLE, queries.stop - queries.start)
-    return torch.linspace(queries.start, max(queries.start, queries.stop - 1), count, device=device).long()
+    return torch.linspace(queries.start, max(queries.start, queries.stop - 1), count).long().tolist()

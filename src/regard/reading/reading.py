@@ -295,6 +295,15 @@ class Reading:
             "rows": {kind: self.rows(kind) for kind in self.kinds},
         }
 
+    def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Every table by the name that a file keeps it under: `weights.cross.2`, `statistic.decoder.0.entropy`."""
+        for key, table in self.maps.items():
+            yield f"weights.{_name(key)}", table
+        for key, top in self.tops.items():
+            yield from ((f"top.{_name(key)}.{part}", table) for part, table in top._asdict().items())
+        for key, found in self.statistics.items():
+            yield from ((f"statistic.{_name(key)}.{name}", table) for name, table in found.items())
+
     def to_json(self) -> dict[str, Any]:
         """All of it, the weights as nested lists: `weights["cross.2"][head][row][key]`."""
         return {
@@ -339,16 +348,7 @@ def _membership(words: Collection[list[int]], count: int) -> Float[np.ndarray, "
 def _save_safetensors(reading: Reading, path: Path) -> None:
     metadata = {"format": FORMAT, "reading": json.dumps(reading.facts(), ensure_ascii=False)}
     with new_file(path) as partial:
-        save_file({name: np.ascontiguousarray(table) for name, table in _tensors(reading)}, partial, metadata)
-
-
-def _tensors(reading: Reading) -> Iterator[tuple[str, np.ndarray]]:
-    for key, table in reading.maps.items():
-        yield f"weights.{_name(key)}", table
-    for key, top in reading.tops.items():
-        yield from ((f"top.{_name(key)}.{part}", table) for part, table in top._asdict().items())
-    for key, found in reading.statistics.items():
-        yield from ((f"statistic.{_name(key)}.{name}", table) for name, table in found.items())
+        save_file({name: np.ascontiguousarray(table) for name, table in reading.tensors()}, partial, metadata)
 
 
 def _save_json(reading: Reading, path: Path) -> None:

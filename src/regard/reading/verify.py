@@ -34,13 +34,16 @@ def check_rows(
     queries: Tensor,
 ) -> Check:
     """The same of some rows of a call, with what of each goes to a sink. Rows that see no key are left out."""
-    context, value = call.context[item].index_select(1, queries).to(weights.dtype), call.value[item]
-    error = _context_error(contexts(weights, value), context, weights, value)
+    # single precision is fine enough to tell rounding from error, and twice as fast
+    precision = torch.float64 if call.value.dtype == torch.float64 else torch.float32
+    context, value = call.context[item].index_select(1, queries).to(precision), call.value[item]
+    rows = weights.to(precision)
+    error = _context_error(contexts(rows, value), context, rows, value)
     if error > _bound(call.value.dtype) and call.weights is None:
         # what plain code of the model's own dtype errs by is rounding, and a kernel may err by twice that
         rounded, _ = exact_weights(call, visibility, item=item, queries=queries, dtype=call.value.dtype)
-        plain = contexts(rounded, value).to(weights.dtype)
-        error = max(0.0, error - 2 * _context_error(plain, contexts(weights, value), weights, value))
+        plain = contexts(rounded, value).to(precision)
+        error = max(0.0, error - 2 * _context_error(plain, contexts(rows, value), rows, value))
     sums = weights.sum(-1) + outside
     sees = (weights > 0).any(-1) | sums.isnan() | (outside > 0)
     return Check(

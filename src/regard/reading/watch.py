@@ -118,7 +118,7 @@ class Watch:
                 # the model has put something before or between its tokens, or takes none
                 forward.length, forward.tokens = call.num_queries, None
         found = call.refused or read_call(forward, kind, call, self.wanted)
-        if call.weights is not None and count:
+        if call.hints.get("own") and count:
             found = "it multiplies several softmaxes, none of which is over all keys"
             first = (kind, call.path, 0)
             forward.refused[first] = found
@@ -359,7 +359,10 @@ def _token_mask(mask: Any) -> Tensor | None:
 
 
 def _length_of(cache: Any) -> int:
-    return int(cache.get_seq_length()) if hasattr(cache, "get_seq_length") else 0
+    """How many slots a cache holds; a layer without attention counts none."""
+    cache = getattr(cache, "self_attention_cache", cache)
+    counting = [each for each in getattr(cache, "layers", None) or [cache] if hasattr(each, "get_seq_length")]
+    return max((int(each.get_seq_length()) for each in counting), default=0)
 
 
 def _end_ids(model: Any, kwargs: Mapping[str, Any]) -> frozenset[int]:

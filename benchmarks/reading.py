@@ -1,0 +1,95 @@
+"""What reading costs: SmolLM2-135M as it runs, read while it runs, switched to eager, and read by attnread.
+
+Every length has a process of its own for each way, that works in turns with the others; memory is the highest of each.
+"""
+
+import json
+import statistics
+import sys
+from typing import Any
+
+from benchmarks import peers, report
+from benchmarks.peers import Contender
+from regard.models.pretrained.find import find_model
+
+MODEL = "smollm2"
+THREADS = 2
+TURNS = 4
+LENGTHS = (512, 1024, 2048, 4096, 8192)
+# of the last queries so many rows are kept whole
+ROWS = 64
+# beyond these the tables of all pairs, or the time, run away
+EAGER_UP_TO, ATTNREAD_UP_TO = 2048, 512
+ATTNREAD = "0.1.2"
+# it asks for another torch and would bring gigabytes; the one that runs here serves as well
+PACKAGES = ("torch==2.13.0", "transformers==5.19.1", "nnsight==0.7.0")
+WAYS = {
+    "plain": "sdpa, not read",
+    "all": f"{ROWS} rows, top 8, received, entropy",
+    "rows": f"{ROWS} rows",
+    "eager": "eager, output_attentions",
+    "attnread": f"attnread {ATTNREAD}",
+}
+
+
+def run() -> None:
+    _, folder = find_model(MODEL)
+    figures = [_measure(str(folder), length) for length in LENGTHS]
+    rows = [
+        [
+            f"{figure['tokens']:,}",
+            WAYS[way],
+            report.spread(figure[way]["seconds"], "{:.2f}"),
+            f"{figure[way]['ratio']:.2f}" if way != "plain" else "",
+            f"{figure[way]['peak'] / 1e6:,.0f}",
+            f"{(figure[way]['peak'] - figure['plain']['peak']) / 1e6:,.0f}" if way != "plain" else "",
+            f"{figure[way].get('size', 0) / 1e6:,.0f}" if "size" in figure[way] else "",
+        ]
+        for figure in figures
+        for way in WAYS
+        if way in figure
+    ]
+    report.write(
+        "reading",
+        f"Reading {MODEL}, all 30 layers, {THREADS} threads",
+        ["tokens", "", "seconds", "ratio", "peak, MB", "above the plain forward, MB", "the reading itself, MB"],
+        rows,
+        figures,
+        f"One forward pass with logits, float32, medians of {TURNS - 1} turns in alternation, their range in brackets; "
+        "the ratio is the median of the turns' ratios to the plain forward. The reading is in hand: assembled, as "
+        "float32. The least that exact sums over all queries take is one more product of queries and keys and one more "
+        "exponential of each score: half of the arithmetic of the attention itself.",
+    )
+    opening = [_opening() for _ in range(TURNS)]
+    print(f"opening {MODEL}: {report.spread(opening, '{:.2f}')} s")
+    path = report.RESULTS / "reading.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "opening": opening}, indent=2) + "\n")
+
+
+def _measure(folder: str, length: int) -> dict[str, Any]:
+    contenders = {
+        way: Contender(sys.executable, "in_transformers", "forward", folder, way, length, ROWS, threads=THREADS)
+        for way in ("plain", "all", "rows", *(["eager"] if length <= EAGER_UP_TO else []))
+    }
+    turns = [{way: contender.turn() for way, contender in contenders.items()} for _ in range(TURNS)]
+    ends = {way: contender.last() for way, contender in contenders.items()}
+    figure: dict[str, Any] = {"tokens": length}
+    for way in contenders:
+        # the first turn warms up
+        seconds = [turn[way]["seconds"] for turn in turns[1:]]
+        ratios = [turn[way]["seconds"] / turn["plain"]["seconds"] for turn in turns[1:]]
+        figure[way] = {"seconds": seconds, "ratio": statistics.median(ratios), "ratios": ratios, **ends[way]}
+    if length <= ATTNREAD_UP_TO:
+        interpreter = peers.environment(f"attnread-{ATTNREAD}", PACKAGES, alone=(f"attnread=={ATTNREAD}",))
+        peer = Contender(interpreter, "in_attnread", "forward", folder, length, threads=THREADS)
+        seconds = [peer.turn()["seconds"]]
+        ratio = seconds[0] / statistics.median(figure["plain"]["seconds"])
+        figure["attnread"] = {"seconds": seconds, "ratio": ratio, **peer.last()}
+    return figure
+
+
+def _opening() -> float:
+    contender = Contender(sys.executable, "in_transformers", "opening", MODEL, threads=THREADS)
+    seconds = contender.turn()["seconds"]
+    contender.last()
+    return seconds
