@@ -2,7 +2,18 @@
 
 import argparse
 
-from benchmarks import alignment, bible, ladder, preparing, quality, reading, startup, training, translating
+from benchmarks import (
+    alignment,
+    bible,
+    gpt_training,
+    ladder,
+    preparing,
+    quality,
+    reading,
+    startup,
+    training,
+    translating,
+)
 
 BENCHMARKS = {
     "startup": startup.run,
@@ -14,6 +25,7 @@ BENCHMARKS = {
     "translating": translating.run,
     "quality": quality.run,
     "reading": reading.run,
+    "gpt-training": gpt_training.run,
 }
 
 

@@ -218,6 +218,11 @@ def parameters(folder: Path) -> int:
     return int(found[1])
 
 
+def updates(folder: Path) -> int:
+    """How many updates made the model of a folder: it is kept by that number."""
+    return max(int(file.stem) for file in folder.glob("*.ckpt") if file.stem.isdecimal())
+
+
 def write_weights(module: Any, folder: Path) -> None:
     """A trained Transformer of Regard's as a model of JoeyNMT's."""
     order = [*SPECIAL_IDS.values(), *range(len(SPECIAL_IDS), len(module.output.weight))]

@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def write(name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], figures: Any, note: str) -> None:
     """Print the table and write results/NAME.md and results/NAME.json."""
-    facts = {"date": datetime.date.today().isoformat(), "commit": _commit(), "machine": _machine()}
+    facts = {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": _machine()}
     table = "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
     text = f"# {title}\n\n{table}\n\n{note}\n\n{facts['date']}, commit {facts['commit']}, {facts['machine']}.\n"
     print(text)
@@ -31,7 +31,7 @@ def spread(values: Sequence[float], form: str) -> str:
     return "{} ({}–{})".format(*map(form.format, (statistics.median(values), min(values), max(values))))
 
 
-def _commit() -> str:
+def commit() -> str:
     command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 

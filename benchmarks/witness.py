@@ -176,9 +176,7 @@ class _Recorder(TorchFunctionMode):
             )
             weights = _copy(scores).view(-1, local["num_heads"], *scores.shape[1:]).softmax(-1)
             settings = {"is_causal": False}
-            self.calls.append(
-                Call("mha", **names, query=query, key=key, mask=mask, settings=settings, weights=weights)
-            )
+            self.calls.append(Call("mha", **names, query=query, key=key, mask=mask, settings=settings, weights=weights))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -1,5 +1,8 @@
 """Every test starts from the same seed, on one thread and without a clock: tests share their machine with others."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import settings
@@ -31,3 +34,44 @@ def seed():
 @pytest.fixture(autouse=True)
 def nothing_told_yet():
     formats.tell_once.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def tiny_smollm2(tmp_path_factory):
+    """A cache in which a tiny model with random weights stands where smollm2 would: for guides, without a network."""
+    pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from regard.models.pretrained.gguf_convert import FACTS, VERSION
+
+    cache = tmp_path_factory.mktemp("tiny")
+    folder = cache / "models" / "smollm2"
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator([(Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")], trainer)
+    template = (
+        "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+        "{% endfor %}<|im_start|>assistant\n"
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        chat_template=template,
+        model_input_names=["input_ids", "attention_mask"],
+    ).save_pretrained(folder)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6, "max_position_embeddings": 2048}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    # random weights would write the end as soon as anything else
+    config = LlamaConfig(vocab_size=len(backend.get_vocab()), eos_token_id=None, bos_token_id=None, **sizes, **heads)
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    (folder / FACTS).write_text(json.dumps({"version": VERSION}), encoding="utf-8")
+    return cache

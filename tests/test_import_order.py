@@ -25,6 +25,7 @@ ORDER = [
     "export",
     "view",
     "language_model",
+    "translator",
     "api",
     "cli",
 ]

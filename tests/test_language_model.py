@@ -1,5 +1,6 @@
 """A pretrained model in hand: its texts, chats and what it writes."""
 
+import math
 import re
 
 import pytest
@@ -59,8 +60,9 @@ def test_a_folder_is_loaded_as_a_language_model(model, folder):
 
 
 def test_the_library_that_is_asked_for_is_the_one_or_an_error(folder, tmp_path):
-    with pytest.raises(regard.RegardError, match="no model of its own for pretrained weights yet"):
-        regard.load(folder, library="regard")
+    assert regard.load(folder).is_own
+    assert regard.load(folder, library="regard").is_own
+    assert isinstance(regard.load(folder, library="transformers").module, LlamaForCausalLM)
     with pytest.raises(regard.RegardError, match="library must be regard or transformers, not 'jax'"):
         regard.load(folder, library="jax")
     (tmp_path / "recipe.toml").write_text("")
@@ -146,18 +148,24 @@ def greedy(module, ids, count):
     return ids
 
 
-def test_what_is_generated_is_the_likeliest_token_each_time(model, capfd):
+@pytest.mark.parametrize("library", ["regard", "transformers"])
+def test_what_is_generated_is_the_likeliest_token_each_time(folder, library, capfd):
     prompt = [5, 9, 200, 31]
-    model.module.generation_config.eos_token_id = 2
-    assert prompt + model.generate_ids(prompt, 12) == greedy(model.module, prompt, 12)
+    model = regard.load(folder, library=library)
+    witness = LlamaForCausalLM.from_pretrained(folder)
+    capfd.readouterr()
+    assert prompt + model.generate_ids(prompt, 12) == greedy(witness, prompt, 12)
     assert capfd.readouterr() == ("", "")
 
 
-def test_generation_ends_at_the_end_that_the_model_writes(model):
+@pytest.mark.parametrize("library", ["regard", "transformers"])
+def test_generation_ends_at_the_end_that_the_model_writes(folder, model, library):
     prompt = [5, 9, 200, 31]
     written = model.generate_ids(prompt, 6)
-    model.module.generation_config.eos_token_id = written[2]
-    assert model.generate_ids(prompt, 6) == written[: written.index(written[2]) + 1]
+    (folder / "generation_config.json").write_text(f'{{"eos_token_id": [1, {written[2]}]}}')
+    ending = regard.load(folder, library=library)
+    assert ending.generate_ids(prompt, 6) == written[: written.index(written[2]) + 1]
+    assert ending.ends == {1, written[2]}
 
 
 def test_settings_of_sampling_beside_a_model_change_nothing(folder, model):
@@ -188,6 +196,161 @@ def test_an_encoder_generates_nothing_and_without_a_tokenizer_reads_no_text(tmp_
         model.generate_ids([1, 2], 3)
     with pytest.raises(regard.RegardError, match="bert has no tokenizer"):
         model.encode("a")
+
+
+PROMPTS = ["hello", "a longer prompt than that", "日本 🙂"]
+DRAWN = {"temperature": 1.5, "seed": 3, "top_p": 0.95}
+
+
+@pytest.mark.parametrize("library", ["regard", "transformers"])
+@pytest.mark.parametrize("settings", [{}, DRAWN], ids=["greedy", "drawn"])
+def test_a_text_is_that_of_the_tokens_written_whatever_shares_its_batch(folder, library, settings):
+    model = regard.load(folder, library=library)
+    batch = model.generate(PROMPTS, max_new_tokens=9, **settings)
+    assert [each.text for each in batch] == [
+        model.decode([token for token in each.tokens if token not in model.ends]) for each in batch
+    ]
+    for size in (1, 2):
+        again = model.generate(PROMPTS, max_new_tokens=9, batch_size=size, **settings)
+        assert [each.tokens for each in again] == [each.tokens for each in batch]
+    assert model.generate(PROMPTS[0], max_new_tokens=9, **settings).tokens == batch[0].tokens
+    own = regard.load(folder).generate(PROMPTS, max_new_tokens=9, **settings)
+    assert [each.tokens for each in own] == [each.tokens for each in batch]
+    for each in batch:
+        assert each.finished == (each.tokens[-1] in model.ends)
+        assert each.score == pytest.approx(each.log_probability / len(each.tokens))
+
+
+def test_samples_come_in_lists_and_differ(model):
+    found = model.generate(PROMPTS[:2], n=3, max_new_tokens=9, **DRAWN)
+    assert [len(samples) for samples in found] == [3, 3]
+    assert len({tuple(each.tokens) for samples in found for each in samples}) == 6
+    alone = model.generate(PROMPTS[0], n=3, max_new_tokens=9, **DRAWN)
+    assert [each.tokens for each in alone] == [each.tokens for each in found[0]]
+    assert model.generate(PROMPTS[0], max_new_tokens=9, **DRAWN).tokens == alone[0].tokens
+    assert model.generate([]) == []
+
+
+def test_what_is_streamed_is_the_text(model):
+    pieces = []
+    found = model.generate("日本", max_new_tokens=40, stream=pieces.append, **DRAWN)
+    assert "".join(pieces) == found.text
+    assert len([piece for piece in pieces if piece]) > 5
+    for asked in ({"prompts": ["a", "b"]}, {"prompts": "a", "n": 2}):
+        with pytest.raises(regard.RegardError, match="only a single text can be streamed"):
+            model.generate(**asked, stream=pieces.append)
+
+
+def test_a_stop_text_cuts_what_was_written_and_what_is_streamed(model):
+    whole = model.generate("hello", max_new_tokens=40, **DRAWN)
+    stop = whole.text[8:11]
+    pieces = []
+    found = model.generate("hello", max_new_tokens=40, stop=["never", stop], stream=pieces.append, **DRAWN)
+    assert found.text == "".join(pieces) == whole.text[: whole.text.index(stop)]
+    assert found.finished
+    assert found.tokens == whole.tokens[: len(found.tokens)]
+    assert len(found.tokens) < len(whole.tokens)
+
+
+def test_what_was_written_when_it_was_interrupted_is_shown(model):
+    whole = model.generate("hello", max_new_tokens=30, **DRAWN).text
+    pieces = []
+
+    def stream(text):
+        pieces.append(text)
+        if len(pieces) == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.generate("hello", max_new_tokens=30, stream=stream, **DRAWN)
+    assert whole.startswith("".join(pieces))
+    # the ninth token came, and the character that waited for it
+    assert len(pieces) == 10
+    assert pieces[9]
+
+
+def test_a_chat_is_answered_after_its_template(model):
+    ids, _, _ = model.encode_chat("hi <|im_end|>")
+    found = model.generate("hi <|im_end|>", chat=True, max_new_tokens=5)
+    assert found.tokens == model.generate_ids(ids, 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"prompts": ""}, "prompt 1 is empty"),
+        ({"prompts": ["a", ""]}, "prompt 2 is empty"),
+        ({"prompts": ["a", "b" * 70], "batch_size": 1}, "prompt 2 has 70 tokens, and the model takes 64"),
+        ({"prompts": "a", "n": 0}, "n must be a whole number, at least 1, not 0"),
+        ({"prompts": "a", "batch_size": 0}, "batch_size must be a whole number, at least 1, not 0"),
+        ({"prompts": "a", "temperature": -1}, "temperature must be at least 0"),
+        ({"prompts": "a", "num_beams": 2}, "no setting 'num_beams'"),
+    ],
+)
+def test_what_cannot_be_written_is_told(model, settings, says):
+    with pytest.raises(regard.RegardError, match=says):
+        model.generate(**settings)
+
+
+@pytest.mark.parametrize("library", ["regard", "transformers"])
+def test_perplexity_is_that_of_the_probabilities(folder, library, monkeypatch):
+    monkeypatch.setattr("regard.language_model.LOGITS_AT_ONCE", 7)
+    model, witness = regard.load(folder, library=library), LlamaForCausalLM.from_pretrained(folder)
+    text = "the quick brown fox 日本" * 2
+    ids, _ = model.encode(text)
+    with torch.no_grad():
+        loss = float(witness(torch.tensor([ids]), labels=torch.tensor([ids])).loss)
+    assert model.perplexity(text) == pytest.approx(math.exp(loss), rel=1e-4)
+    assert len(model.log_probabilities(text)) == len(ids) - 1
+
+
+@pytest.mark.parametrize("length", [2, 63, 64, 65, 96, 97, 150])
+def test_of_a_long_text_each_token_is_predicted_from_half_a_context_at_least(model, length):
+    ids = [3 + index * 7 % 200 for index in range(length)]
+    text = model.decode(ids)
+    ids, _ = model.encode(text)
+    found = model.log_probabilities(text)
+    assert len(found) == len(ids) - 1
+    for index in range(1, len(ids)):
+        # the window that has the token first: windows begin at each half of a context
+        start = max(0, -(-(index - 63) // 32)) * 32
+        assert index < 64 or index - start >= 32
+        with torch.no_grad():
+            logits = model.module(torch.tensor([ids[start:index]])).logits[0, -1]
+        assert found[index - 1] == pytest.approx(float(logits.log_softmax(-1)[ids[index]]), abs=1e-4)
+
+
+def test_what_has_no_perplexity_is_told(model, tmp_path):
+    with pytest.raises(regard.RegardError, match="two tokens at least"):
+        model.perplexity("a")
+    with torch.no_grad():
+        model.module.norm.weight[0] = torch.nan
+    with pytest.raises(regard.RegardError, match=r"its logits are no numbers \(NaN\)"):
+        model.perplexity("abc")
+    sizes = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 20}
+    BertForMaskedLM(BertConfig(vocab_size=260, **sizes)).save_pretrained(tmp_path / "bert")
+    byte_level().save_pretrained(tmp_path / "bert")
+    for ask in ("perplexity", "generate"):
+        with pytest.raises(regard.RegardError, match="name a decoder-only model"):
+            getattr(regard.load(tmp_path / "bert"), ask)("abc")
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_drawn_text_is_read_as_it_was_written(model, chat):
+    found = model.generate("hello 日本", chat=chat, max_new_tokens=7, **DRAWN)
+    reading = model.read_written("hello 日本", found, chat=chat)
+    ids = model.encode_chat("hello 日本")[0] if chat else model.encode("hello 日本")[0]
+    text = reading.sequences["text"]
+    assert [token.id for token in text.tokens] == ids + found.tokens
+    assert reading.settings["prompt_tokens"] == len(ids)
+    with torch.no_grad():
+        maps = model.module(torch.tensor([(ids + found.tokens)[:-1]]), read=True).attention
+    for layer, map in enumerate(maps):
+        weights = torch.as_tensor(reading.maps["decoder", layer])
+        torch.testing.assert_close(weights, map.weights[0, :, len(ids) - 1 :], rtol=1e-4, atol=1e-5)
+    greedy = model.read("hello 日本", chat=chat, max_new_tokens=7)
+    written = model.generate("hello 日本", chat=chat, max_new_tokens=7)
+    assert greedy.facts() == model.read_written("hello 日本", written, chat=chat).facts()
 
 
 @pytest.mark.download

@@ -13,6 +13,7 @@ import turns
 import regard
 from regard.kernels.linear import product
 from regard.training.loop import Progress
+from regard.training.run import Run
 
 # of the matrix product by which the processor is measured
 SIZE = 2048
@@ -31,7 +32,8 @@ def train(recipe: str, changes: dict[str, Any], out: str, updates: int) -> None:
             turns.wait()
             started = time.perf_counter()
 
-    facts = regard.train(recipe, out=out, changes=changes, report=report).run.facts
+    regard.train(recipe, out=out, changes=changes, report=report)
+    facts = Run.open(out).facts
     turns.tell(dev_loss=facts["dev_loss"], parameters=facts["parameters"])
 
 

@@ -1,311 +1,35 @@
 """What `import regard` offers: train a model, load it, run it, read it."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, final, overload
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import nn
 
-from regard.data.batch import UNKNOWN
-from regard.data.corpus import Corpus
-from regard.data.formats import Pair
-from regard.data.links import Links
-from regard.data.prepare import tokenize
-from regard.data.tokenizer import Tokenizer
+from regard.data.batch import EOS
 from regard.errors import RegardError
-from regard.evaluation.alignment import AlignmentQuality, Gold, evaluate_alignment
-from regard.evaluation.likelihood import likelihood
-from regard.evaluation.quality import Quality, evaluate_translations
-from regard.export import Agreement, check_export, export
-from regard.generation.decoding import Decoding
-from regard.generation.prefix import Prefix
-from regard.generation.search import Hypothesis
-from regard.generation.translate import translate_tokens
+from regard.evaluation.quality import Quality
+from regard.evaluation.text import TextQuality, evaluate_text
+from regard.generation.result import Generation
 from regard.language_model import LanguageModel
 from regard.models.pretrained.folder import CONFIG
+from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.reading.reading import Reading
-from regard.reading.replay import Words, alignments, replay
-from regard.reading.unknown import replace_unknown
 from regard.training.loop import Progress
 from regard.training.recipe import load_recipe
 from regard.training.run import RECIPE, Run, find_device, train_run
+from regard.translator import Translator
 from regard.view import renderers
 
-# a sentence pair with its gold links, none where the corpus has none
-Marked = tuple[Pair, Links]
-NO_LINKS = Links(sure=frozenset(), possible=frozenset())
-# dev sentences on which an export is checked
-EXPORT_SAMPLE = 200
+__all__ = ["Generation", "Translator", "evaluate", "load", "load_run", "read", "train"]
+
 LIBRARIES = ("regard", "transformers")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+# weights alone
+QUANTISED = ("int8", "int4")
 renderers.register()
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One translation; `finished` is False where the limit cut it.
-
-    `log_probability` is that of all its tokens, EOS counted, and `score` what decoding's settings make of it: by
-    default log-probability over length.
-    """
-
-    text: str
-    tokens: list[int]
-    score: float
-    finished: bool
-    log_probability: float = 0.0
-
-
-@final
-class Translator:
-    """A trained translator: the torch module, its tokenizer, and what can be done with them."""
-
-    def __init__(
-        self, module: nn.Module, tokenizer: Tokenizer, run: Run, *, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.module = module.to(device=device, dtype=dtype)
-        self.tokenizer = tokenizer
-        self.run = run
-        self.device = device
-        self.max_length = run.recipe.model.max_length
-
-    @property
-    def name(self) -> str:
-        return self.run.path.name
-
-    @overload
-    def translate(self, texts: str, decoding: Decoding | None = None, **settings: Any) -> Generation: ...
-    @overload
-    def translate(self, texts: list[str], decoding: Decoding | None = None, **settings: Any) -> list[Generation]: ...
-    def translate(
-        self, texts: str | list[str], decoding: Decoding | None = None, **settings: Any
-    ) -> Generation | list[Generation]:
-        """The best translation of a text, or of each of several; the settings are those of `translate_n_best`."""
-        if isinstance(texts, str):
-            return self.translate_n_best([texts], decoding, **settings)[0][0]
-        return [best[0] for best in self.translate_n_best(texts, decoding, **settings)]
-
-    def translate_n_best(
-        self,
-        texts: Sequence[str],
-        decoding: Decoding | None = None,
-        *,
-        prefixes: Sequence[str] | None = None,
-        replace_unknown: bool = False,
-        batch_size: int = 64,
-        first: int = 0,
-        progress: Callable[[int], None] = lambda sentences: None,
-        name: Callable[[int], str] = lambda index: f"sentence {index + 1}",
-        **settings: Any,
-    ) -> list[list[Generation]]:
-        """`n_best` translations of each text, or as many as there are; an empty text has an empty one.
-
-        `settings` are fields of `Decoding` (num_beams=5, …) and go before those of `decoding`. Each translation begins
-        with its one of `prefixes`, to the letter: only the last token of a prefix may become a longer one that begins
-        with it, so that a word broken off, or the space before the next, is completed in the model's own tokens.
-        With `replace_unknown` a model of words writes, for a word it does not know, the source word it looked at most.
-        `first` is the place among all of the first text: its samples follow from it.
-        Raises RegardError for a text or prefix longer than the model's limit and for settings that make no sense.
-        """
-        decoding = Decoding.of(decoding, settings)
-        if prefixes is not None and len(prefixes) != len(texts):
-            raise RegardError(f"{len(prefixes)} prefixes for {len(texts)} texts; give one for each, '' for none")
-        if replace_unknown:
-            self.check_replace_unknown()
-        filled = [index for index, text in enumerate(texts) if text.strip()]
-        found = translate_tokens(
-            self.module,  # pyright: ignore[reportArgumentType]
-            self.tokenizer.encode_batch([texts[index] for index in filled]),
-            max_length=self.max_length,
-            decoding=decoding,
-            prefixes=None
-            if prefixes is None
-            else [Prefix.of(self.tokenizer, prefixes[index], name=name(index)) for index in filled],
-            numbers=[first + index for index in filled],
-            batch_size=batch_size,
-            device=self.device,
-            progress=progress,
-            name=lambda index: name(filled[index]),
-        )
-        results = [[Generation(text="", tokens=[], score=0.0, finished=True)] for _ in texts]
-        for index, hypotheses in zip(filled, found, strict=True):
-            results[index] = [self._generation(hypothesis) for hypothesis in hypotheses]
-        return self._without_unknown(texts, results) if replace_unknown else results
-
-    def check_replace_unknown(self) -> None:
-        """Raises RegardError if the model has no unknown words, or no attention that says what to write for them."""
-        if self.tokenizer.kind != "word":
-            raise RegardError(
-                f"{self.name} has no unknown words: its {self.tokenizer.kind} tokenizer spells any text; leave out "
-                "replace_unknown"
-            )
-        self.check_cross_attention()
-
-    def _without_unknown(self, texts: Sequence[str], results: list[list[Generation]]) -> list[list[Generation]]:
-        unknown = [
-            (row, rank)
-            for row, generations in enumerate(results)
-            for rank, generation in enumerate(generations)
-            if UNKNOWN in generation.tokens
-        ]
-        sources, targets = [texts[row] for row, _ in unknown], [results[row][rank].tokens for row, rank in unknown]
-        replaced = replace_unknown(self.module, self.tokenizer, sources, targets, device=self.device)
-        for (row, rank), text in zip(unknown, replaced, strict=True):
-            results[row][rank] = replace(results[row][rank], text=text)
-        return results
-
-    def read(self, source: str, target: str | None = None, **settings: Any) -> Reading:
-        """What the translation of `source` looked at: its own, or `target`, given as text. Settings as in `translate`.
-
-        Raises RegardError for a model without attention and for texts that are empty or too long.
-        """
-        if not source.strip():
-            raise RegardError("the source is empty; there is nothing to read")
-        ids = self.translate(source, **settings).tokens if target is None else self.tokenizer.encode(target)
-        if not ids:
-            whose = "the model's translation" if target is None else "the target"
-            raise RegardError(f"{whose} is empty; there is nothing to read")
-        reading = replay(
-            self.module,
-            self.tokenizer,
-            source,
-            ids,
-            model=self.name,
-            max_length=self.max_length,
-            device=self.device,
-        )
-        told = {name: value for name, value in settings.items() if isinstance(value, int | float)}
-        return replace(reading, settings={"target": "own", **told} if target is None else {"target": "given"})
-
-    def check_cross_attention(self, *, layer: int = -1, head: int | None = None) -> None:
-        """Raises RegardError if the model has no such cross layer and head."""
-        token = [len(self.tokenizer) - 1]
-        sample = Generation(text="", tokens=token, score=0.0, finished=True)
-        list(self.alignments([self.tokenizer.decode(token)], [sample], layer=layer, head=head))
-
-    def alignments(
-        self, sources: Sequence[str], translations: Sequence[Generation], *, layer: int = -1, head: int | None = None
-    ) -> Iterator[Float[np.ndarray, "target source"]]:
-        """The word alignment of each translation with its source, read from one cross layer."""
-        pairs = [(source, written.tokens) for source, written in zip(sources, translations, strict=True)]
-        filled = [pair for pair in pairs if all(pair)]
-        found = alignments(
-            self.module,
-            self.tokenizer,
-            [source for source, _ in filled],
-            [target for _, target in filled],
-            layer=layer,
-            head=head,
-            device=self.device,
-        )
-        return (next(found) if all(pair) else np.zeros((0, 0)) for pair in pairs)
-
-    def evaluate(
-        self,
-        split: str = "test",
-        decoding: Decoding | None = None,
-        *,
-        batch_size: int = 64,
-        progress: Callable[[int], None] = lambda sentences: None,
-        **settings: Any,
-    ) -> Quality:
-        """Quality on a split of the corpus that the run was trained on, overall and by source length.
-
-        Where the split has gold links, also how well attention links words, as `evaluate_alignment` measures it.
-        Pairs longer than the model's limit are left out, and told in the log. Settings as in `translate`.
-        """
-        corpus = self.run.corpus()
-        marked = _marked(corpus, split)
-        tokenized, kept = tokenize([pair for pair, _ in marked], self.tokenizer, max_length=self.max_length)
-        sources, references = zip(*(marked[index][0] for index in kept), strict=True)
-        hypotheses = self.translate(
-            list(sources), decoding=decoding, batch_size=batch_size, progress=progress, **settings
-        )
-        likely = likelihood(self.module, tokenized, device=self.device)
-        quality = evaluate_translations(
-            sources,
-            [hypothesis.text for hypothesis in hypotheses],
-            references,
-            log_probs=likely.log_probs.tolist(),
-            token_counts=likely.token_counts.tolist(),
-        )
-        alignment = self._evaluate_alignment(corpus, split, [marked[index] for index in kept])
-        return quality if alignment is None else replace(quality, **vars(alignment))
-
-    def evaluate_alignment(self, split: str = "test") -> AlignmentQuality | None:
-        """How well attention links words, by the corpus's gold links; None where it has none or the model no attention.
-
-        Of several heads it is that which aligns dev best. Pairs that are too long are left out, and told in the log.
-        """
-        corpus = self.run.corpus()
-        return self._evaluate_alignment(corpus, split, self._short_enough(_marked(corpus, split)))
-
-    def pairs(self, split: str) -> list[Pair]:
-        """The sentence pairs of a split that are short enough for the model."""
-        return [pair for pair, _ in self._short_enough(_marked(self.run.corpus(), split))]
-
-    def _short_enough(self, marked: list[Marked]) -> list[Marked]:
-        _, kept = tokenize([pair for pair, _ in marked], self.tokenizer, max_length=self.max_length)
-        return [marked[index] for index in kept]
-
-    def _evaluate_alignment(self, corpus: Corpus, split: str, marked: list[Marked]) -> AlignmentQuality | None:
-        if split not in corpus.links:
-            return None
-        splits = {split: marked}
-        if split != "dev" and "dev" in corpus.links:
-            splits["dev"] = self._short_enough(_marked(corpus, "dev"))
-        golds = {
-            name: [
-                Gold(Words.of_text(self.tokenizer, pair.source), Words.of_text(self.tokenizer, pair.target), links)
-                for pair, links in rows
-            ]
-            for name, rows in splits.items()
-        }
-        return evaluate_alignment(self.module, golds, split, device=self.device)
-
-    def export(self, target: str, folder: str | os.PathLike[str], *, sample: Sequence[str] | None = None) -> Agreement:
-        """Write the model into a new folder for another tool, `target`, which must then translate as Regard does.
-
-        Both translate the sample greedily, by default the first sentences of the run's dev split.
-        Raises RegardError if there is no such target or it cannot hold this model, if the folder is there already,
-        and, leaving no folder, if fewer than 99 % of the translations are the same.
-        """
-        check_export(target, Path(folder), self.run)
-        return export(
-            target,
-            Path(folder),
-            module=self.module,
-            tokenizer=self.tokenizer,
-            run=self.run,
-            sample=self._export_sample() if sample is None else [text for text in sample if text.strip()],
-            translate=lambda texts, most: [
-                each.text for each in self.translate(texts, num_beams=1, max_new_tokens=most)
-            ],
-        )
-
-    def _export_sample(self) -> list[str]:
-        try:
-            return [pair.source for pair in self.pairs("dev")[:EXPORT_SAMPLE]]
-        except RegardError as error:
-            raise RegardError(f"{error}; or check the export on a sample of your own (--sample FILE)") from None
-
-    def _generation(self, hypothesis: Hypothesis) -> Generation:
-        return Generation(
-            text=self.tokenizer.decode(hypothesis.tokens),
-            tokens=hypothesis.tokens,
-            score=hypothesis.score,
-            finished=hypothesis.finished,
-            log_probability=hypothesis.log_probability,
-        )
-
-
-def _marked(corpus: Corpus, split: str) -> list[Marked]:
-    return list(corpus.gold(split)) if split in corpus.links else [(pair, NO_LINKS) for pair in corpus.pairs(split)]
 
 
 def train(
@@ -315,14 +39,14 @@ def train(
     changes: Mapping[str, Any] | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> Translator:
+) -> Translator | LanguageModel:
     """Train a model by a recipe, a file or the name of a shipped one, into the folder `out`.
 
     `changes` are settings such as {"train.minutes": 1, "data.train": "my.tsv"}; `report` hears of every step.
     Raises RegardError for what cannot be used: recipe, data, folder.
     """
     run = train_run(load_recipe(recipe, changes), Path(out), resume=resume, report=report)
-    return load_run(run.path)
+    return load(run.path)
 
 
 def load(
@@ -330,7 +54,8 @@ def load(
 ) -> Translator | LanguageModel:
     """The model of a run folder, a Hugging Face folder, a GGUF file, an alias, or a name of the Hugging Face hub.
 
-    `library` asks for it in "regard" or in "transformers"; by default it is the one that can.
+    `library` asks for it in "regard" or in "transformers"; by default it is the one that can. `dtype` is float32,
+    bfloat16 or float64, or, of a language model's weights, int8 or int4.
     Raises RegardError if there is no such model, its weights do not fit, or that library cannot run it.
     """
     if library not in (None, *LIBRARIES):
@@ -339,42 +64,61 @@ def load(
     if (path / RECIPE).is_file():
         if library == "transformers":
             raise RegardError(f"{path}: a run, which transformers cannot load; leave out library")
-        return load_run(path, device=device, dtype=dtype)
-    if library == "regard":
-        raise RegardError(f"{model}: Regard has no model of its own for pretrained weights yet; use transformers")
-    if path.is_dir() and not (path / CONFIG).is_file():
+        if Run.open(path).recipe.translates:
+            return load_run(path, device=device, dtype=dtype)
+    elif path.is_dir() and not (path / CONFIG).is_file():
         raise RegardError(
             f"{path}: neither a run nor a Hugging Face folder, it holds no {RECIPE} and no {CONFIG}; name a folder "
             "that `regard train` made, or the whole folder of a model"
         )
-    return LanguageModel.load(model, device=find_device(device), dtype=_dtype(dtype))
+    torch_device, torch_dtype = find_device(device), torch.float32 if dtype in QUANTISED else _dtype(dtype)
+    if (path / RECIPE).is_file():
+        run = Run.open(path)
+        module, tokenizer = run.module().to(torch_dtype), as_transformers(run.tokenizer())
+        loaded = LanguageModel(module, tokenizer, name=path.name, device=torch_device, ends=frozenset({EOS}))
+    else:
+        loaded = LanguageModel.load(model, library=library, device=torch_device, dtype=torch_dtype)
+    if dtype in QUANTISED:
+        loaded.quantise(dtype)
+    return loaded
 
 
 def load_run(run: str | os.PathLike[str], *, device: str = "auto", dtype: str = "float32") -> Translator:
     """The translator of a run folder. Raises RegardError if it is none, or its weights do not fit."""
     torch_dtype = _dtype(dtype)
     opened = Run.open(run)
+    if not opened.recipe.translates:
+        raise RegardError(f"{run}: a language model, which translates nothing; `regard generate {run}` writes with it")
     return Translator(opened.module(), opened.tokenizer(), opened, device=find_device(device), dtype=torch_dtype)
 
 
 def _dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
-        raise RegardError(f"dtype must be {', '.join(DTYPES)}, not {name!r}")
+        raise RegardError(f"dtype must be {', '.join(DTYPES)} or, of a language model, int8 or int4, not {name!r}")
     return DTYPES[name]
 
 
 def read(
-    model: str | os.PathLike[str] | Translator | LanguageModel,
+    model: str | os.PathLike[str] | Translator | LanguageModel | nn.Module,
     prompt: str | None = None,
     *,
     source: str | None = None,
+    tokenizer: Any = None,
     **settings: Any,
 ) -> Reading:
     """Which tokens every written token looked at: `Translator.read` or `LanguageModel.read`, of a model or its name.
 
-    A translator takes a `source` and perhaps a `target`, a language model a `prompt` or a `text`.
+    A translator takes a `source` and perhaps a `target`, a language model a `prompt` or a `text`. A module of
+    transformers comes with its `tokenizer`.
     """
-    opened = load(model) if isinstance(model, str | os.PathLike) else model
+    if isinstance(model, nn.Module):
+        if tokenizer is None:
+            raise RegardError("a module has no tokenizer of its own: give read the model's tokenizer=")
+        name = getattr(model.config, "name_or_path", "") or type(model).__name__
+        device = next(model.parameters()).device
+        opened: Translator | LanguageModel = LanguageModel(model, tokenizer, name=name, device=device)
+    else:
+        opened = load(model) if isinstance(model, str | os.PathLike) else model
     if isinstance(opened, LanguageModel):
         return opened.read(prompt, source=source, **settings)
     if prompt is not None or "text" in settings:
@@ -384,7 +128,19 @@ def read(
     return opened.read(source, **settings)
 
 
-def evaluate(model: str | os.PathLike[str] | Translator, split: str = "test", **settings: Any) -> Quality:
-    """Quality overall and by source length: `Translator.evaluate` of a run, or of one that is loaded."""
-    translator = model if isinstance(model, Translator) else load_run(model)
-    return translator.evaluate(split, **settings)
+def evaluate(
+    model: str | os.PathLike[str] | Translator, split: str = "test", *, device: str = "auto", **settings: Any
+) -> Quality | TextQuality:
+    """How good a run is: `Translator.evaluate`, or, of a language model, what a split's text costs it in bits.
+
+    `device` is for a run by its folder; a translator that is loaded has one. Raises RegardError.
+    """
+    if isinstance(model, Translator):
+        return model.evaluate(split, **settings)
+    run = Run.open(model)
+    if run.recipe.translates:
+        return load_run(model, device=device).evaluate(split, **settings)
+    if settings:
+        raise RegardError(f"a language model is measured without translating; leave out {', '.join(settings)}")
+    torch_device = find_device(device)
+    return evaluate_text(run.module().to(torch_device), run.text(split), device=torch_device)

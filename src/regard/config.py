@@ -52,7 +52,13 @@ def from_dict(kind: type[T], values: object, *, where: str) -> T:
     checked = {}
     for name, field in fields.items():
         if name in values:
-            checked[name] = _checked(values[name], hints[name], field, where=f"{where} {name}")
+            place = f"{where} {name}"
+            nested = dataclasses.is_dataclass(hints[name])
+            checked[name] = (
+                from_dict(hints[name], values[name], where=place)
+                if nested
+                else _checked(values[name], hints[name], field, where=place)
+            )
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise RegardError(f"{where} lacks the setting {name!r}; add it")
     try:
@@ -108,6 +114,9 @@ def _literal(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, dict):
+        inner = (f"{name} = {_literal(part)}" for name, part in value.items() if part is not None)
+        return f"{{ {', '.join(inner)} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_literal(item) for item in value)}]"
     escaped = "".join(
@@ -117,7 +126,8 @@ def _literal(value: Any) -> str:
 
 
 def _checked(value: Any, hint: Any, field: dataclasses.Field, *, where: str) -> Any:
-    accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    hints = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    accepted = tuple(typing.get_origin(each) or each for each in hints)
     if float in accepted and isinstance(value, int) and not isinstance(value, bool):
         # a whole number beyond every float is refused below, as infinite
         value = float(value) if abs(value) <= sys.float_info.max else math.inf

@@ -1,50 +1,108 @@
-"""A pretrained model that runs in transformers: its module and tokenizer, and what can be done with them."""
+"""A language model, Regard's own or one of transformers: its module and tokenizer, and what can be done with them."""
 
+import logging
+import math
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, final
+from pathlib import Path
+from typing import Any, final
 
 import torch
 from torch import nn
 
+from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
+from regard.export import hugging_face
+from regard.generation.result import Generation
+from regard.generation.steps import OwnFeed, TransformersFeed, Written, write
+from regard.generation.streaming import TextStream
+from regard.generation.writing import Writing
+from regard.models.gpt import GPT, quantise
 from regard.models.pretrained.find import find_model
-from regard.models.pretrained.folder import load_folder
+from regard.models.pretrained.folder import load_folder, load_own
+from regard.models.pretrained.gpt_weights import Unknown
 from regard.models.pretrained.needs import quiet, told
+from regard.models.pretrained.texts import Offsets, Texts
 from regard.reading.language import Settings, Spelt, decoder_start, read_pair, read_tokens
 from regard.reading.pieces import Rows
 from regard.reading.reading import Reading
 from regard.reading.segments import Segmenter
 
-# where each token stands in a text: its first character and the one after its last
-Offsets = list[tuple[int, int]]
-# stands for the user's message while a chat template is looked at; no template writes it of itself
-PLACEHOLDER = "\ue000\ue001\ue002"
+logger = logging.getLogger("regard")
+# those of a whole context would fill gigabytes
+LOGITS_AT_ONCE = 512
 
 
 @final
 class LanguageModel:
-    """A model of transformers in evaluation mode, its tokenizer (None where its folder has none), and its name."""
+    """A model in evaluation mode, its tokenizer (None where its folder has none), its name, and what ends its texts."""
 
-    def __init__(self, module: nn.Module, tokenizer: Any, *, name: str, device: torch.device) -> None:
+    def __init__(
+        self, module: nn.Module, tokenizer: Any, *, name: str, device: torch.device, ends: frozenset[int] = frozenset()
+    ) -> None:
         self.module: Any = module.to(device)
         self.tokenizer = tokenizer
+        self.ends = ends
         self.name = name
         self.device = device
 
     @classmethod
-    def load(cls, model: str | os.PathLike[str], *, device: torch.device, dtype: torch.dtype) -> "LanguageModel":
-        """The model of an alias, a Hugging Face folder, a name of its hub or a GGUF file. Raises RegardError."""
+    def load(
+        cls, model: str | os.PathLike[str], *, library: str | None, device: torch.device, dtype: torch.dtype
+    ) -> "LanguageModel":
+        """The model of an alias, a Hugging Face folder, a name of its hub or a GGUF file, in `library` or where it can.
+
+        Raises RegardError.
+        """
         name, folder = find_model(model)
+        own = None
+        if library != "transformers":
+            try:
+                own = load_own(folder, dtype=dtype)
+            except Unknown as error:
+                if library == "regard":
+                    raise
+                logger.info("%s; it runs in transformers", error)
+        if own is not None:
+            module, tokenizer, ends = own
+            return cls(module, tokenizer, name=name, device=device, ends=ends)
+        if library == "regard":
+            raise RegardError(f"{name}: Regard has no model of its own for this architecture; leave out library")
         module, tokenizer = load_folder(folder, dtype=dtype)
-        return cls(module, tokenizer, name=name, device=device)
+        # where a model writes text, transformers says what ends it
+        ends: Any = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+        ends = frozenset([ends] if isinstance(ends, int) else ends or ())
+        return cls(module, tokenizer, name=name, device=device, ends=ends)
+
+    def quantise(self, dtype: str) -> None:
+        """Round the weights to int8 or int4, so that writing, which waits for them, is faster.
+
+        Raises RegardError for a model of transformers, and elsewhere than on a CPU.
+        """
+        if not self.is_own:
+            raise RegardError(f"{self.name} runs in transformers, which has no {dtype} weights here; use bfloat16")
+        quantise(self.module, dtype)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the module is Regard's."""
+        return isinstance(self.module, GPT)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it can go on with a text."""
+        return self.is_own or bool(self.module.can_generate())
+
+    @property
+    def is_translator(self) -> bool:
+        """Whether it is an encoder–decoder."""
+        return not self.is_own and bool(self.module.config.is_encoder_decoder)
 
     @property
     def context_length(self) -> int | None:
         """How many tokens the model takes at most; None where it does not say."""
-        length = getattr(self.module.config, "max_position_embeddings", None)
+        length = getattr(self.module.config, "max_length" if self.is_own else "max_position_embeddings", None)
         return length if isinstance(length, int) else None
 
     def encode(self, text: str) -> tuple[list[int], Offsets]:
@@ -53,7 +111,7 @@ class LanguageModel:
         Special tokens that are spelt out in the text are plain text. Raises RegardError for half a surrogate pair, and
         where the tokenizer cannot write such a token as plain text.
         """
-        return self._encode(text, adds_special=True)
+        return self._texts().encode(text)
 
     def encode_chat(self, prompt: str) -> tuple[list[int], Offsets, str]:
         """A user's message in the model's chat template: token ids, where they stand, and the text that they stand in.
@@ -61,19 +119,7 @@ class LanguageModel:
         The template's special tokens are special ones; those that the user spelt out are plain text.
         Raises RegardError where the model has no template, or one that changes the message.
         """
-        if self._tokenizer().chat_template is None:
-            raise RegardError(f"{self.name} has no chat template; give the prompt as plain text")
-        _check_text(prompt)
-        chat = self._chat(prompt)
-        ids, offsets = self._encode_all_special(chat.text)
-        special = self._special().values()
-        if any(token in special and chat.holds(*place) for token, place in zip(ids, offsets, strict=True)):
-            # piece by piece is as good as whole only where it gives the same for a message that spells out nothing
-            plain = self._chat(PLACEHOLDER)
-            if self._encode_pieces(plain) != self._encode_all_special(plain.text):
-                raise RegardError(f"{self.name} cannot tell special tokens of the prompt from its own; remove them")
-            ids, offsets = self._encode_pieces(chat)
-        return ids, offsets, chat.text
+        return self._texts().encode_chat(prompt)
 
     def decode(self, ids: list[int]) -> str:
         """The text of tokens, special ones spelt out."""
@@ -84,7 +130,7 @@ class LanguageModel:
 
         Raises RegardError where the model writes nothing, or could not hold so many tokens.
         """
-        if not self.module.can_generate():
+        if not self.writes:
             raise RegardError(
                 f"{self.name} is a {type(self.module).__name__}, which generates nothing; name another model"
             )
@@ -93,6 +139,8 @@ class LanguageModel:
         if max_new_tokens < 1:
             raise RegardError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
         self.check_length(len(ids), max_new_tokens)
+        if self.is_own:
+            return [step.tokens[0] for step in self._steps([ids], Writing(max_new_tokens=max_new_tokens))]
         tokens = torch.tensor([ids], device=self.device)
         with quiet(), told(f"{self.name}: transformers cannot generate"):
             written = self.module.generate(
@@ -104,7 +152,127 @@ class LanguageModel:
                 use_cache=True,
             )
         # an encoder-decoder's output begins with the token that starts its decoder, any other's with the prompt
-        return written[0, 1 if self.module.config.is_encoder_decoder else len(ids) :].tolist()
+        return written[0, 1 if self.is_translator else len(ids) :].tolist()
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        chat: bool = False,
+        n: int = 1,
+        stream: Callable[[str], None] | None = None,
+        batch_size: int = 16,
+        **settings: Any,
+    ) -> Any:
+        """What the model writes after a prompt, or after each of several: `Generation`s.
+
+        `settings` are those of `Writing` (max_new_tokens=64, temperature=0.8, stop="\n\n", …). With n above 1 each
+        prompt has a list of so many samples; `stream` is given the text of a single one as it comes, in whole
+        characters. `batch_size` prompts are written at a time, each as it would be alone.
+        Raises RegardError for settings that make no sense, for a prompt that is empty or leaves no room, and for a
+        model that writes no text.
+        """
+        writing = Writing.of(settings)
+        for name, value in (("n", n), ("batch_size", batch_size)):
+            if type(value) is not int or value < 1:
+                raise RegardError(f"{name} must be a whole number, at least 1, not {value!r}")
+        if not self.writes or self.is_translator:
+            raise RegardError(f"{self.name} goes on with no text; name a decoder-only model, or read a translator's")
+        several = [prompts] if isinstance(prompts, str) else list(prompts)
+        if stream is not None and len(several) * n != 1:
+            raise RegardError("only a single text can be streamed: one prompt, and n = 1")
+        ids = [self.encode_chat(prompt)[0] if chat else self.encode(prompt)[0] for prompt in several]
+        size = batch_size if self.is_own else 1
+        found: list[Generation] = []
+        for first in range(0, len(ids), size):
+            found += self._write(ids[first : first + size], writing, stream, first=first, samples=n)
+        if n > 1:
+            groups = [found[start : start + n] for start in range(0, len(found), n)]
+            return groups[0] if isinstance(prompts, str) else groups
+        return found[0] if isinstance(prompts, str) else found
+
+    def _steps(self, prompts: list[list[int]], writing: Writing, **how: Any) -> Iterator[Written]:
+        most = self.context_length
+        if self.is_own:
+            lengths = [len(prompt) for prompt in prompts]
+            assert most is not None
+            feed = OwnFeed(self.module, max(lengths) + min(writing.max_new_tokens, most - min(lengths)))
+        else:
+            feed = TransformersFeed(self.module)
+        return write(feed, prompts, writing, ends=self.ends, context_length=most, device=self.device, **how)
+
+    def _write(
+        self, prompts: list[list[int]], writing: Writing, stream: Callable[[str], None] | None, **how: int
+    ) -> list[Generation]:
+        count = len(prompts) * how["samples"]
+        show = stream or (lambda text: None)
+        streams = [TextStream(self._shown, writing.stop) for _ in range(count)]
+        tokens: list[list[int]] = [[] for _ in range(count)]
+        sums = [0.0] * count
+        try:
+            for step in self._steps(prompts, writing, going_on=lambda row: not streams[row].stopped, **how):
+                for row, token, log_probability in zip(step.rows, step.tokens, step.log_probabilities, strict=True):
+                    tokens[row].append(token)
+                    sums[row] += log_probability
+                    if token not in self.ends:
+                        show(streams[row].add(token))
+        finally:
+            # of what was interrupted too
+            for each in streams:
+                show(each.finish())
+        return [
+            Generation(
+                text=each.text,
+                tokens=written,
+                score=total / len(written),
+                finished=each.stopped or written[-1] in self.ends,
+                log_probability=total,
+            )
+            for each, written, total in zip(streams, tokens, sums, strict=True)
+        ]
+
+    def _shown(self, ids: list[int]) -> str:
+        return self._tokenizer().decode(ids, clean_up_tokenization_spaces=False) if ids else ""
+
+    @torch.inference_mode()
+    def log_probabilities(self, text: str) -> list[float]:
+        """The log-probability of every token of a text but the first, given those before it.
+
+        A text longer than the model's context is read in windows that overlap by half.
+        Raises RegardError for a text of one token, and for a model that predicts no next token.
+        """
+        if not self.writes or self.is_translator:
+            raise RegardError(f"{self.name} predicts no next token; name a decoder-only model")
+        ids, _ = self.encode(text)
+        if len(ids) < 2:
+            raise RegardError("a text needs two tokens at least: the first is not predicted")
+        most = self.context_length or len(ids)
+        found: list[float] = []
+        start = 0
+        while len(found) < len(ids) - 1:
+            found += self._window(ids[start : start + most])[len(found) - start :]
+            start += max(1, most // 2)
+        if any(map(math.isnan, found)):
+            raise RegardError(f"{self.name}: its logits are no numbers (NaN); its weights are broken")
+        return found
+
+    def _window(self, ids: list[int]) -> list[float]:
+        """The log-probability of every token but the first."""
+        tokens = torch.tensor([ids], device=self.device)
+        past = KeyValues(len(ids)) if self.is_own else None
+        found: list[float] = []
+        size = LOGITS_AT_ONCE if self.is_own else len(ids)
+        for start in range(0, len(ids) - 1, size):
+            chunk = tokens[:, start : start + size]
+            logits = (self.module(chunk) if past is None else self.module(chunk, past)).logits[0]
+            wanted = tokens[0, start + 1 : start + 1 + size, None]
+            found += logits[: len(wanted)].float().log_softmax(-1).gather(1, wanted)[:, 0].tolist()
+        return found
+
+    def perplexity(self, text: str) -> float:
+        """exp of the mean negative log-probability per token."""
+        values = self.log_probabilities(text)
+        return math.exp(-math.fsum(values) / len(values))
 
     def read(
         self,
@@ -136,7 +304,7 @@ class LanguageModel:
         ((name, value),) = texts.items()
         if not value.strip():
             raise RegardError(f"the {name} is empty; there is nothing to read")
-        is_pair = bool(self.module.config.is_encoder_decoder)
+        is_pair = self.is_translator
         if is_pair != (name == "source"):
             wanted = "source (and perhaps a target)" if is_pair else "prompt or a text"
             raise RegardError(f"{self.name} takes a {wanted}, not a {name}")
@@ -144,7 +312,7 @@ class LanguageModel:
             raise RegardError("a target goes with a source")
         if chat and name != "prompt":
             raise RegardError("chat goes with a prompt")
-        if name == "prompt" and not self.module.can_generate():
+        if name == "prompt" and not self.writes:
             raise RegardError(f"{self.name} writes nothing; give it a text")
         if chat:
             ids, offsets, value = self.encode_chat(value)
@@ -154,8 +322,7 @@ class LanguageModel:
         self.check_length(len(ids))
         settings = Settings("generated", top_k, statistics, layers, segments)
         if name == "text":
-            writes = self.module.can_generate()
-            settings = replace(settings, rows=("last" if writes else "all") if rows is None else rows)
+            settings = replace(settings, rows=("last" if self.writes else "all") if rows is None else rows)
             return read_tokens(self.module, self.tokenizer, spelt, [], settings, name=self.name)
         if name == "prompt":
             settings = replace(settings, rows="generated" if rows is None else rows)
@@ -170,10 +337,44 @@ class LanguageModel:
         pair = [decoder_start(self.module), *written]
         return read_pair(self.module, self.tokenizer, spelt, pair, settings, name=self.name)
 
+    def read_written(
+        self,
+        prompt: str,
+        written: Generation,
+        *,
+        chat: bool = False,
+        top_k: int | None = None,
+        statistics: Sequence[str] = (),
+        layers: Sequence[int] | int | None = None,
+        segments: str | Segmenter = "sentences",
+    ) -> Reading:
+        """What the model looked at when it wrote what `generate` gave for this prompt, drawn or not, stop text and all.
+
+        It runs once over the very tokens. The settings are those of `read`.
+        """
+        if chat:
+            ids, offsets, prompt = self.encode_chat(prompt)
+        else:
+            ids, offsets = self.encode(prompt)
+        settings = Settings("generated", top_k, statistics, layers, segments)
+        spelt = Spelt(prompt, ids, offsets)
+        return read_tokens(self.module, self.tokenizer, spelt, written.tokens, settings, name=self.name)
+
+    def export(self, target: str, folder: str | os.PathLike[str]) -> None:
+        """Write the model into a new folder for another library, whose logits must be the same: "hf", Hugging Face's.
+
+        Raises RegardError if there is no such target or it has no such model, and if the folder is there already.
+        """
+        if target != "hf":
+            raise RegardError(f"a language model is exported to 'hf', Hugging Face's transformers, not to {target!r}")
+        if not self.is_own:
+            raise RegardError(f"{self.name} runs in transformers: its module's own save_pretrained writes it")
+        hugging_face.export(self.module, self.tokenizer, Path(folder), name=self.name, ends=self.ends)
+
     def check_length(self, prompt: int, max_new_tokens: int = 0) -> None:
         """Raises RegardError where so many tokens are more than the model takes."""
         most = self.context_length
-        new = 0 if self.module.config.is_encoder_decoder else max_new_tokens
+        new = 0 if self.is_translator else max_new_tokens
         if most is not None and prompt + new > most:
             writes = f", {new} new ones may follow" if new else ""
             raise RegardError(f"the prompt has {prompt} tokens{writes}, the model takes at most {most}; shorten it")
@@ -183,81 +384,5 @@ class LanguageModel:
             raise RegardError(f"{self.name} has no tokenizer beside it; put its tokenizer.json into its folder")
         return self.tokenizer
 
-    def _encode(self, text: str, *, adds_special: bool = False) -> tuple[list[int], Offsets]:
-        _check_text(text)
-        with quiet():
-            found = self._tokenizer()(
-                text, add_special_tokens=adds_special, split_special_tokens=True, return_offsets_mapping=True
-            )
-        ids, offsets = found["input_ids"], [tuple(pair) for pair in found["offset_mapping"]]
-        special = self._special()
-        for token, (start, end) in zip(ids, offsets, strict=True):
-            if start < end and special.get(text[start:end].strip()) == token:
-                raise RegardError(
-                    f"{text[start:end]!r} at character {start} is a special token, and the tokenizer of {self.name} "
-                    "cannot write it as plain text; remove it"
-                )
-        return ids, offsets
-
-    def _encode_all_special(self, text: str) -> tuple[list[int], Offsets]:
-        with quiet():
-            found = self._tokenizer()(text, add_special_tokens=False, return_offsets_mapping=True)
-        return found["input_ids"], [tuple(pair) for pair in found["offset_mapping"]]
-
-    def _encode_pieces(self, chat: "_Chat") -> tuple[list[int], Offsets]:
-        """The template's special tokens one by one, and what stands between them as plain text."""
-        special = self._special()
-        pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
-        around = [*pattern.finditer(chat.text, 0, chat.start), *pattern.finditer(chat.text, chat.end)]
-        ids: list[int] = []
-        offsets: Offsets = []
-        position = 0
-        for start, end in [*(match.span() for match in around), (len(chat.text),) * 2]:
-            plain_ids, places = self._encode(chat.text[position:start])
-            ids += plain_ids
-            offsets += [(position + first, position + last) for first, last in places]
-            if start < end:
-                ids.append(special[chat.text[start:end]])
-                offsets.append((start, end))
-            position = end
-        return ids, offsets
-
-    def _special(self) -> dict[str, int]:
-        added = self._tokenizer().added_tokens_decoder
-        return {token.content: index for index, token in added.items() if token.special}
-
-    def _chat(self, prompt: str) -> "_Chat":
-        before, _, after = self._render(PLACEHOLDER).partition(PLACEHOLDER)
-        text = self._render(prompt)
-        # many templates strip the message
-        for message in (prompt, prompt.strip()):
-            if text == before + message + after:
-                return _Chat(text, len(before), len(before) + len(message))
-        raise RegardError(f"{self.name}: its chat template changes the prompt; give the whole as plain text")
-
-    def _render(self, message: str) -> str:
-        with quiet(), told(f"{self.name}: its chat template fails"):
-            return self._tokenizer().apply_chat_template(
-                [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
-            )
-
-
-class _Chat(NamedTuple):
-    """A message in a chat template: the whole text, and where in it the message stands."""
-
-    text: str
-    start: int
-    end: int
-
-    def holds(self, first: int, last: int) -> bool:
-        """Whether the message has any of these characters."""
-        return first < self.end and self.start < last
-
-
-def _check_text(text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RegardError(
-            f"half a surrogate pair at character {error.start} of {text[:40]!a}, which is no text; remove it"
-        ) from None
+    def _texts(self) -> Texts:
+        return Texts(self._tokenizer(), self.name)

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from regard.data.formats import Pair, write_tsv
 from regard.data.links import Links, write_links
 from regard.data.near_duplicates import letters
 from regard.data.numbers import number_pairs, split_numbers
+from regard.data.text import Text, write_documents
 from regard.data.words import split_words
 from regard.errors import RegardError
 
@@ -56,6 +58,20 @@ def test_a_corpus_is_made_once_and_then_reused(made):
     facts = json.loads((folder / "corpus.json").read_text())
     assert facts["files"]["train.tsv"]["pairs"] == 1
     assert facts["files"]["train.tsv"]["size"] == len("one train\tun\n")
+
+
+def test_plain_text_is_made_and_kept_likewise(made, monkeypatch, tmp_path):
+    def write(folder: Path) -> None:
+        for split in ("train", "dev", "test"):
+            write_documents(folder / f"{split}.jsonl", [f"A {split} text.", "Another."])
+
+    monkeypatch.setitem(CORPORA, "tiny", replace(named(write), target_language=None))
+    for _ in range(2):
+        text = get_corpus("tiny")
+        assert isinstance(text, Text)
+        assert list(text.documents("dev")) == ["A dev text.", "Another."]
+    assert cached_sizes("tiny") == {"train": 2, "dev": 2, "test": 2}
+    assert [path.suffix for path in copy_corpus(text, tmp_path / "copy")] == [".txt", *[".jsonl"] * 3]
 
 
 def test_a_corpus_that_an_older_version_made_is_made_anew(made, monkeypatch, caplog):
@@ -129,7 +145,8 @@ def test_every_corpus_says_what_it_is_and_what_its_licence_asks(name):
     about = CORPORA[name]
     assert about.licence
     assert about.attribution
-    assert name.endswith(f"{about.source_language}-{about.target_language}") or name == "greek-en"
+    languages = filter(None, (about.source_language, about.target_language))
+    assert name.endswith("-".join(languages)) or name in ("greek-en", "austen")
     assert "CC BY 4.0" in about.attribution or not name.startswith(("bible", "greek"))
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 import tokenizers
@@ -38,6 +39,11 @@ def word():
     return Tokenizer.train(LINES, kind="word", vocab_size=1000)
 
 
+@pytest.fixture(scope="module")
+def character():
+    return Tokenizer.train(LINES, kind="character", vocab_size=1000)
+
+
 @given(text=MIXED_TEXT)
 @example(text="<s>hello</s><|endoftext|><unk>")
 def test_bytes_lose_nothing(bpe, text):
@@ -58,8 +64,8 @@ def test_known_words_come_back_with_their_spacing(word, words):
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(text=MIXED_TEXT)
-def test_no_text_produces_a_special_id(kind, bpe, word, text):
-    tokenizer = {"bpe": bpe, "word": word}[kind]
+def test_no_text_produces_a_special_id(kind, bpe, word, character, text):
+    tokenizer = {"bpe": bpe, "word": word, "character": character}[kind]
     made = set(tokenizer.encode(f"<s> {text}</s>")) | set(tokenizer.encode_batch([f"{text}<pad>"])[0])
     assert not made & {PAD, BOS, EOS}
     if kind == "bpe":
@@ -71,6 +77,18 @@ def test_an_unknown_word_keeps_its_place(word):
     assert ids[1] == UNKNOWN
     assert word.decode(ids) == "The ⁇ jumps"
     assert word.tokens("The zyzzyva jumps")[1].text == " zyzzyva"
+
+
+def test_characters_are_tokens_of_their_own_newlines_among_them_and_an_unknown_one_keeps_its_place(character):
+    text = LINES[0][:9] + "\n\n☃" + LINES[0][9:]
+    ids = character.encode(text)
+    assert len(ids) == len(text)
+    assert [(token.text, token.start, token.end) for token in character.tokens(text)] == [
+        (letter, place, place + 1) for place, letter in enumerate(text)
+    ]
+    known = {letter for line in LINES for letter in line}
+    assert [id == UNKNOWN for id in ids] == [letter not in known for letter in text]
+    assert character.decode(character.encode(LINES[0] + "☃")) == LINES[0] + "⁇"
 
 
 def test_words_are_marks_and_characters_of_their_own(word):
@@ -99,8 +117,8 @@ def test_byte_tokens_cover_their_characters(bpe, text):
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(text=MIXED_TEXT)
-def test_decoded_tokens_are_those_of_the_text_they_spell(kind, bpe, word, text):
-    tokenizer = {"bpe": bpe, "word": word}[kind]
+def test_decoded_tokens_are_those_of_the_text_they_spell(kind, bpe, word, character, text):
+    tokenizer = {"bpe": bpe, "word": word, "character": character}[kind]
     ids = tokenizer.encode(text)
     if UNKNOWN not in ids:
         spans = [(token.id, token.start, token.end) for token in tokenizer.tokens(text)]
@@ -139,8 +157,8 @@ def test_pieces_of_a_character_show_their_bytes(bpe):
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(text=MIXED_TEXT)
-def test_word_indices_agree_with_split_words_and_give_every_word_its_tokens_in_order(kind, bpe, word, text):
-    tokenizer = {"bpe": bpe, "word": word}[kind]
+def test_word_indices_agree_with_split_words_and_give_every_word_its_tokens_in_order(kind, bpe, word, character, text):
+    tokenizer = {"bpe": bpe, "word": word, "character": character}[kind]
     ids = tokenizer.encode(text)
     words, (first, *inner, last) = tokenizer.word_indices([BOS, *ids, EOS])
     assert words == split_words(tokenizer.decode(ids))
@@ -155,8 +173,8 @@ def test_word_indices_agree_with_split_words_and_give_every_word_its_tokens_in_o
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @given(text=MIXED_TEXT)
-def test_a_token_belongs_to_exactly_the_words_that_it_overlaps(kind, bpe, word, text):
-    tokenizer = {"bpe": bpe, "word": word}[kind]
+def test_a_token_belongs_to_exactly_the_words_that_it_overlaps(kind, bpe, word, character, text):
+    tokenizer = {"bpe": bpe, "word": word, "character": character}[kind]
     spans = word_spans(text)
     for token, own in zip(tokenizer.tokens(text), tokenizer.text_word_indices(text)[1], strict=True):
         places = set(range(token.start, token.end))
@@ -202,8 +220,24 @@ def test_tokens_of_a_text_without_words_belong_to_none(bpe):
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_a_saved_tokenizer_is_the_same(kind, bpe, word, tmp_path):
-    tokenizer = {"bpe": bpe, "word": word}[kind]
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_forms_without_accents_are_one_and_their_tokens_cover_the_words_as_they_stand(kind, form, tmp_path):
+    text = unicodedata.normalize(form, "Βίβλος γενέσεως Ἰησοῦ: un café naïf, 각.")
+    letters = (letter for letter in unicodedata.normalize("NFD", text) if unicodedata.category(letter) != "Mn")
+    bare = unicodedata.normalize("NFC", "".join(letters))
+    made = Tokenizer.train([text], kind=kind, vocab_size=400, strip_accents=True)
+    made.save(tmp_path / "tokenizer.json")
+    for tokenizer in (made, Tokenizer.load(tmp_path / "tokenizer.json")):
+        ids = tokenizer.encode(text)
+        assert ids == tokenizer.encode(bare)
+        assert tokenizer.decode(ids) == bare
+        words, indices = tokenizer.text_word_indices(text)
+        assert (words, indices) == (split_words(text), tokenizer.text_word_indices(bare)[1])
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_saved_tokenizer_is_the_same(kind, bpe, word, character, tmp_path):
+    tokenizer = {"bpe": bpe, "word": word, "character": character}[kind]
     path = tmp_path / "tokenizer.json"
     tokenizer.save(path)
     loaded = Tokenizer.load(path)
@@ -239,8 +273,8 @@ def test_training_again_in_another_process_gives_the_same_files_and_a_fork_says_
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_half_a_surrogate_pair_is_refused(kind, bpe, word):
-    tokenizer = {"bpe": bpe, "word": word}[kind]
+def test_half_a_surrogate_pair_is_refused(kind, bpe, word, character):
+    tokenizer = {"bpe": bpe, "word": word, "character": character}[kind]
     for call in (tokenizer.encode, tokenizer.tokens, lambda text: tokenizer.encode_batch(["a", text])):
         with pytest.raises(RegardError, match="surrogate pair at character 2"):
             call("ab\ud800")
@@ -261,7 +295,8 @@ def test_a_vocabulary_too_small_for_its_alphabet_is_refused():
 def test_the_vocabulary_is_no_larger_than_asked_and_holds_the_most_frequent(kind):
     tokenizer = Tokenizer.train(["common " * 50 + "rare"], kind=kind, vocab_size=TOKENIZERS[kind].least + 6)
     assert len(tokenizer) <= TOKENIZERS[kind].least + 6
-    assert len(tokenizer.encode("common")) <= 2
+    assert UNKNOWN not in (ids := tokenizer.encode("common"))
+    assert len(ids) == len("common") if kind == "character" else len(ids) <= 2
 
 
 @pytest.mark.parametrize("id", [-1, 10_000_000])

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from regard.attention.multi_head import MultiHeadAttention
-from regard.data.batch import PAD
+from regard.data.batch import PAD, UNKNOWN
 from regard.kernels.linear import Linear
-from regard.models.blocks import Embedding, initialise, sinusoidal_positions
+from regard.models.blocks import Embedding, TokenDropout, initialise, sinusoidal_positions
 
 
 @pytest.mark.parametrize(("length", "dim"), [(1, 1), (5, 2), (40, 7), (300, 16)])
@@ -67,3 +67,14 @@ def test_matrices_start_within_glorots_bound_and_reach_out_to_it():
     for matrix in (linear.weight, *rnn.weight_ih_l0.split(40), *attention.in_proj.weight.split(50)):
         assert 0.98 * bound < float(matrix.detach().abs().max()) <= bound
     assert (linear.bias == 0).all()
+
+
+def test_as_many_tokens_as_asked_are_unknown_in_training_and_none_afterwards():
+    torch.manual_seed(0)
+    tokens = torch.arange(4, 40_004).view(100, -1)
+    dropout = TokenDropout(0.3)
+    found = dropout(tokens)
+    dropped = found != tokens
+    assert (found[dropped] == UNKNOWN).all()
+    assert dropped.float().mean().item() == pytest.approx(0.3, abs=0.01)
+    assert torch.equal(dropout.eval()(tokens), tokens)

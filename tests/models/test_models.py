@@ -56,7 +56,8 @@ def label(case):
 
 
 # a family without settings here fails at once
-CASES = [(name, settings) for name in MODELS for settings in SETTINGS[name]]
+TRANSLATORS = [name for name, family in MODELS.items() if family.translates]
+CASES = [(name, settings) for name in TRANSLATORS for settings in SETTINGS[name]]
 
 
 @pytest.fixture(params=CASES, ids=label)
@@ -279,3 +280,16 @@ def test_the_type_of_a_config_is_the_name_it_was_read_by():
 def test_settings_that_make_no_model_are_refused_with_their_place(values, message):
     with pytest.raises(RegardError, match=message):
         read_config(values, where="[model]")
+
+
+@pytest.mark.parametrize("name", ["rnn", "transformer"])
+def test_a_decoder_that_is_denied_the_target_goes_by_the_source_alone(name):
+    settings = next(iter(SETTINGS[name])) | {"type": name, "dropout": 0.0, "token_dropout": 0.999_999}
+    torch.manual_seed(0)
+    model = build(read_config(settings, where="test"), VOCAB_SIZE)
+    sources, targets = ([4, 5, 6], [7, 8]), ([9, 4, 10], [5, 5, 6])
+    (one, other), (another, _) = (model(collate(sources, rows)).logits for rows in (targets, targets[::-1]))
+    assert torch.equal(one, another)
+    assert not torch.equal(one, other)
+    model.eval()
+    assert not torch.equal(*(model(collate(sources, rows)).logits[0] for rows in (targets, targets[::-1])))

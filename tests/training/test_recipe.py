@@ -25,7 +25,8 @@ def changed(section, **settings):
 
 def test_recipes_are_shipped_for_the_three_rungs_and_where_links_are_measured_for_those_with_attention():
     rungs = [f"{corpus}-{model}" for corpus in ("numbers", "bible") for model in ("rnn", "bahdanau", "transformer")]
-    assert shipped_recipes() == sorted([*rungs, "greek-bahdanau", "greek-transformer"])
+    others = ["greek-bahdanau", "greek-transformer", "gpt-austen", "gpt-bible"]
+    assert shipped_recipes() == sorted([*rungs, *others])
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -109,7 +110,7 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         (TABLES | {"data": {"train": "a", "dev": "b", "test_links": "l"}}, "takes test_links only beside test"),
         (TABLES | {"data": {"train": "a", "dev": "b", "dev_links": "-"}}, "takes standard input (-) for train alone"),
         (TABLES | {"data": {"train": "a", "dev": "b", "dev_links": ["l"]}}, "dev_links must be of type str, not ['l']"),
-        (changed("data", tokenizer="letters"), "here: [data] tokenizer must be one of bpe, word, not 'letters'"),
+        (changed("data", tokenizer="letters"), "[data] tokenizer must be one of bpe, word, character, not 'letters'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_refused_with_section_and_setting(tables, message):

@@ -524,7 +524,7 @@ def test_data_that_was_moved_away_is_told_by_its_name(trained, toy, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "recipe.toml").unlink(), r"not a run, it holds no recipe\.toml"),
+        (lambda folder: (folder / "recipe.toml").unlink(), r"neither a run nor .* it holds no recipe\.toml"),
         (lambda folder: (folder / "recipe.toml").write_text("[data]\n"), r"recipe\.toml: \[data\] needs either"),
         (lambda folder: (folder / "run.json").write_text("{"), r"run\.json: cannot be understood"),
         (lambda folder: (folder / "run.json").write_text("[]"), r"run\.json: cannot be understood"),

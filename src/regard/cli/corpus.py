@@ -1,7 +1,7 @@
 """`regard corpus`: real text by name."""
 
 import json as json_module
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from regard.data.corpus import Corpus
     from regard.data.formats import Pair
     from regard.data.links import Links
+    from regard.data.text import Text
+
+# characters of a document that are shown
+BEGINNING = 300
 
 corpus = cyclopts.App(name="corpus", help="Corpora by name, prepared once in your cache.")
 
 
 @corpus.command(name="list")
 def list_(*, json: bool = False) -> None:
-    """The corpora there are, with their licences, and how many pairs those in your cache have.
+    """The corpora there are, with their licences, and how many pairs, or documents, those in your cache have.
 
     Parameters
     ----------
@@ -56,8 +60,9 @@ def list_(*, json: bool = False) -> None:
 def get(name: str, /, *, to: Path | None = None) -> None:
     """Download or generate a corpus, check it, and tell where it lies.
 
-    Each split is a file of its own with source, tab, target on each line. Gold links, where there are any, are in a
-    file beside it: on each line those of one pair, `i-j` from source word i to target word j, both from 0.
+    Each split is a file of its own with source, tab, target on each line, or, of plain text, a document as JSON. Gold
+    links, where there are any, are in a file beside it: on each line those of one pair, `i-j` from source word i to
+    target word j, both from 0.
 
     Parameters
     ----------
@@ -74,14 +79,14 @@ def get(name: str, /, *, to: Path | None = None) -> None:
     for split, (path,) in found.splits.items():
         for file in filter(None, (path, found.links.get(split))):
             place = to / Path(file).name if to else file
-            print(f"{split}\t{sum(1 for _ in found.pairs(split))}\t{place}")
+            print(f"{split}\t{sum(1 for _ in _units(found, split))}\t{place}")
     for told in (found.licence, found.attribution):
         Console(stderr=True).print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 @corpus.command
 def show(name: str, /, *, split: Split = "test", count: Count = 10, json: bool = False) -> None:
-    """Print some pairs of a corpus, with their gold links, and its sizes, lengths and licence.
+    """Print some pairs of a corpus, with their gold links, or beginnings of documents; sizes, lengths and licence.
 
     Parameters
     ----------
@@ -90,15 +95,19 @@ def show(name: str, /, *, split: Split = "test", count: Count = 10, json: bool =
     split
         train, dev or test.
     count
-        How many pairs, spread evenly over the split, with their line numbers.
+        How many pairs or documents, spread evenly over the split, with their line numbers.
     json
         One JSON document.
     """
     from regard.data.corpora import CORPORA, get_corpus
+    from regard.data.corpus import Corpus
     from regard.data.links import format_links
 
     found = get_corpus(name)
     about = CORPORA[name].about
+    if not isinstance(found, Corpus):
+        _show_text(found, about, split, count, json=json)
+        return
     lengths = {each: _lengths(list(found.pairs(each))) for each in found.splits}
     total = lengths[split]["pairs"]
     indices = sorted({number * total // count for number in range(count)})
@@ -125,6 +134,35 @@ def show(name: str, /, *, split: Split = "test", count: Count = 10, json: bool =
     for index, (pair, links) in zip(indices, examples, strict=True):
         _print_pair(console, f"{index + 1:{width}}", pair, links)
     console.print(f"\nLicence: {found.licence}. {found.attribution or ''}")
+
+
+def _units(corpus: "Corpus | Text", split: str) -> "Iterator[Pair | str]":
+    from regard.data.text import Text
+
+    return corpus.documents(split) if isinstance(corpus, Text) else corpus.pairs(split)
+
+
+def _show_text(text: "Text", about: str, split: str, count: int, *, json: bool) -> None:
+    from regard.view.words import printable
+
+    documents = {each: list(text.documents(each)) for each in text.splits}
+    sizes = {each: {"documents": len(found), "characters": sum(map(len, found))} for each, found in documents.items()}
+    total = len(documents[split])
+    indices = sorted({number * total // count for number in range(count)})
+    examples = [{"line": index + 1, "text": documents[split][index]} for index in indices]
+    if json:
+        facts = {"name": text.name, "about": about, "licence": text.licence, "attribution": text.attribution}
+        document = {**facts, "splits": sizes, "split": split, "examples": examples}
+        print(json_module.dumps(document, indent=2, ensure_ascii=False))
+        return
+    console = Console(highlight=False, markup=False)
+    console.print(about)
+    for each, size in sizes.items():
+        console.print(f"{each}: {size['documents']:,} documents, {size['characters']:,} characters")
+    for example in examples:
+        console.print(f"\n{example['line']}", style="dim")
+        console.print(printable(example["text"][:BEGINNING]))
+    console.print(f"\nLicence: {text.licence}. {text.attribution or ''}")
 
 
 def _examples(corpus: "Corpus", split: str, indices: Sequence[int]) -> "list[tuple[Pair, Links | None]]":

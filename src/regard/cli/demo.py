@@ -1,4 +1,4 @@
-"""`regard demo`: an RNN loses the thread of long sentences, attention finds it again."""
+"""`regard demo`: an RNN loses the thread of long sentences, attention finds it again; then what an LLM looks at."""
 
 import contextlib
 import json
@@ -20,17 +20,43 @@ RUNGS = {
     "RNN + attention": "numbers-bahdanau",
     "Transformer": "numbers-transformer",
 }
+LANGUAGE_MODEL = "smollm2"
+REPORT = """\
+The harbour of Tarn, report for the year
+
+Tarn is a small harbour on the north coast, with four hundred people and one long stone pier. In January a storm \
+took away the last twenty metres of the pier, and for six weeks no ferry could land. The bread came over the hills \
+by tractor, and the school had to close on two days because there was no coal.
+
+Repairs began in March. The stone came from the old quarry at Lindholm, eleven kilometres away, because the quarry \
+in the village had been full of water since the war. Forty-two people worked on the pier, most of them without pay. \
+A retired engineer, Ingrid Solberg, drew the plans at her kitchen table and asked for nothing but coffee.
+
+The ferry landed again on the ninth of May. On board were three new families, two goats and a piano for the school. \
+The piano was a gift of the theatre in Bergvik, which had bought a new one. Nobody in Tarn could tune it, so the \
+lighthouse keeper, Jonas Heim, learned it from a book in nine evenings. He says that the low notes still worry him.
+
+The summer was dry. The well behind the church gave no water from July on, and every house had to carry its water \
+from the stream. In August the council voted to dig a second well, which cost eighteen thousand crowns. Most of the \
+money came from the sale of dried fish to the hotels in the south.
+
+In autumn the weather station counted nineteen storms, more than in any year since 1954. The new end of the pier \
+lost not one stone. The council thanked the engineer with a medal made of quarry slate, and she hung it in her \
+kitchen, above the coffee.
+"""
+QUESTION = "Where did the piano come from?"
+ANSWER_TOKENS = 19
 
 
 def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> None:
-    """Train an RNN, an RNN with attention and a Transformer on number words, and see what each step up brings.
+    """Train an RNN, an RNN with attention and a Transformer on number words, then ask a real language model a question.
 
     Parameters
     ----------
     out
-        Keeps the runs, ladder.json and the pictures in this folder, which must not exist yet.
+        Keeps the runs, ladder.json, the reading and the pictures in this folder, which must not exist yet.
     minutes
-        Training time of each model.
+        Training time of each translator.
     seed
         Another seed trains other models.
     """
@@ -60,11 +86,14 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
             partial.write_text(json.dumps({"models": models}, indent=2) + "\n", encoding="utf-8")
         if out is not None:
             _draw(out, models, translators, source)
+        _ask(console, out)
+        if out is not None:
             _tell(
                 console,
                 "Go on",
                 f"regard translate {out / 'numbers-bahdanau'} -\n"
                 f"regard read {out / 'numbers-transformer'} --source 'two million and seven'\n"
+                f"regard read {LANGUAGE_MODEL} --chat --prompt 'Why is the sky blue?'\n"
                 "regard train bible-transformer    # real sentences, twenty minutes\n"
                 f"Pictures and figures are in {out}",
             )
@@ -184,6 +213,31 @@ def _draw(out: Path, models: list[dict[str, Any]], translators: dict[str, Any], 
         plot_length_curve(curves, out / f"ladder{suffix}", metric="exact", title=title)
     for name in list(RUNGS)[1:]:
         translators[name].read(source).save(out / f"{RUNGS[name]}-alignment.png")
+
+
+def _ask(console: Console, out: Path | None) -> None:
+    """A real language model answers a question over a page of text, and shows what it looked at."""
+    from regard.api import load
+    from regard.language_model import LanguageModel
+    from regard.view.answer import answer_view
+
+    _tell(
+        console,
+        "What a language model looks at",
+        f"{LANGUAGE_MODEL}, 135 million parameters, trained by others, has read a page about a harbour and is asked: "
+        f"{QUESTION} It answers, then runs once more over page and answer while its weights are read.",
+    )
+    try:
+        model = load(LANGUAGE_MODEL)
+    except RegardError as error:
+        kept = "" if out is None else f", all of it is in {out}"
+        raise RegardError(f"the translators' part is done{kept}; the language model is missing: {error}") from None
+    assert isinstance(model, LanguageModel)
+    reading = model.read(f"{REPORT}\nQuestion: {QUESTION}\nAnswer:", max_new_tokens=ANSWER_TOKENS)
+    console.print(*answer_view(reading, segments="sentences"), sep="\n")
+    if out is not None:
+        for suffix in (".safetensors", ".png"):
+            reading.save(out / f"{LANGUAGE_MODEL}-answer{suffix}")
 
 
 def _tell(console: Console, title: str, text: str) -> None:

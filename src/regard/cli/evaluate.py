@@ -2,10 +2,14 @@
 
 import json as json_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split
+
+if TYPE_CHECKING:
+    from regard.training.run import Run
 
 
 def evaluate(
@@ -21,6 +25,7 @@ def evaluate(
 ) -> None:
     """Measure a run on its own corpus: BLEU, chrF, exact match and perplexity, overall and by source length.
 
+    Of a language model: the bits that it needs for each byte of the text, which compare whatever its tokens are.
     Where the corpus has gold links between words, the alignment error rate of attention too, of each head and of the
     one that aligns dev best.
 
@@ -40,10 +45,15 @@ def evaluate(
         float32, bfloat16 or float64.
     """
     from regard.api import load_run
+    from regard.training.run import Run
     from regard.view.alignment_error import error_rate_grid, error_rate_line
     from regard.view.progress import counting
     from regard.view.terminal import quality_line, quality_table
 
+    opened = Run.open(run)
+    if not opened.recipe.translates:
+        _evaluate_text(opened, split, json=json, device=device)
+        return
     translator = load_run(run, device=device, dtype=dtype)
     with counting(translator.name, None) as progress:
         quality = translator.evaluate(split, decoding, batch_size=batch_size, progress=progress)
@@ -65,3 +75,23 @@ def evaluate(
     if attribution:
         console.print()
         console.print(attribution, markup=False, highlight=False, style="dim")
+
+
+def _evaluate_text(run: "Run", split: str, *, json: bool, device: str) -> None:
+    from regard.api import evaluate as measure
+
+    quality = measure(run.path, split, device=device).to_json()
+    attribution = run.facts.get("attribution")
+    if json:
+        print(
+            json_module.dumps({"run": run.path.name, "split": split, "attribution": attribution, **quality}, indent=2)
+        )
+        return
+    console = Console(highlight=False, markup=False)
+    console.print(
+        f"{run.path.name} on {split}: {quality['bits_per_byte']:.3f} bits per byte, perplexity "
+        f"{quality['perplexity']:.2f} per token; {quality['documents']:,} documents, {quality['bytes']:,} bytes, "
+        f"{quality['tokens']:,} tokens" + (f", {quality['unknown']:,} unknown characters" if quality["unknown"] else "")
+    )
+    if attribution:
+        console.print(attribution, style="dim")

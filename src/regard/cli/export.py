@@ -5,36 +5,46 @@ from typing import Literal
 
 from rich.console import Console
 
+from regard.errors import RegardError
+
 
 def export(
-    run: Path,
+    model: str,
     folder: Path,
     /,
     *,
-    to: Literal["ctranslate2"],
+    to: Literal["ctranslate2", "hf"],
     sample: Path | None = None,
 ) -> None:
-    """Write a trained model for another tool, which must then translate as Regard does.
+    """Write a model for another tool, which must then translate, or predict the next token, as Regard does.
 
-    Both translate the sample greedily; were fewer than 99 % of the translations the same, nothing would be left.
+    Of translations a sample is compared, greedy ones; were fewer than 99 % the same, nothing would be left. Of a
+    language model the logits are compared.
 
     Parameters
     ----------
-    run
-        A run folder.
+    model
+        A run folder; of language models also a Hugging Face folder, a name of its hub, a GGUF file, or smollm2.
     folder
         What is written, which must not exist yet: the model, its tokenizer, and a README.md that tells how to use them.
     to
-        ctranslate2: for Transformers.
+        ctranslate2: for Transformers that translate. hf: language models, for transformers' AutoModelForCausalLM.
     sample
         A text file whose lines are translated as a check; by default the first 200 sentences of the run's dev split.
     """
-    from regard.api import load_run
+    from regard.api import load
     from regard.data.formats import read_lines
+    from regard.language_model import LanguageModel
 
-    translator = load_run(run, device="cpu")
-    texts = None if sample is None else list(read_lines(sample))
-    agreement = translator.export(to, folder, sample=texts)
-    told = f"the same greedy translation of {agreement.same} in {agreement.sentences} sentences"
-    Console(stderr=True).print(f"{translator.name}: {to} gives {told}", highlight=False, markup=False, soft_wrap=True)
+    opened = load(model, device="cpu")
+    if isinstance(opened, LanguageModel):
+        if sample is not None:
+            raise RegardError("--sample is of translations; a language model is checked by its logits")
+        opened.export(to, folder)
+        told = "the same logits"
+    else:
+        texts = None if sample is None else list(read_lines(sample))
+        agreement = opened.export(to, folder, sample=texts)
+        told = f"the same greedy translation of {agreement.same} in {agreement.sentences} sentences"
+    Console(stderr=True).print(f"{opened.name}: {to} gives {told}", highlight=False, markup=False, soft_wrap=True)
     print(folder)

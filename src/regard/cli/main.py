@@ -18,7 +18,8 @@ VERBS = {
     "translate": "Translate a text, line in, line out.",
     "evaluate": "Quality of a run, overall and by source length.",
     "compare": "Quality of several runs side by side, as table and picture.",
-    "read": "Which source words every written word looked at.",
+    "generate": "Go on with a text, shown as it is written.",
+    "read": "What every written word looked at, in a source, a prompt or a text.",
     "export": "Hand a trained model to another tool.",
     "attention": "Self-attention in four steps, every matrix shown.",
 }

@@ -1,24 +1,54 @@
-"""`regard read`: what a translation looked at."""
+"""`regard read`: what a translation or an answer looked at."""
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import ArgumentCollection, Group, Parameter
 from rich.console import Console
 
-from regard.cli.options import Count, Device, Dtype, HyphenOrText, text_or_standard_input
+from regard.cli.options import (
+    EVERYTHING,
+    Count,
+    Device,
+    Dtype,
+    HyphenOrText,
+    LanguageSettings,
+    text_of_file,
+    text_or_standard_input,
+)
 from regard.errors import RegardError
+
+if TYPE_CHECKING:
+    from regard.reading.reading import Reading
+
+
+def _one_of_them(arguments: ArgumentCollection) -> None:
+    given = [argument.name for argument in arguments if argument.has_tokens]
+    if len(given) != 1:
+        told = f", not {' and '.join(given)}" if given else ""
+        raise ValueError(f"give one of --prompt, --prompt-file, --text, --text-file and --source{told}")
+
+
+INPUT = Group("Input", help="One of these.", validator=_one_of_them)
+Text = Annotated[HyphenOrText | None, Parameter(group=INPUT)]
+File = Annotated[Path | None, Parameter(group=INPUT, allow_leading_hyphen=True)]
 
 
 def read(
-    run: Path,
+    model: str,
     /,
     *,
-    source: HyphenOrText,
+    prompt: Text = None,
+    prompt_file: File = None,
+    text: Text = None,
+    text_file: File = None,
+    source: Text = None,
     target: str | None = None,
+    options: LanguageSettings = EVERYTHING,
+    token: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     out: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
-    layer: int = -1,
+    layer: int | None = None,
     head: int | None = None,
     num_beams: Count = 1,
     length_penalty: float = 1.0,
@@ -26,24 +56,34 @@ def read(
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
-    """Show which source words every written word looked at.
+    """Show what every written word looked at: in the source of a translation, in a prompt, in a text.
 
     Parameters
     ----------
-    run
-        A run folder.
+    model
+        A run folder, a Hugging Face folder, a name of its hub, a GGUF file, or smollm2.
+    prompt
+        A language model goes on from this; `-` is standard input.
+    prompt_file
+        A text file with the prompt.
+    text
+        A text that is read as it stands; `-` is standard input.
+    text_file
+        A text file to be read as it stands.
     source
         The text to translate; `-` is standard input.
     target
         A translation to read instead of the model's own.
+    token
+        Shows what one token of the answer looked at: its place, 0 for the first and -1 for the last, or its text.
     out
         Keeps the reading as .safetensors or .json, or draws it as .png, .svg or .pdf; may be given again.
     layer
-        The cross layer shown; -1 is the last.
+        The layer shown, -1 is the last; by default the last of a translation, of a language model the mean of all.
     head
         The head shown; by default the mean of all.
     num_beams
-        Hypotheses kept at each step of the model's own translation; 1 is greedy.
+        Hypotheses kept at each step of a run's own translation; 1 is greedy.
     length_penalty
         Beams are ranked by log-probability / length ** this.
     json
@@ -53,44 +93,93 @@ def read(
     dtype
         float32, bfloat16 or float64.
     """
-    from regard.api import load_run
+    from regard.api import load
+    from regard.language_model import LanguageModel
+    from regard.view.renderers import draw
+
+    _check_out(out)
+    if target is not None and source is None:
+        raise RegardError("--target goes with --source")
+    inputs = _inputs(prompt, prompt_file, text, text_file, source)
+    opened = load(model, device=device, dtype=dtype)
+    beams = [
+        name
+        for name, is_given in (("--num-beams", num_beams > 1), ("--length-penalty", length_penalty != 1))
+        if is_given
+    ]
+    if isinstance(opened, LanguageModel):
+        _refuse(beams, f"{opened.name} is a model of transformers and writes its likeliest tokens")
+        reading = opened.read(**inputs, target=target, **options.settings())
+    else:
+        if source is None:
+            raise RegardError(f"{opened.name} is a translator; give it a --source")
+        _refuse(options.changed(), f"{opened.name} is a run of Regard, which is read whole")
+        reading = opened.read(
+            source=inputs["source"], target=target, num_beams=num_beams, length_penalty=length_penalty
+        )
+    shown: dict[str, Any] = {"layer": layer, "head": head, "token": token, "segments": options.segments}
+    # what cannot be shown is told before a file is written
+    view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
+    for path in out:
+        if path.suffix in (".safetensors", ".json"):
+            reading.save(path)
+        else:
+            draw(reading, path, **shown)
+    if json:
+        print(json_module.dumps(reading.to_json(), ensure_ascii=False))
+    else:
+        Console().print(*view, sep="\n")
+
+
+def _check_out(out: tuple[Path, ...]) -> None:
     from regard.reading.reading import FORMATS, RENDERERS
     from regard.view.figure import check_path
-    from regard.view.renderers import draw
-    from regard.view.terminal import alignment_grid, strongest
 
     for path in out:
         if path.suffix not in FORMATS | RENDERERS:
             raise RegardError(f"--out {path}: a reading is saved as {', '.join(FORMATS | RENDERERS)}; rename it")
         if path.suffix in RENDERERS:
             check_path(path)
-    translator = load_run(run, device=device, dtype=dtype)
-    text = text_or_standard_input(source)
-    reading = translator.read(text, target, num_beams=num_beams, length_penalty=length_penalty)
-    alignment = reading.alignment(layer=layer, head=head)
-    for path in out:
-        if path.suffix in RENDERERS:
-            draw(reading, path, layer=layer, head=head)
-        else:
-            reading.save(path)
-    if json:
-        print(json_module.dumps(reading.to_json(), ensure_ascii=False))
-        return
-    console = Console()
+
+
+def _refuse(options: list[str], why: str) -> None:
+    if options:
+        raise RegardError(f"{why}; leave out {', '.join(options)}")
+
+
+def _inputs(
+    prompt: str | None, prompt_file: Path | None, text: str | None, text_file: Path | None, source: str | None
+) -> dict[str, str]:
+    if source is not None:
+        return {"source": text_or_standard_input(source)}
+    named = {"prompt": (prompt, prompt_file), "text": (text, text_file)}
+    for name, (given, file) in named.items():
+        if file is not None or given == "-":
+            return {name: text_of_file(file or "-")}
+        if given is not None:
+            return {name: given}
+    raise AssertionError("no input")
+
+
+def _translation(
+    reading: "Reading", *, layer: int | None, head: int | None, token: str | None, segments: str
+) -> list[Any]:
+    from rich.text import Text as Line
+
+    from regard.view.proof import proof
+    from regard.view.terminal import alignment_grid, strongest
+
+    if token is not None:
+        raise RegardError("--token picks a token of a language model's answer; a translation is shown whole")
+    width = Console().width
+    alignment = reading.alignment(layer=-1 if layer is None else layer, head=head)
     sources, targets = reading.sequences["source"].words, reading.sequences["target"].words
-    console.print(reading.sequences["target"].text, markup=False, highlight=False)
-    console.print()
-    console.print(alignment_grid(alignment, sources, targets, width=console.width))
-    console.print()
-    console.print(strongest(alignment, sources, targets, width=console.width))
-    console.print()
-    console.print(_proof(reading), markup=False, highlight=False, style="dim")
+    grid = alignment_grid(alignment, sources, targets, width=width)
+    lines = strongest(alignment, sources, targets, width=width)
+    return [Line(reading.sequences["target"].text), "", grid, "", lines, "", Line(proof(reading), style="dim")]
 
 
-def _proof(reading) -> str:
-    errors = [max(check.row_sum_error, check.context_error) for check in reading.checks.values()]
-    rows = sum(check.rows for check in reading.checks.values())
-    where = ", ".join(f"{len(reading.layers(kind))} {kind}" for kind in reading.kinds)
-    told = f"read: {where} layers; checked: {rows} rows sum to 1 and give the model's own context, off by at most "
-    refused = "".join(f"; refused {kind} {layer}: {why}" for (kind, layer), why in reading.refused.items())
-    return f"{told}{max(errors):.0e}{refused}"
+def _answer(reading: "Reading", **shown: Any) -> list[Any]:
+    from regard.view.answer import answer_view
+
+    return answer_view(reading, **shown)

@@ -26,7 +26,8 @@ def train(
     Parameters
     ----------
     recipe
-        A TOML file, or the name of a shipped recipe: {numbers,bible}-{rnn,bahdanau,transformer}.
+        A TOML file, or the name of a shipped recipe: {numbers,bible}-{rnn,bahdanau,transformer},
+        gpt-{austen,bible}.
     out
         The folder of the run, which must not exist yet; by default runs/NAME.
     set
@@ -39,6 +40,7 @@ def train(
     device
         auto, cpu or cuda: the same as --set train.device=…
     """
+    from regard.training.card import bits_told
     from regard.training.recipe import load_recipe
     from regard.training.run import train_run
     from regard.view.progress import clock, training_progress
@@ -53,8 +55,8 @@ def train(
     facts = run.facts
     Console(stderr=True).print(
         f"{loaded.name}: {facts['status']} after {facts['steps']:,} steps, {facts['epochs']:.1f} epochs, "
-        f"{clock(facts['seconds'])}; {facts['parameters']:,} parameters, loss on dev {facts['dev_loss']:.3f}, "
-        f"{facts['tokens_per_second']:,.0f} tokens/s",
+        f"{clock(facts['seconds'])}; {facts['parameters']:,} parameters, "
+        f"loss on dev {facts['dev_loss']:.3f}{bits_told(facts)}, {facts['tokens_per_second']:,.0f} tokens/s",
         highlight=False,
         markup=False,
         soft_wrap=True,

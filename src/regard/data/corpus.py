@@ -9,7 +9,7 @@ import sys
 import tempfile
 import unicodedata
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,7 +97,7 @@ class Corpus:
         `links` names files of gold links for `dev` and `test` that have files of their own.
         Raises RegardError for files that cannot be read and for fewer sources than splits.
         """
-        given = {"train": _paths(train), "dev": _paths(dev), "test": _paths(test)}
+        given = {"train": file_paths(train), "dev": file_paths(dev), "test": file_paths(test)}
         if sum(str(path) == "-" for paths in given.values() for path in paths) > 1:
             raise RegardError("standard input (-) can stand for one file of a corpus only; give the others by name")
         name = " and ".join(display_name(path) for path in given["train"])
@@ -118,7 +118,11 @@ class Corpus:
                 }
             missing = [split for split, paths in given.items() if not paths]
             if hashes is None:
-                hashes = _held_out(name, given["train"], missing) if missing else {}
+                hashes = (
+                    hash_ranges(name, map(pair_hash, read_pairs(given["train"])), missing, "source sentences", "pairs")
+                    if missing
+                    else {}
+                )
             elif lacking := [split for split in missing if split not in hashes]:
                 raise RegardError(f"{name}: it is not recorded which pairs are {lacking[0]}; give files for them")
             splits = {split: paths or given["train"] for split, paths in given.items()}
@@ -128,9 +132,14 @@ class Corpus:
 
 
 def pair_hash(pair: Pair) -> int:
-    """64 bits of the source's letters and digits alone, whatever their case, so that copies of a text have the same."""
-    plain = NO_LETTERS_OR_DIGITS.sub("", unicodedata.normalize("NFKC", pair.source).casefold())
-    return text_hash(plain or pair.source.strip())
+    """`plain_hash` of the source."""
+    return plain_hash(pair.source)
+
+
+def plain_hash(text: str) -> int:
+    """64 bits of a text's letters and digits alone, whatever their case, so that copies of a text have the same."""
+    plain = NO_LETTERS_OR_DIGITS.sub("", unicodedata.normalize("NFKC", text).casefold())
+    return text_hash(plain or text.strip())
 
 
 def text_hash(text: str) -> int:
@@ -138,14 +147,18 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def _held_out(name: str, paths: Sequence[Path | str], missing: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """First and last hash of the training split and of each missing one."""
-    hashes = np.fromiter(map(pair_hash, read_pairs(paths)), dtype=np.uint64)
-    distinct = np.unique(hashes)
+def hash_ranges(
+    name: str, hashes: Iterable[int], missing: Sequence[str], what: str, more: str
+) -> dict[str, tuple[int, int]]:
+    """First and last hash of the training split and of each missing one, by the hashes of all units.
+
+    Raises RegardError, which calls the units `what` and asks for `more`, where there are fewer than splits.
+    """
+    distinct = np.unique(np.fromiter(hashes, dtype=np.uint64))
     if len(distinct) < len(missing) + 1:
         raise RegardError(
-            f"{name}: {len(distinct)} different source sentences cannot be split into train, {' and '.join(missing)}; "
-            "give more pairs, or files for dev and test"
+            f"{name}: {len(distinct)} different {what} cannot be split into train, {' and '.join(missing)}; "
+            f"give more {more}, or files for dev and test"
         )
     count = max(1, min(MOST_HELD_OUT, int(SHARE_HELD_OUT * len(distinct))))
     ranges = {}
@@ -157,7 +170,8 @@ def _held_out(name: str, paths: Sequence[Path | str], missing: Sequence[str]) ->
     return ranges | {"train": (first, LAST_HASH)}
 
 
-def _paths(files: Files | None) -> tuple[Path | str, ...]:
+def file_paths(files: Files | None) -> tuple[Path | str, ...]:
+    """One file or several, or none, as a tuple."""
     if files is None:
         return ()
     return (files,) if isinstance(files, str | Path) else tuple(files)

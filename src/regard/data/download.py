@@ -155,7 +155,19 @@ def extract(archive: Path, members: Mapping[str, int], folder: Path) -> list[Pat
 def read_deb(path: Path, suffix: str) -> Iterator[tuple[str, str]]:
     """Name and text of each file in a Debian package whose name ends so; nothing is written.
 
-    Raises RegardError for what is no Debian package, and for a text over LARGEST_TEXT bytes or not in UTF-8.
+    Raises RegardError as `read_deb_bytes` does, and for a text not in UTF-8.
+    """
+    for name, content in read_deb_bytes(path, suffix):
+        try:
+            yield name, content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise _bad_deb(path, error) from None
+
+
+def read_deb_bytes(path: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each file in a Debian package whose name ends so; nothing is written.
+
+    Raises RegardError for what is no Debian package, and for a file over LARGEST_TEXT bytes.
     """
     try:
         with path.open("rb") as file, tarfile.open(fileobj=_ar_member(file, b"data.tar"), mode="r|*") as archive:
@@ -165,10 +177,14 @@ def read_deb(path: Path, suffix: str) -> Iterator[tuple[str, str]]:
                         raise RegardError(f"{path.name}: {member.name} has {member.size} bytes, too many for a text")
                     content = archive.extractfile(member)
                     assert content is not None
-                    yield member.name, content.read().decode("utf-8")
+                    yield member.name, content.read()
     # EOFError and LZMAError come from a data.tar.xz that is cut off
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        raise RegardError(f"{path.name}: not a Debian package that can be read ({error}); {OWN_FILE}") from None
+        raise _bad_deb(path, error) from None
+
+
+def _bad_deb(path: Path, error: Exception) -> RegardError:
+    return RegardError(f"{path.name}: not a Debian package that can be read ({error}); {OWN_FILE}")
 
 
 def _ar_member(file: BinaryIO, prefix: bytes) -> BinaryIO:

@@ -94,7 +94,7 @@ def read_all_pairs(paths: Sequence[Path | str]) -> Iterator[Pair]:
     """A pair for every line, as `read_pairs` reads them, blank ones too."""
     if len(paths) not in (1, 2):
         raise RegardError(f"a corpus is one file with both sides or two aligned files, not {len(paths)} files")
-    return _read_aligned(*paths) if len(paths) == 2 else FORMATS.get(_suffix(paths[0]), _read_tsv)(paths[0])
+    return _read_aligned(*paths) if len(paths) == 2 else FORMATS.get(file_suffix(paths[0]), _read_tsv)(paths[0])
 
 
 @functools.cache
@@ -243,7 +243,8 @@ def _pair_of(record: object, keys: tuple[str, ...], where: str) -> Pair:
     return Pair(*texts)
 
 
-def _suffix(path: Path | str) -> str:
+def file_suffix(path: Path | str) -> str:
+    """The ending of a file's name that tells its format, small and without that of a compression."""
     name = Path(path).name.lower()
     for suffix in COMPRESSION_SUFFIXES:
         name = name.removesuffix(suffix)

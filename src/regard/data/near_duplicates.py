@@ -44,6 +44,17 @@ def near_duplicates(pairs: Sequence[Pair]) -> list[int]:
     return [groups.find(index) for index in range(len(pairs))]
 
 
+def overlapping(texts: Sequence[str], *, words: int) -> list[int]:
+    """For each text the number of its group: texts that have so many words in a row in common are in one, and so on."""
+    groups = _Groups(len(texts))
+    first: dict[str, int] = {}
+    for index, text in enumerate(texts):
+        spelt = [word for word in map(letters, split_words(text)) if word]
+        for shingle in shingles(spelt, words):
+            groups.join(first.setdefault(shingle, index), index)
+    return [groups.find(index) for index in range(len(texts))]
+
+
 def shingles(words: Sequence[str], size: int) -> set[str]:
     """Every `size` words in a row."""
     return {" ".join(words[start : start + size]) for start in range(len(words) - size + 1)}

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from regard.data.batch import Batch, collate
+from regard.data.bucketing import batches
 from regard.data.formats import Pair
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
@@ -59,6 +60,10 @@ class TokenizedCorpus:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self._side("source", index), self._side("target", index)
+
+    def order(self, *, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
+        """The pairs of each batch of an epoch, as `batches` draws them."""
+        return batches(self.source_lengths, self.target_lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch)
 
     def batch(self, indices: Iterable[int]) -> Batch:
         """These pairs as one padded batch with special tokens."""
@@ -122,7 +127,7 @@ def _write_ids(
     lengths: dict[str, list[int]] = {side: [] for side in SIDES}
     skipped = 0
     for side in SIDES:
-        _write_header(files[side], dtype, 0)
+        write_header(files[side], dtype, 0)
     for chunk in _chunks(pairs):
         encoded = [tokenizer.encode_batch(texts) for texts in zip(*chunk, strict=True)]
         kept = [rows for rows in zip(*encoded, strict=True) if _fits(rows, max_length)]
@@ -132,7 +137,7 @@ def _write_ids(
             files[side].write(np.concatenate([np.asarray(row, dtype=dtype) for row in rows]).tobytes())
     for side in SIDES:
         files[side].seek(0)
-        _write_header(files[side], dtype, sum(lengths[side]))
+        write_header(files[side], dtype, sum(lengths[side]))
     return lengths, skipped
 
 
@@ -148,8 +153,9 @@ def _nothing_left(skipped: int, max_length: int) -> RegardError:
     )
 
 
-def _write_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
-    # numpy leaves room in the header for a longer first axis, so it can be written again once the count is known
+def write_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
+    """The header of an .npy file of so many numbers; written again over the first once the count is known."""
+    # numpy leaves room in the header for a longer first axis
     header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
     npy.write_array_header_1_0(file, header)
 

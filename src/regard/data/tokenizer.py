@@ -1,4 +1,4 @@
-"""Text as token ids: byte-level BPE, which loses nothing, or whole words, which are easy to read.
+"""Text as token ids: byte-level BPE, which loses nothing, whole words, which are easy to read, or single characters.
 
 Sennrich, Haddow and Birch 2016, "Neural machine translation of rare words with subword units"; over bytes as in
 Radford et al. 2019, "Language models are unsupervised multitask learners", section 2.2.
@@ -31,6 +31,7 @@ UNKNOWN_TEXT = " ⁇"
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 # a word with the space before it, a punctuation mark likewise, one Han or Kana character, or other whitespace
 WORD_PATTERN = rf"[{CJK}]| ?[\p{{L}}\p{{M}}\p{{N}}&&[^{CJK}]]+| ?[^\s\p{{L}}\p{{M}}\p{{N}}]|\s"
+ANY_CHARACTER = r"[\s\S]"
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,17 @@ class Tokenizer:
         self._pieces = _pieces(backend, kind)
 
     @classmethod
-    def train(cls, lines: Iterable[str], *, kind: Literal["bpe", "word"], vocab_size: int) -> "Tokenizer":
+    def train(
+        cls,
+        lines: Iterable[str],
+        *,
+        kind: Literal["bpe", "word", "character"],
+        vocab_size: int,
+        strip_accents: bool = False,
+    ) -> "Tokenizer":
         """Learn a vocabulary of at most `vocab_size` tokens, special ones included, from lines read once.
 
+        With `strip_accents` letters lose their accents before they become tokens, and are written without them.
         Raises RegardError if `vocab_size` cannot hold the special tokens and, for "bpe", the 256 bytes.
         """
         if kind not in TOKENIZERS:
@@ -65,7 +74,7 @@ class Tokenizer:
             raise RegardError(
                 f"vocab_size {vocab_size} is too small for a {kind!r} tokenizer; give at least {build.least}"
             )
-        backend = build.backend({token: index for index, token in enumerate(SPECIAL_TOKENS)}, [])
+        backend = build.backend({token: index for index, token in enumerate(SPECIAL_TOKENS)}, [], strip_accents)
         trainer = build.trainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
         backend.train_from_iterator(_checked(lines), trainer)
         _return_freed_memory()
@@ -83,7 +92,8 @@ class Tokenizer:
         except (ValueError, RecursionError) as error:
             raise RegardError(f"{path}: not a tokenizer file ({error}); train or copy it again") from None
         kind, vocabulary, merges = _checked_model(stored, path)
-        return cls(TOKENIZERS[kind].backend(vocabulary, merges), kind)
+        strip_accents = '"StripAccents"' in json.dumps(stored.get("normalizer"))
+        return cls(TOKENIZERS[kind].backend(vocabulary, merges, strip_accents), kind)
 
     def save(self, path: Path | str) -> None:
         """Write a `tokenizer.json` that Hugging Face's tokenizers reads too."""
@@ -122,7 +132,7 @@ class Tokenizer:
             if self.kind == "word" and index == 0 and encoding.tokens[0] == " ":
                 # this space is not the text's own: every text is read as if one stood before it
                 start = end = 0
-            shown = text[start:end] if self.kind == "word" else self._pieces[id].decode("utf-8", "regard.show_bytes")
+            shown = text[start:end] if self.kind != "bpe" else self._pieces[id].decode("utf-8", "regard.show_bytes")
             tokens.append(Token(id=id, text=shown, start=start, end=end))
         return tokens
 
@@ -147,6 +157,11 @@ class Tokenizer:
     def text_word_indices(self, text: str) -> tuple[list[str], list[list[int]]]:
         """The words of the text itself, even those unknown, and all those that each id of `encode` belongs to."""
         return _words_at(text, [(token.start, token.end) for token in self.tokens(text)])
+
+    @property
+    def backend(self) -> tokenizers.Tokenizer:
+        """The tokenizer of Hugging Face's tokenizers that does the work."""
+        return self._backend
 
     def continuations(self, id: int) -> list[int]:
         """All tokens whose bytes begin with those of this one, itself among them."""
@@ -213,21 +228,38 @@ def _words_at(text: str, spans: Iterable[tuple[int, int]]) -> tuple[list[str], l
     return [text[start:end] for start, end in words], indices
 
 
-def _bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+def _bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]], strip_accents: bool) -> tokenizers.Tokenizer:
     # the pre-tokenizer parts letters from other signs, so that no merge can spell a special token
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    if strip_accents:
+        backend.normalizer = _without_accents()
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     return _with_special_tokens(backend)
 
 
-def _word(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> tokenizers.Tokenizer:
+def _word(vocabulary: dict[str, int], merges: list[tuple[str, str]], strip_accents: bool) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=SPECIAL_TOKENS[UNKNOWN]))
     # a word at the start of the text is the same entry as after a space
-    backend.normalizer = normalizers.Prepend(" ")
+    space = normalizers.Prepend(" ")
+    backend.normalizer = normalizers.Sequence([_without_accents(), space]) if strip_accents else space
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), "isolated")
     backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     return _with_special_tokens(backend)
+
+
+def _character(vocabulary: dict[str, int], merges: list[tuple[str, str]], strip_accents: bool) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=SPECIAL_TOKENS[UNKNOWN]))
+    if strip_accents:
+        backend.normalizer = _without_accents()
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(ANY_CHARACTER), "isolated")
+    backend.decoder = decoders.Fuse()
+    return _with_special_tokens(backend)
+
+
+def _without_accents() -> normalizers.Normalizer:
+    # what is no accent is put together again: a Hangul syllable stays one character
+    return normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()])
 
 
 def _with_special_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
@@ -241,7 +273,7 @@ class TokenizerKind(NamedTuple):
     """How a kind of tokenizer is built from vocabulary and merges, what trains it, and its smallest vocabulary."""
 
     model_type: str
-    backend: Callable[[dict[str, int], list[tuple[str, str]]], tokenizers.Tokenizer]
+    backend: Callable[[dict[str, int], list[tuple[str, str]], bool], tokenizers.Tokenizer]
     trainer: Callable[..., Any]
     least: int
 
@@ -251,6 +283,7 @@ TOKENIZERS: dict[str, TokenizerKind] = {
         "BPE", _bpe, partial(trainers.BpeTrainer, initial_alphabet=BYTES), least=len(SPECIAL_TOKENS) + len(BYTES)
     ),
     "word": TokenizerKind("WordLevel", _word, trainers.WordLevelTrainer, least=len(SPECIAL_TOKENS) + 1),
+    "character": TokenizerKind("WordLevel", _character, trainers.WordLevelTrainer, least=len(SPECIAL_TOKENS) + 1),
 }
 
 
@@ -285,17 +318,15 @@ def _pieces(backend: tokenizers.Tokenizer, kind: str) -> list[bytes]:
     byte_of = _byte_of()
     tokens = sorted(backend.get_vocab().items(), key=lambda item: item[1])
     pieces = [bytes(byte_of[letter] for letter in token) if kind == "bpe" else token.encode() for token, _ in tokens]
-    pieces[: len(SPECIAL_TOKENS)] = [
-        UNKNOWN_TEXT.encode() if id == UNKNOWN else b"" for id in range(len(SPECIAL_TOKENS))
-    ]
+    unknown = UNKNOWN_TEXT.strip() if kind == "character" else UNKNOWN_TEXT
+    pieces[: len(SPECIAL_TOKENS)] = [unknown.encode() if id == UNKNOWN else b"" for id in range(len(SPECIAL_TOKENS))]
     return pieces
 
 
 def _checked_model(stored: Any, path: Path | str) -> tuple[str, dict[str, int], list[tuple[str, str]]]:
     """Kind, vocabulary and merges of a tokenizer file, or RegardError: the library itself would raise anything."""
     model = stored.get("model") if isinstance(stored, dict) else None
-    kinds = {kind.model_type: name for name, kind in TOKENIZERS.items()}
-    kind = kinds.get(str(model.get("type"))) if isinstance(model, dict) else None
+    kind = _kind_of(stored) if isinstance(model, dict) else None
     if not isinstance(model, dict) or kind is None:
         raise RegardError(f"{path}: not a tokenizer of kind {' or '.join(TOKENIZERS)}; train one or copy it again")
     vocabulary, merges = model.get("vocab"), model.get("merges", [])
@@ -310,14 +341,21 @@ def _checked_model(stored: Any, path: Path | str) -> tuple[str, dict[str, int], 
         raise RegardError(f"{path}: its token ids do not run from 0 to {len(ids) - 1}; train it or copy it again")
     whole = [merge for merge in merges if isinstance(merge, list) and len(merge) == 2]
     known = [merge for merge in whole if all(isinstance(part, str) for part in merge)]
-    if kind == "word" and merges:
-        raise RegardError(f"{path}: a tokenizer of words has no merges; train it or copy it again")
+    if kind != "bpe" and merges:
+        raise RegardError(f"{path}: a tokenizer of {kind}s has no merges; train it or copy it again")
     if len(known) != len(merges) or any({*merge, "".join(merge)} - vocabulary.keys() for merge in known):
         raise RegardError(f"{path}: a merge joins tokens that are not in its vocabulary; train it or copy it again")
     letters = set("".join(token for token, id in vocabulary.items() if id >= len(SPECIAL_TOKENS)))
     if kind == "bpe" and not (letters <= set(BYTES) <= vocabulary.keys()):
         raise RegardError(f"{path}: its tokens are not made of bytes; this tokenizer is of another make")
     return kind, vocabulary, [(left, right) for left, right in known]
+
+
+def _kind_of(stored: dict[str, Any]) -> str | None:
+    # two kinds have a model alike: what a text is cut into tells them apart
+    by_character = json.dumps(ANY_CHARACTER) in json.dumps(stored.get("pre_tokenizer"))
+    types = {name: kind.model_type for name, kind in TOKENIZERS.items() if by_character == (name == "character")}
+    return next((name for name, type in types.items() if type == stored["model"].get("type")), None)
 
 
 def _show_bytes(error: UnicodeError) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""How likely a model holds the reference translations to be."""
+"""How likely a model holds the reference translations, or a text, to be."""
 
 from typing import NamedTuple
 
@@ -7,15 +7,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import nn
 
-from regard.data.bucketing import batches
+from regard.data.batch import Batch, TextBatch
+from regard.data.packed import PackedText
 from regard.data.prepare import TokenizedCorpus
 
 
 class Likelihood(NamedTuple):
-    """Natural log-probability of each target and the tokens that it sums over, EOS counted."""
+    """Natural log-probability of each target, or window, and the tokens that it sums over, EOS counted."""
 
-    log_probs: Float[np.ndarray, " pair"]
-    token_counts: Int[np.ndarray, " pair"]
+    log_probs: Float[np.ndarray, " row"]
+    token_counts: Int[np.ndarray, " row"]
 
     @property
     def loss(self) -> float:
@@ -25,18 +26,42 @@ class Likelihood(NamedTuple):
 
 @torch.inference_mode()
 def likelihood(
-    model: nn.Module, corpus: TokenizedCorpus, *, batch_tokens: int = 4096, device: torch.device | str = "cpu"
+    model: nn.Module,
+    corpus: TokenizedCorpus | PackedText,
+    *,
+    batch_tokens: int = 4096,
+    device: torch.device | str = "cpu",
 ) -> Likelihood:
-    """Teacher-forced log-probabilities of the targets, in the order of the corpus."""
+    """Teacher-forced log-probabilities, in the order of the corpus: of its targets, or of a text's windows."""
     was_training = model.training
     model.eval()
+    is_text = isinstance(corpus, PackedText)
+    found = (
+        _of_windows(model, corpus, batch_tokens, device) if is_text else _of_pairs(model, corpus, batch_tokens, device)
+    )
+    model.train(was_training)
+    return found
+
+
+def _of_pairs(model: nn.Module, corpus: TokenizedCorpus, batch_tokens: int, device: torch.device | str) -> Likelihood:
     log_probs = np.zeros(len(corpus))
     # a pair longer than a batch is a batch of its own
     batch_tokens = max(batch_tokens, int(corpus.source_lengths.max()), int(corpus.target_lengths.max()))
-    for rows in batches(corpus.source_lengths, corpus.target_lengths, batch_tokens=batch_tokens, seed=0, epoch=0):
-        batch = corpus.batch(rows).to(device)
-        scores = model(batch).logits.float().log_softmax(dim=-1)
-        chosen = scores.gather(2, batch.labels[:, :, None]).squeeze(2)
-        log_probs[rows] = chosen.masked_fill(~batch.label_mask, 0.0).double().sum(dim=1).cpu().numpy()
-    model.train(was_training)
+    for rows in corpus.order(batch_tokens=batch_tokens, seed=0, epoch=0):
+        log_probs[rows] = _log_probs(model, corpus.batch(rows).to(device))
     return Likelihood(log_probs=log_probs, token_counts=np.asarray(corpus.target_lengths) - 1)
+
+
+def _of_windows(model: nn.Module, text: PackedText, batch_tokens: int, device: torch.device | str) -> Likelihood:
+    parts = [
+        (_log_probs(model, batch.to(device)), batch.label_mask.sum(dim=1).numpy())
+        for batch in (text.batch(starts, once=True) for starts in text.in_order(batch_tokens=batch_tokens))
+    ]
+    log_probs, counts = map(np.concatenate, zip(*parts, strict=True))
+    return Likelihood(log_probs=log_probs, token_counts=counts)
+
+
+def _log_probs(model: nn.Module, batch: Batch | TextBatch) -> Float[np.ndarray, " row"]:
+    scores = model(*batch.arguments).logits.float().log_softmax(dim=-1)
+    chosen = scores.gather(2, batch.labels[:, :, None]).squeeze(2)
+    return chosen.masked_fill(~batch.label_mask, 0.0).double().sum(dim=1).cpu().numpy()

@@ -13,10 +13,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regard.generation.decoding import Decoding
+from regard.generation.writing import Writing
 
 
 def sampling_probabilities(
-    log_probs: Float[Tensor, "*row vocabulary"], decoding: Decoding
+    log_probs: Float[Tensor, "*row vocabulary"], decoding: Decoding | Writing
 ) -> Float[Tensor, "*row vocabulary"]:
     """What tokens are drawn by, in float64; zero for those that are filtered out."""
     # the largest is 0 before the division, so that a small temperature gives -inf at worst

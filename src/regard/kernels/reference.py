@@ -12,7 +12,7 @@ def weights(
     query: Float[Tensor, "batch head query head_dim"],
     key: Float[Tensor, "batch head key head_dim"],
     *,
-    mask: Bool[Tensor, "batch #head #query key"] | None = None,
+    mask: Bool[Tensor, "#batch #head #query key"] | None = None,
     causal: bool = False,
 ) -> Float[Tensor, "batch head query key"]:
     """softmax(query · keyᵀ / sqrt(head_dim)) over the keys that a query may look at; hidden keys are exactly 0."""
@@ -30,7 +30,7 @@ def attend(
     key: Float[Tensor, "batch head key head_dim"],
     value: Float[Tensor, "batch head key value_dim"],
     *,
-    mask: Bool[Tensor, "batch #head #query key"] | None = None,
+    mask: Bool[Tensor, "#batch #head #query key"] | None = None,
     causal: bool = False,
 ) -> Float[Tensor, "batch head query value_dim"]:
     """The context: weights times values."""

@@ -1,4 +1,4 @@
-"""Rungs 1 to 3: models that translate one sequence into another."""
+"""The models by name: those of rungs 1 to 3 translate one sequence into another, that of rung 5 writes on."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -11,11 +11,12 @@ from regard.attention.output import ModelOutput
 from regard.config import from_dict, suggest
 from regard.data.batch import Batch
 from regard.errors import RegardError
+from regard.models.gpt import GPT, GPTConfig
 from regard.models.recurrent import RNNTranslator
 from regard.models.rnn import RNNConfig
 from regard.models.transformer import Transformer, TransformerConfig
 
-ModelConfig = RNNConfig | TransformerConfig
+ModelConfig = RNNConfig | TransformerConfig | GPTConfig
 
 
 @runtime_checkable
@@ -28,15 +29,17 @@ class TranslatorModule(Protocol):
 
 
 class Family(NamedTuple):
-    """A kind of model: the settings it takes and how it is made of (config, vocab_size)."""
+    """A kind of model: its settings, how it is made of (config, vocab_size), and whether it translates or writes on."""
 
     config: type[Any]
     build: Callable[[Any, int], nn.Module]
+    translates: bool = True
 
 
 MODELS = {
     "rnn": Family(RNNConfig, RNNTranslator),
     "transformer": Family(TransformerConfig, Transformer),
+    "gpt": Family(GPTConfig, GPT, translates=False),
 }
 
 
@@ -56,6 +59,11 @@ def build(config: ModelConfig, vocab_size: int) -> nn.Module:
 def type_name(config: ModelConfig) -> str:
     """The `type` under which this model stands in a recipe."""
     return _family(config)[0]
+
+
+def translates(config: ModelConfig) -> bool:
+    """Whether the model translates; else it writes on from a text."""
+    return _family(config)[1].translates
 
 
 def _family(config: ModelConfig) -> tuple[str, Family]:

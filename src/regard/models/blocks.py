@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from regard.data.batch import PAD
+from regard.data.batch import PAD, UNKNOWN
 from regard.kernels.linear import Linear, linear
 
 
@@ -29,6 +29,24 @@ class Embedding(nn.Module):
     def logits(self, features: Float[Tensor, "batch step dim"]) -> Float[Tensor, "batch step vocabulary"]:
         """The tied output layer."""
         return linear(features, self.weight)
+
+
+@final
+class TokenDropout(nn.Module):
+    """In training each token is unknown with probability `share`.
+
+    A decoder that cannot rely on what was written so far must look at the source (Bowman et al. 2016, "Generating
+    sentences from a continuous space", section 3.1).
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, tokens: Int[Tensor, "batch step"]) -> Int[Tensor, "batch step"]:
+        if not self.training or not self.share:
+            return tokens
+        return tokens.masked_fill(torch.rand(tokens.shape, device=tokens.device) < self.share, UNKNOWN)
 
 
 def sinusoidal_positions(length: int, dim: int) -> Float[Tensor, "position dim"]:

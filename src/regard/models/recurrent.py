@@ -10,7 +10,7 @@ from regard.attention.output import ModelOutput
 from regard.data.batch import Batch
 from regard.kernels.dropout import Dropout
 from regard.models.bahdanau import BahdanauDecoder, LuongDecoder
-from regard.models.blocks import Embedding, initialise
+from regard.models.blocks import Embedding, TokenDropout, initialise
 from regard.models.rnn import RNNConfig, RNNDecoder, RNNEncoder, State
 
 DECODERS = {
@@ -36,6 +36,7 @@ class RNNTranslator(nn.Module):
         self.encoder = RNNEncoder(config)
         self.decoder = DECODERS[config.attention](config)
         self.dropout = Dropout(config.dropout)
+        self.token_dropout = TokenDropout(config.token_dropout)
         initialise(self)
 
     def forward(self, batch: Batch, read: bool = False) -> ModelOutput:
@@ -71,7 +72,7 @@ class RNNTranslator(nn.Module):
     def _decode(
         self, tokens: Int[Tensor, "row step"], state: State, source: list[Tensor], *, read: bool
     ) -> tuple[ModelOutput, State]:
-        embedded = self.dropout(self.target_embedding(tokens))
+        embedded = self.dropout(self.target_embedding(self.token_dropout(tokens)))
         features, state, attention = self.decoder(embedded, state, source, read=read)
         return ModelOutput(logits=self.output.logits(self.dropout(features)), attention=attention), state
 

@@ -38,6 +38,7 @@ class RNNConfig:
     input_feeding: bool = setting(False)
     tied_embeddings: bool = setting(True)
     dropout: float = setting(0.1, least=0, below=1)
+    token_dropout: float = setting(0.0, least=0, below=1)
     max_length: int = setting(256, least=2)
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from regard.data.batch import Batch
 from regard.errors import RegardError
 from regard.kernels.dropout import Dropout
 from regard.kernels.linear import Linear
-from regard.models.blocks import Embedding, initialise, sinusoidal_positions
+from regard.models.blocks import Embedding, TokenDropout, initialise, sinusoidal_positions
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class TransformerConfig:
     norm: str = setting("pre", choices=("pre", "post"))
     tied_embeddings: bool = setting(True)
     dropout: float = setting(0.1, least=0, below=1)
+    token_dropout: float = setting(0.0, least=0, below=1)
     max_length: int = setting(256, least=2)
 
     def __post_init__(self) -> None:
@@ -147,6 +148,7 @@ class Transformer(nn.Module):
         self.encoder_norm = last_norm(config.model_dim)
         self.decoder_norm = last_norm(config.model_dim)
         self.dropout = Dropout(config.dropout)
+        self.token_dropout = TokenDropout(config.token_dropout)
         self.register_buffer("positions", sinusoidal_positions(config.max_length, config.model_dim), persistent=False)
         initialise(self)
 
@@ -194,7 +196,7 @@ class Transformer(nn.Module):
         past: Past | None = None,
     ) -> Float[Tensor, "batch query vocabulary"]:
         positions = self.positions[: tokens.shape[1]] if past is None else self.positions[past.steps - 1]
-        x = self.dropout(self.target_embedding(tokens) + positions)
+        x = self.dropout(self.target_embedding(self.token_dropout(tokens)) + positions)
         for index, (layer, memory) in enumerate(zip(self.decoder_layers, memories, strict=True)):
             x = layer(x, memory, mask, reader, None if past is None else partial(past.recall, index))
         return self.output.logits(self.decoder_norm(x))

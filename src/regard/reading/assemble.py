@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from regard.reading.reading import Check, Reading, Sequence, Top
 from regard.reading.sequences import Forward, Generation, LayerKey, Piece, Step, follow, path_of
 from regard.reading.spelling import sequence, tokens
 from regard.reading.statistics import ROLLOUT, STATISTICS
+from regard.reading.unseen import name_unseen
 from regard.reading.verify import worst
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def reading(watch: "Watch", seen: Forward | Generation, item: int) -> Reading:
             continue
         kind = key[0]
         try:
-            layer = _Layer(parts[key])
+            layer = _Layer(kind, parts[key])
         except RegardError as error:
             refused[key] = str(error)
             continue
@@ -150,11 +151,11 @@ def reading(watch: "Watch", seen: Forward | Generation, item: int) -> Reading:
         layers[kind, watch.numbers[key]] = layer
     rows = _rows(watch, layers, lengths, _prompt_length(seen, steps))
     why = {(kind, watch.numbers[kind, path, count]): why for (kind, path, count), why in refused.items()}
-    _name_unseen(watch, layers, why)
-    if not layers and not why:
-        raise RegardError("nothing was read: the model ran, but attends in no way that is known here")
+    name_unseen(watch.model, watch.layers, layers.keys(), why)
     if watch.layers is not None and not (watch.layers & {number for _, number in [*layers, *why]}):
         raise RegardError(f"none of the layers {sorted(watch.layers)} attended")
+    if not layers and not why:
+        raise RegardError("nothing was read: the model ran, but attends in no way that is known here")
     is_translator = bool(getattr(getattr(watch.model, "config", None), "is_encoder_decoder", False))
     own = "target" if is_translator else "text"
     sides = {
@@ -203,8 +204,7 @@ def _steps(seen: Forward | Generation, item: int) -> tuple[list[Step], int | Non
             "the returned tokens under watching"
         )
     forward, _, count = steps[-1]
-    offset = 0 if seen.has_ids else steps[0][2] - 1
-    place = forward.start + count - offset
+    place = forward.start + count - seen.offset
     sequence = seen.sequences[item]
     return steps, int(sequence[place]) if place < len(sequence) else None
 
@@ -227,18 +227,13 @@ def _prompt_length(seen: Forward | Generation, steps: list[Step]) -> int:
 class _Layer:
     """One layer of one sequence, of the pieces that its runs gave."""
 
-    def __init__(self, parts: list[tuple[Piece, int]]) -> None:
+    def __init__(self, kind: str, parts: list[tuple[Piece, int]]) -> None:
         self.parts = parts
         self.num_queries = min(parts[-1][1], parts[-1][0].first_query + parts[-1][0].num_queries)
-        is_self = parts[-1][1] < 1 << 62
         self.num_keys = max(piece.first_key + piece.num_keys for piece, _ in parts)
-        if (
-            is_self
-            and self.num_keys > self.num_queries
-            and parts[-1][0].first_query + parts[-1][0].num_queries == (self.num_keys)
-        ):
-            # tokens that were tried and thrown away
-            self.num_keys = self.num_queries
+        if kind == "decoder":
+            # beyond its queries are tokens that were tried and thrown away
+            self.num_keys = min(self.num_keys, self.num_queries)
         self.check: Check = parts[0][0].check
         for piece, _ in parts[1:]:
             self.check = worst(self.check, piece.check)
@@ -374,35 +369,3 @@ def _rows(
                 told = ", ".join(f"{kind} {count}" for kind, count in counts.items())
                 raise RegardError(f"row {row} is out of range; numbers of queries: {told}")
     return rows
-
-
-def _name_unseen(watch: "Watch", layers: dict[tuple[str, int], _Layer], refused: dict[tuple[str, int], str]) -> None:
-    """Layers of the model that never attended in a way that was seen are refused by name."""
-    config = getattr(watch.model, "config", None)
-    if config is None:
-        return
-    known = layers.keys() | refused.keys()
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    if getattr(config, "is_encoder_decoder", False):
-        counts = {
-            "encoder": _count(config, "encoder_layers", "num_encoder_layers", "num_layers", "num_hidden_layers"),
-            "decoder": _count(config, "decoder_layers", "num_decoder_layers", "num_layers", "num_hidden_layers"),
-        }
-        # only where nothing is known of a side: counts of parts that several families put together differ
-        counts = {kind: count for kind, count in counts.items() if all(name != kind for name, _ in known)}
-    else:
-        kinds = {kind for kind, _ in known} & {"decoder", "encoder"}
-        if len(kinds) > 1 or (not kinds and any(kind == "vision" for kind, _ in known)):
-            return
-        can_generate = getattr(watch.model, "can_generate", lambda: False)()
-        counts = {next(iter(kinds), "decoder" if can_generate else "encoder"): _count(text, "num_hidden_layers")}
-    sorts = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None) or ()
-    for kind, count in counts.items():
-        for number in range(count):
-            if (kind, number) not in known and (watch.layers is None or number in watch.layers):
-                told = f" ({sorts[number]})" if number < len(sorts) else ""
-                refused[kind, number] = f"it{told} does not attend by a softmax over keys that could be seen"
-
-
-def _count(config: Any, *names: str) -> int:
-    return next((value for name in names if isinstance(value := getattr(config, name, None), int)), 0)

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from regard.reading import meaning
+from regard.reading import handwritten, meaning
 from regard.reading.call import AttentionCall
 
 SOFTMAX = {torch.softmax, Tensor.softmax, functional.softmax}
 MATMUL = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm}
+DROPOUT = {torch.dropout, functional.dropout}
 _REORDERINGS = ("reorder_cache", "batch_repeat_interleave", "batch_select_indices")
 
 
@@ -68,6 +69,7 @@ def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
 def _install() -> None:
     _replace(nn.MultiheadAttention, "forward", _multi_head)
     _replace(nn.TransformerEncoderLayer, "forward", _encoder_layer)
+    _replace(nn.TransformerEncoder, "forward", _encoder)
     # FlexAttention runs its call through torch.compile, which a mode of ours must not be in the way of
     from torch.nn.attention import flex_attention as flex
 
@@ -97,6 +99,9 @@ def _is_transformers(module: Any) -> bool:
 
 
 def _owners(module: Any) -> list[Watcher]:
+    # gradient checkpointing runs parts of the model again while gradients are taken: torch tells by this number
+    if torch._C._current_graph_task_id() != -1:
+        return []
     return [watcher for watcher in list(_watchers) if watcher.owns(module)]
 
 
@@ -249,11 +254,13 @@ class _Mode(TorchFunctionMode):
                 )
         elif func in SOFTMAX:
             self._note_softmax(result)
+        elif self.softmaxes and func in DROPOUT:
+            self._note_dropout(*args, **kwargs)
         elif self.softmaxes and func in MATMUL:
             self._note_product(args[0], args[1], result)
         elif self.softmaxes and func is torch.einsum:
             operands = args[1] if len(args) == 2 and isinstance(args[1], list | tuple) else args[1:]
-            product = meaning.einsum_as_product(args[0], tuple(operands), result)
+            product = handwritten.einsum_as_product(args[0], tuple(operands), result)
             if product is not None:
                 weights, value, context = product
                 self._note_product(weights, value, context)
@@ -263,16 +270,21 @@ class _Mode(TorchFunctionMode):
         if weights.dim() in (3, 4, 5) and (module := _calling_module()) is not None:
             self.softmaxes = [*self.softmaxes[-3:], (weights, module)]
 
-    def _note_product(self, left: Any, value: Any, context: Tensor) -> None:
-        for index, (weights, module) in enumerate(self.softmaxes):
-            if isinstance(left, Tensor) and meaning.same_weights(weights, left) and value.dim() == left.dim():
-                del self.softmaxes[index]
-                _tell_product(module, weights, value, context)
+    def _note_dropout(self, input: Tensor, p: float = 0.5, training: bool = True, *_: Any, **others: Any) -> None:
+        for index, (weights, _module) in enumerate(self.softmaxes):
+            if p > 0 and others.get("train", training) and handwritten.same_weights(weights, input):
+                self._tell(index, handwritten.of_dropout)
                 return
 
+    def _note_product(self, left: Any, value: Any, context: Tensor) -> None:
+        for index, (weights, _) in enumerate(self.softmaxes):
+            if isinstance(left, Tensor) and handwritten.same_weights(weights, left) and value.dim() == left.dim():
+                self._tell(index, handwritten.of_softmax, value, context)
+                return
 
-def _tell_product(module: nn.Module, weights: Tensor, value: Tensor, context: Tensor) -> None:
-    _tell(_owners(module), lambda watcher: meaning.of_softmax(module, watcher.path(module), weights, value, context))
+    def _tell(self, index: int, meant: Callable[..., AttentionCall], *tensors: Tensor) -> None:
+        weights, module = self.softmaxes.pop(index)
+        _tell(_owners(module), lambda watcher: meant(module, watcher.path(module), weights, *tensors))
 
 
 def _calling_module() -> nn.Module | None:
@@ -349,6 +361,17 @@ def _encoder_layer(forward: Callable[..., Any]) -> Callable[..., Any]:
                 lambda watcher: meaning.of_fused_layer(layer, watcher.path(attention), args, kwargs, result),
             )
         return result
+
+    return wrapped
+
+
+def _encoder(forward: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def wrapped(encoder: nn.TransformerEncoder, *args: Any, **kwargs: Any) -> Any:
+        # a mode would keep torch from its nested tensors, and its own layers are seen without one
+        own = all(type(layer) is nn.TransformerEncoderLayer for layer in encoder.layers)
+        with _without_mode() if own else contextlib.nullcontext():
+            return forward(encoder, *args, **kwargs)
 
     return wrapped
 

@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
+from regard.models.gpt import GPT
 from regard.reading.reading import Span
 from regard.reading.watch import watching
 
@@ -44,12 +46,14 @@ class Effects:
                 raise RegardError(f"row {row} sees positions 0 to {row}, which the span {start}:{end} is not within")
             if end - start == row + 1:
                 raise RegardError(f"the span {start}:{end} is all that row {row} sees; hide less of it")
-        if "position_ids" not in inspect.signature(self.module.forward).parameters:
+        if not isinstance(self.module, GPT) and "position_ids" not in inspect.signature(self.module.forward).parameters:
             raise RegardError(
                 f"{type(self.module).__name__} counts positions by what is not hidden, so that hiding a part would "
                 "move the rest; effects need a model that takes position_ids"
             )
         written = self.tokens[row + 1]
+        if isinstance(self.module, GPT):
+            return self._of_own(row, spans)
         cache = None
         if row:
             before = torch.tensor([self.tokens[:row]], device=self.module.device)
@@ -59,6 +63,25 @@ class Effects:
         for index in range(0, len(spans), BATCH):
             hidden = self._log_probabilities(cache, row, spans[index : index + BATCH])[:, written]
             found.extend((hidden - whole).tolist())
+        return np.array(found)
+
+    def _of_own(self, row: int, spans: Sequence[Span]) -> Float[np.ndarray, " span"]:
+        device = self.module.embedding.weight.device
+        found: list[float] = []
+        for start in range(0, len(spans), BATCH):
+            some = spans[start : start + BATCH]
+            past = KeyValues(row + 1)
+            if row:
+                self.module(torch.tensor([self.tokens[:row]], device=device), past, last=True)
+                # the first of the batch has all before it in sight
+                past.select(torch.zeros(len(some) + 1, dtype=torch.int64, device=device))
+            past.hidden = torch.zeros(len(some) + 1, row + 1, dtype=torch.bool, device=device)
+            for index, (first, end) in enumerate(some):
+                past.hidden[index + 1, first:end] = True
+            token = torch.full((len(some) + 1, 1), self.tokens[row], device=device)
+            logits = self.module(token, past, last=True).logits[:, -1].double().log_softmax(-1)
+            whole, *hidden = logits[:, self.tokens[row + 1]].tolist()
+            found.extend(each - whole for each in hidden)
         return np.array(found)
 
     def _log_probabilities(self, cache: Any, row: int, spans: Sequence[Span]) -> Float[Tensor, "span vocabulary"]:

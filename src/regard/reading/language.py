@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regard.data.words import word_spans
 from regard.errors import RegardError
+from regard.models.gpt import GPT
 from regard.reading.effects import Effects
 from regard.reading.pieces import Rows
 from regard.reading.reading import Reading
@@ -84,7 +85,7 @@ def read_tokens(
     fed = ids[:-1] if written else ids
     if settings.rows == "generated":
         settings = replace(settings, rows=slice(max(0, len(spelt.ids) - 1), len(fed)))
-    tokens = torch.tensor([fed], device=module.device)
+    tokens = torch.tensor([fed], device=next(module.parameters()).device)
     with settings.watching(module, tokenizer, name) as watch:
         module(**_inputs(module, tokens))
     reading = watch.reading(0)
@@ -115,6 +116,8 @@ def read_pair(
 
 
 def _inputs(module: Any, tokens: Tensor) -> dict[str, Any]:
+    if isinstance(module, GPT):
+        return {"tokens": tokens, "last": True}
     inputs: dict[str, Any] = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
     if module.can_generate():
         # no cache of what is never gone on with, no logits that nobody reads

@@ -44,7 +44,7 @@ def of_interface(
     hints["causal"] = getattr(module, "is_causal", None) if hints["causal"] is None else hints["causal"]
 
     def refuse(why: str) -> AttentionCall:
-        return _refused(module, path, query, why, hints)
+        return refused(module, path, query, why, hints)
 
     if (settings.get("dropout") or 0.0) > 0 and module.training:
         return refuse(DROPOUT)
@@ -118,11 +118,11 @@ def of_sdpa(
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     query, key, value = (given[name].detach() for name in names[:3])
     causal = bool(given.get("is_causal", False))
-    hints = {"causal": causal or None}
+    hints = {"causal": causal or getattr(module, "is_causal", None)}
     if given.get("dropout_p", 0.0) > 0:
-        return _refused(module, path, query, DROPOUT, hints)
+        return refused(module, path, query, DROPOUT, hints)
     if not 3 <= query.dim() <= 4 or query.is_nested:
-        return _refused(module, path, query, "its queries are not [batch, head, position, dimension]", hints)
+        return refused(module, path, query, "its queries are not [batch, head, position, dimension]", hints)
     mask = given.get("attn_mask")
     if query.dim() == 3:
         # heads there are none, or no batch: torch does not say
@@ -164,57 +164,6 @@ def of_flex(
     )
 
 
-def same_weights(weights: Tensor, other: Tensor) -> bool:
-    """Whether the second holds the first, perhaps in another shape or dtype."""
-    if other is weights:
-        return True
-    if other.numel() != weights.numel() or other.shape[-2:] != weights.shape[-2:] or other.is_nested:
-        return False
-    step = max(1, weights.numel() // 4096)
-    with torch.no_grad():
-        sample = weights.detach().reshape(-1)[::step].to(other.dtype)
-        return torch.equal(sample, other.detach().reshape(-1)[::step])
-
-
-def of_softmax(module: nn.Module, path: str, weights: Tensor, value: Tensor, context: Tensor) -> AttentionCall:
-    """A softmax whose result a module multiplied by values itself."""
-    weights, value, context = (tensor.detach() for tensor in (weights, value, context))
-    hints: dict[str, Any] = {"own": True, "causal": getattr(module, "is_causal", None)}
-    if weights.dim() > 4:
-        return _refused(module, path, value, f"its softmax has {weights.dim()} axes, for parts or streams", hints)
-    if weights.dim() == 3 or value.dim() == 3:
-        # of as many sequences as are being run, each with all its heads
-        hints["flat"] = True
-        weights = weights.reshape(-1, *weights.shape[-2:])[None]
-        value, context = (tensor.reshape(-1, *tensor.shape[-2:])[None] for tensor in (value, context))
-    return AttentionCall(
-        module=module,
-        path=path,
-        query=weights,
-        key=weights,
-        value=value,
-        context=context,
-        weights=weights,
-        hints=hints,
-    )
-
-
-def einsum_as_product(equation: Any, operands: tuple[Any, ...], result: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Weights, values and context of an einsum that sums over the last axis of its first operand; None of another."""
-    if not isinstance(equation, str) or len(operands) != 2 or "->" not in equation or "." in equation:
-        return None
-    inputs, output = equation.replace(" ", "").split("->")
-    first, second = inputs.split(",")
-    *leading, query, key = first
-    (rest,) = (set(second) - {*leading, key},)
-    if len(rest) != 1 or set(second) != {*leading, key, *rest} or set(output) != {*leading, query, *rest}:
-        return None
-    (dim,) = rest
-    value = operands[1].permute([second.index(letter) for letter in (*leading, key, dim)])
-    context = result.permute([output.index(letter) for letter in (*leading, query, dim)])
-    return operands[0], value, context
-
-
 def of_multi_head(
     module: nn.MultiheadAttention,
     path: str,
@@ -231,7 +180,7 @@ def of_multi_head(
     hints = {"cross": values["query"] is not values["key"]}
 
     def refuse(why: str) -> AttentionCall:
-        return _refused(module, path, inputs[0], why, hints)
+        return refused(module, path, inputs[0], why, hints)
 
     if any(tensor.is_nested for tensor in inputs):
         return refuse("it is given nested tensors; build nn.TransformerEncoder with enable_nested_tensor=False")
@@ -276,11 +225,11 @@ def of_multi_head_function(
     inputs = [values[name] for name in ("query", "key", "value")]
     hints = {"cross": values["query"] is not values["key"]}
     if values["training"] and values["dropout_p"] > 0:
-        return _refused(module, path, inputs[0], DROPOUT, hints)
+        return refused(module, path, inputs[0], DROPOUT, hints)
     if values["bias_k"] is not None or values["add_zero_attn"]:
-        return _refused(module, path, inputs[0], "it adds keys of its own (bias_k, add_zero_attn)", hints)
+        return refused(module, path, inputs[0], "it adds keys of its own (bias_k, add_zero_attn)", hints)
     if values["static_k"] is not None or values["static_v"] is not None:
-        return _refused(module, path, inputs[0], "its keys and values are projected elsewhere (static_k)", hints)
+        return refused(module, path, inputs[0], "its keys and values are projected elsewhere (static_k)", hints)
     names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
     separate = values["use_separate_proj_weight"]
     matrices = [values[name] for name in names] if separate else values["in_proj_weight"]
@@ -302,7 +251,7 @@ def of_fused_layer(
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     source, attention = given["src"], layer.self_attn
     if source.is_nested:
-        return _refused(
+        return refused(
             attention,
             path,
             source,
@@ -320,9 +269,7 @@ def of_fused_layer(
         after = layer.norm1(after)
         return layer.norm2(after + layer.linear2(layer.activation(layer.linear1(after))))
 
-    return _of_projected(
-        attention, path, [x, x, x], _projections(attention), mask, output, finish, {"cross": False}
-    )
+    return _of_projected(attention, path, [x, x, x], _projections(attention), mask, output, finish, {"cross": False})
 
 
 def _of_projected(
@@ -336,7 +283,8 @@ def _of_projected(
     hints: dict[str, Any],
 ) -> AttentionCall:
     query, key, value = (
-        tensor.unflatten(-1, (projections[2], -1)).permute(1, 2, 0, 3) for tensor in _projected(inputs, *projections[:2])
+        tensor.unflatten(-1, (projections[2], -1)).permute(1, 2, 0, 3)
+        for tensor in _projected(inputs, *projections[:2])
     )
     context = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     found = finish(context.permute(2, 0, 1, 3).flatten(2))
@@ -346,7 +294,7 @@ def _of_projected(
         seen = ~torch.isneginf(mask).all(-1).any(1).mT[..., None].expand_as(found)
     error = (found - output).where(seen, 0.0).abs().max() / output.where(seen, 0.0).abs().max().clamp(min=1e-30)
     if not error <= math.sqrt(query.shape[-1]) * 64 * torch.finfo(output.dtype).eps:
-        return _refused(
+        return refused(
             module, path, inputs[0], f"its output is not what its projections give: off by {error:.1e}", hints
         )
     return AttentionCall(
@@ -362,18 +310,9 @@ def _of_projected(
     )
 
 
-def _projected(inputs: list[Tensor], matrices: Tensor | Sequence[Tensor], bias: Tensor | None) -> Sequence[Tensor]:
-    """Queries, keys and values. One tensor is projected once, as torch does it: so the very rounding is the same."""
-    query, key, value = inputs
-    if isinstance(matrices, Tensor):
-        if query is key and key is value:
-            return functional.linear(query, matrices, bias).chunk(3, dim=-1)
-        if key is value:
-            size = query.shape[-1]
-            first, rest = (None, None) if bias is None else bias.split([size, 2 * size])
-            both = functional.linear(key, matrices[size:], rest).chunk(2, dim=-1)
-            return functional.linear(query, matrices[:size], first), *both
-        matrices = matrices.chunk(3)
+def _projected(inputs: list[Tensor], matrices: Tensor | Sequence[Tensor], bias: Tensor | None) -> list[Tensor]:
+    """Queries, keys and values."""
+    matrices = matrices.chunk(3) if isinstance(matrices, Tensor) else matrices
     biases = (None,) * 3 if bias is None else bias.chunk(3)
     return [functional.linear(*parts) for parts in zip(inputs, matrices, biases, strict=True)]
 
@@ -392,7 +331,11 @@ def _mask(mask: Tensor | None, padding: Tensor | None, like: Tensor, num_heads: 
     return functools.reduce(torch.add, terms) if terms else None
 
 
-def _refused(module: Any, path: str, query: Tensor, why: str, hints: dict[str, Any]) -> AttentionCall:
+def refused(module: Any, path: str, query: Tensor, why: str, hints: dict[str, Any]) -> AttentionCall:
+    """A call that cannot be read, of these queries."""
+    if query.is_nested:
+        # such a tensor has no shape
+        query = torch.empty(query.size(0), 1, 0, 0)
     return AttentionCall(
         module=module, path=path, query=query, key=query, value=query, context=query, refused=why, hints=hints
     )

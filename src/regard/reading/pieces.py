@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regard.errors import RegardError
 from regard.reading import assemble, spelling
 from regard.reading.call import AttentionCall, Visibility, exact_weights
 from regard.reading.reading import Check
@@ -50,13 +51,20 @@ def read_call(forward: Forward, kind: str, call: AttentionCall, wanted: Wanted) 
     for visibility in call.visibilities:
         pieces: dict[int, Piece] = {}
         for item, frame in enumerate(frames):
-            pieces[item] = _rows(forward, kind, call, visibility, item, frame, wanted)
+            try:
+                pieces[item] = _rows(forward, kind, call, visibility, item, frame, wanted)
+            except RegardError as error:
+                # what a statistic cannot do is told with the reading, not in the midst of the model's run
+                return str(error)
             if (why := complaint(pieces[item].check, call.value.dtype)) is not None:
                 complaints.append(why)
                 break
         else:
-            for item, frame in enumerate(frames):
-                _sweep(pieces[item], forward, kind, call, visibility, item, frame, wanted)
+            try:
+                for item, frame in enumerate(frames):
+                    _sweep(pieces[item], forward, kind, call, visibility, item, frame, wanted)
+            except RegardError as error:
+                return str(error)
             if ROLLOUT in wanted.statistics and kind != "cross":
                 forward.layers.setdefault(kind, []).append((call, visibility, frames, pieces))
             return pieces
@@ -121,14 +129,14 @@ def _rows(
     alone = not wanted.swept and wanted.top_k is None and len(kept) >= SAMPLE
     sample = set() if alone else set(_spread(frame.queries)) - set(kept)
     empty = torch.zeros(call.num_heads, 0, piece.num_keys)
-    parts, outsides = [empty], [empty[..., 0]]
+    parts, outsides = [empty], [torch.zeros(call.num_heads, 0)]
     by_row: dict[str, list[Tensor]] = {name: [empty] for name in of_rows}
     slots = [*kept, *sorted(sample)]
     step = max(1, ROW_WEIGHTS // (call.num_heads * max(1, call.num_keys)))
     for start in range(0, len(slots), step):
         queries = torch.tensor(slots[start : start + step], device=device)
         weights, outside = exact_weights(call, visibility, item=item, queries=queries)
-        found = check_rows(call, visibility, weights, outside, item=item, queries=queries)
+        found = check_rows(call, visibility, weights, outside, item=item, queries=queries, keys=frame.keys)
         piece.check = worst(piece.check, found)
         count = max(0, len(kept) - start)
         rows = weights[:, :count, frame.keys]

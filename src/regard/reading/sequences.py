@@ -88,7 +88,17 @@ class Generation:
 
     @property
     def prompt_length(self) -> int:
-        return self.forwards[0].length if self.prompt is None else self.prompt
+        if self.prompt is None:
+            return self.forwards[0].length
+        return self.prompt + self.offset if self.has_ids else self.prompt
+
+    @property
+    def offset(self) -> int:
+        """How many slots stand before what is returned: all of a prompt of embeddings, or those of what is no token."""
+        first = self.forwards[0]
+        if first.tokens is not None or (self.has_ids and self.prompt is None):
+            return 0
+        return first.length - (self.prompt or 0) if self.has_ids else self.prompt or first.length
 
 
 # a run, the row of its batch that is meant, and how many of the slots it was fed belong to the sequence
@@ -113,11 +123,9 @@ def follow(generation: Generation, item: int) -> list[Step] | None:
     matched: dict[tuple[int, int], tuple[Step, tuple[int, int] | None]] = {}
     order = [forward for forward in generation.forwards if forward.length]
     own = item * generation.batch_size // len(generation.sequences)
-    offset = 0
+    offset = generation.offset if generation.forwards else 0
     for forward in order:
         is_first = forward.parent is None or forward.parent not in order
-        if is_first and not generation.has_ids:
-            offset = forward.length - 1 if forward.tokens is None else 0
         per_item = max(1, forward.batch_size // generation.batch_size)
         for row in range(forward.batch_size):
             if row // per_item != own and forward.batch_size >= generation.batch_size:

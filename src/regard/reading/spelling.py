@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from regard.data.words import word_spans
+from regard.errors import RegardError
 from regard.reading.reading import Sequence, Token
 from regard.reading.segments import SEGMENTERS, Segmenter
 from regard.reading.sequences import Forward, path_of
@@ -34,9 +35,11 @@ def tokens(forward: Forward, kind: str, side: str, item: int) -> Int[Tensor, " p
 
 
 def segments(ids: Int[Tensor, " position"], segmenter: str | Segmenter, tokenizer: Any) -> Int[Tensor, " position"]:
-    """The segment that each token begins in."""
-    if len(ids) == 0 or int(ids.min()) < 0:
-        return torch.zeros(len(ids), dtype=torch.int64)
+    """The segment that each token begins in. Raises RegardError where tokens are not known."""
+    if len(ids) == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    if int(ids.min()) < 0:
+        raise RegardError("its tokens are not known, only embeddings, so that they make no segments; leave those out")
     text, spans = spell(ids.tolist(), tokenizer)
     starts = (SEGMENTERS[segmenter] if isinstance(segmenter, str) else segmenter)(text)
     # a token that begins with the space before a sentence is part of it

@@ -99,22 +99,24 @@ def previous_token(tile: Tile) -> Float[Tensor, "head query"]:
 def induction(tile: Tile) -> Float[Tensor, "head query"]:
     """Σ of weights[i, j] over keys j that follow an earlier token equal to token i.
 
-    Olsson et al. 2022, "In-context learning and induction heads": the head looks at what came next the last time.
+    Olsson et al. 2022, "In-context learning and induction heads": the head looks at what came next the last time. NaN
+    where the token is not known, but only its embedding.
     """
     keys, tokens = tile.keys, tile.text.key_tokens
     before = torch.where(keys > 0, tokens[(keys - 1).clamp(min=0)], -1)
     own = tile.text.query_tokens[tile.queries][:, None]
-    return _where(tile, (before == own) & (own >= 0) & (keys <= tile.queries[:, None]))
+    return _where(tile, (before == own) & (keys <= tile.queries[:, None])).where(own[:, 0] >= 0, torch.nan)
 
 
 def duplicate_token(tile: Tile) -> Float[Tensor, "head query"]:
     """Σ of weights[i, j] over earlier keys j whose token equals token i.
 
-    Wang et al. 2023, "Interpretability in the wild: a circuit for indirect object identification in GPT-2 small".
+    Wang et al. 2023, "Interpretability in the wild: a circuit for indirect object identification in GPT-2 small". NaN
+    where the token is not known.
     """
     own = tile.text.query_tokens[tile.queries][:, None]
-    same = (tile.text.key_tokens[tile.keys] == own) & (own >= 0)
-    return _where(tile, same & (tile.keys < tile.queries[:, None]))
+    same = tile.text.key_tokens[tile.keys] == own
+    return _where(tile, same & (tile.keys < tile.queries[:, None])).where(own[:, 0] >= 0, torch.nan)
 
 
 def _where(tile: Tile, chosen: Tensor) -> Float[Tensor, "head query"]:

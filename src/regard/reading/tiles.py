@@ -125,7 +125,7 @@ def tiles(
     """Each tile with the range of its queries, counted from the first."""
     num_keys = keys.stop - keys.start
     if call.weights is not None:
-        per_tile = max(1, TILE_SCORES // num_keys)
+        per_tile = max(1, TILE_SCORES // max(1, num_keys))
         for start in range(queries.start, queries.stop, per_tile):
             stop = min(start + per_tile, queries.stop)
             for head in range(call.num_heads):

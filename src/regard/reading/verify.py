@@ -32,8 +32,12 @@ def check_rows(
     *,
     item: int,
     queries: Tensor,
+    keys: slice,
 ) -> Check:
-    """The same of some rows of a call, with what of each goes to a sink. Rows that see no key are left out."""
+    """The same of some rows of a call, with what of each goes to a sink. Rows that see no key are left out.
+
+    Sums are over `keys`, the sequence's own: what goes to others is an error.
+    """
     # single precision is fine enough to tell rounding from error, and twice as fast
     precision = torch.float64 if call.value.dtype == torch.float64 else torch.float32
     context, value = call.context[item].index_select(1, queries).to(precision), call.value[item]
@@ -44,7 +48,7 @@ def check_rows(
         rounded, _ = exact_weights(call, visibility, item=item, queries=queries, dtype=call.value.dtype)
         plain = contexts(rounded, value).to(precision)
         error = max(0.0, error - 2 * _context_error(plain, contexts(rows, value), rows, value))
-    sums = weights.sum(-1) + outside
+    sums = weights[..., keys].sum(-1) + outside
     sees = (weights > 0).any(-1) | sums.isnan() | (outside > 0)
     return Check(
         row_sum_error=float((sums - 1).where(sees, 0.0).abs().max()),

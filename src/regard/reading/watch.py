@@ -11,10 +11,12 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from regard.config import suggest
 from regard.errors import RegardError
 from regard.reading import assemble, capture, naming
+from regard.reading.asked import checked_layers, checked_rows, refuse_compiled
 from regard.reading.call import AttentionCall
 from regard.reading.pieces import Rows, Wanted, note_rollout, read_call
 from regard.reading.reading import Reading
@@ -41,6 +43,9 @@ class Watch:
         self._paths: dict[int, list[str]] = {}
         for path, module in model.named_modules(remove_duplicate=False):
             self._paths.setdefault(id(module), []).append(path)
+        self.hooks: list[RemovableHandle] = []
+        self._num_running = 0
+        self._closed = False
         self._lock = threading.RLock()
         self._local = threading.local()
         # of each cache that a run filled, that run and the rows that the cache's batch has now
@@ -97,7 +102,7 @@ class Watch:
         forward = self._current(call)
         if call.hints.get("flat"):
             call = assemble.unflattened(call, forward.batch_size)
-        if not hasattr(self.model, "config") and not forward.pieces:
+        if not hasattr(self.model, "config") and not forward.pieces and call.refused is None:
             # which axis of its inputs is the batch only such a model itself knows
             forward.batch_size = call.context.shape[0]
         kind = self._kind(call, forward)
@@ -139,13 +144,43 @@ class Watch:
 
     # runs of the model
 
+    def running(self, stack: contextlib.ExitStack) -> bool:
+        """The model is about to run in this thread, until which ends the stack is open; False if no one watches."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._num_running += 1
+        self._local.stacks = [*getattr(self._local, "stacks", ()), stack]
+        return True
+
+    def has_run(self) -> bool:
+        """The model has run; False if that began before the watch was opened."""
+        if not getattr(self._local, "stacks", None):
+            return False
+        self._local.stacks.pop().close()
+        with self._lock:
+            self._num_running -= 1
+            self._unhook()
+        return True
+
+    def close(self) -> None:
+        """Let go of the model, once no other thread runs it."""
+        with self._lock:
+            self._closed = True
+            self._unhook()
+
+    def _unhook(self) -> None:
+        while self._closed and not self._num_running and self.hooks:
+            self.hooks.pop().remove()
+
     def begins(self, kwargs: Mapping[str, Any]) -> None:
         """The model is about to run on these arguments."""
         cache = kwargs.get("past_key_values")
         cache = kwargs.get("cache_params") if cache is None else cache
         start = _length_of(cache)
         own_decoder = bool(getattr(getattr(self.model, "config", None), "is_encoder_decoder", False))
-        ids = kwargs.get("decoder_input_ids") if own_decoder else kwargs.get("input_ids")
+        # Regard's own model calls them tokens
+        ids = kwargs.get("decoder_input_ids") if own_decoder else kwargs.get("input_ids", kwargs.get("tokens"))
         embeds = kwargs.get("decoder_inputs_embeds") if own_decoder else kwargs.get("inputs_embeds")
         if own_decoder and ids is None and embeds is None and isinstance(kwargs.get("labels"), Tensor):
             shift: Any = getattr(self.model, "prepare_decoder_input_ids_from_labels", None)
@@ -266,7 +301,7 @@ def watching(
         model, tokenizer, name = model.module, tokenizer or model.tokenizer, name or model.name
     if not isinstance(model, nn.Module):
         raise RegardError(f"watching takes a torch module, such as a transformers model, not {type(model).__name__}")
-    _refuse_compiled(model)
+    refuse_compiled(model)
     if top_k is not None and top_k < 1:
         raise RegardError(f"top_k must be at least 1, not {top_k}")
     statistics = (statistics,) if isinstance(statistics, str) else tuple(statistics)
@@ -278,73 +313,36 @@ def watching(
         raise RegardError("segments are found in the text: give watching the model's tokenizer=")
     if isinstance(segments, str) and segments not in SEGMENTERS:
         raise RegardError(f"there are no segments {segments!r}{suggest(segments, SEGMENTERS)}")
-    layers = (layers,) if isinstance(layers, int) else layers
     watch = Watch(
         model,
-        Wanted(_checked_rows(rows), top_k, statistics, tokenizer, segments),
-        layers=_checked_layers(model, layers),
+        Wanted(checked_rows(rows), top_k, statistics, tokenizer, segments),
+        layers=checked_layers(model, layers),
         name=name or getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__,
     )
     signature = capture.argument_names(model)
 
-    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    # torch has no lock on hooks: one that is being added or removed while another thread runs the model may be called
+    # without kwargs
+    def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
         stack = contextlib.ExitStack()
-        watch._local.stack = stack
-        stack.enter_context(capture.seeing())
-        watch.begins({**dict(zip(signature, args, strict=False)), **kwargs})
+        if kwargs is not None and watch.running(stack):
+            stack.enter_context(capture.seeing())
+            watch.begins({**dict(zip(signature, args, strict=False)), **kwargs})
 
-    def after(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        watch._local.stack.close()
-        watch.ends(output)
+    def after(module: nn.Module, args: tuple[Any, ...], *rest: Any) -> None:
+        if watch.has_run():
+            watch.ends(rest[-1])
 
-    hooks = []
     # hooks would keep torch from running such a layer as one kernel
     if not isinstance(model, nn.TransformerEncoderLayer):
-        hooks.append(model.register_forward_pre_hook(before, with_kwargs=True))
-        hooks.append(model.register_forward_hook(after, with_kwargs=True, always_call=True))
+        watch.hooks.append(model.register_forward_pre_hook(before, with_kwargs=True))
+        watch.hooks.append(model.register_forward_hook(after, with_kwargs=True, always_call=True))
     capture.open_watch(watch)
     try:
         yield watch
     finally:
         capture.close_watch(watch)
-        for hook in hooks:
-            hook.remove()
-
-
-def _refuse_compiled(model: nn.Module) -> None:
-    for module in model.modules():
-        if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
-            raise RegardError(
-                "a compiled model cannot be read: its attention is part of a larger kernel; watch the model as it was "
-                "before torch.compile"
-            )
-
-
-def _checked_rows(rows: Rows) -> Rows:
-    if isinstance(rows, str):
-        if rows not in ("last", "all", "generated"):
-            raise RegardError(f'rows must be "last", "all", "generated", positions or a slice, not {rows!r}')
-        return rows
-    if isinstance(rows, int):
-        return [rows]
-    return rows if isinstance(rows, slice) else [int(row) for row in rows]
-
-
-def _checked_layers(model: nn.Module, layers: Sequence[int] | None) -> list[int] | None:
-    if layers is None:
-        return None
-    config: Any = getattr(model, "config", None)
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    counts = [
-        getattr(text, name, None) for name in ("num_hidden_layers", "decoder_layers", "encoder_layers", "num_layers")
-    ]
-    count = max((count for count in counts if isinstance(count, int)), default=None)
-    if count is None:
-        return list(layers)
-    for layer in layers:
-        if not -count <= layer < count:
-            raise RegardError(f"there is no layer {layer}; the model has layers 0 to {count - 1}")
-    return [layer % count for layer in layers]
+        watch.close()
 
 
 def _kept(tokens: Any) -> Tensor | None:

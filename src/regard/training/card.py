@@ -4,6 +4,9 @@ from typing import Any
 
 from regard.training.recipe import Recipe
 
+TRANSLATOR_USE = ("regard translate RUN FILE", "regard read RUN --source TEXT")
+LANGUAGE_MODEL_USE = ("regard generate RUN PROMPT", "regard read RUN --prompt TEXT")
+
 
 def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     """Markdown, with the figures of this training."""
@@ -19,20 +22,19 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
             f"{facts['parameters']:,} parameters, trained from scratch on {facts['corpus']} with Regard.",
             "",
             "## Data",
-            f"- {facts['pairs']:,} sentence pairs, {facts['pairs_skipped']:,} skipped as too long",
+            _size(facts),
             *rights(facts),
             "",
             "## Training",
             f"- {facts['status']} after {budget}",
-            f"- {facts['tokens_per_second']:,.0f} target tokens/s, {facts['device']}, {facts['threads']} threads, "
+            f"- {facts['tokens_per_second']:,.0f} tokens/s, {facts['device']}, {facts['threads']} threads, "
             f"torch {facts['torch']}",
-            f"- loss on dev {facts['dev_loss']:.4f} nats a token",
+            f"- loss on dev {facts['dev_loss']:.4f} nats a token{bits_told(facts)}",
             *again,
             "",
             "## Use",
             "```sh",
-            "regard translate RUN FILE",
-            "regard read RUN --source TEXT",
+            *(TRANSLATOR_USE if recipe.translates else LANGUAGE_MODEL_USE),
             "regard evaluate RUN --split test",
             "```",
             "",
@@ -45,6 +47,18 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def bits_told(facts: dict[str, Any]) -> str:
+    """What a language model's loss is in bits per byte, to be put behind it; nothing of a translator."""
+    bits = facts.get("dev_bits_per_byte")
+    return "" if bits is None else f", {bits:.3f} bits per byte"
+
+
+def _size(facts: dict[str, Any]) -> str:
+    if "pairs" in facts:
+        return f"- {facts['pairs']:,} sentence pairs, {facts['pairs_skipped']:,} skipped as too long"
+    return f"- {facts['documents']:,} documents, {facts['bytes']:,} bytes, {facts['tokens']:,} tokens"
 
 
 def rights(facts: dict[str, Any]) -> list[str]:

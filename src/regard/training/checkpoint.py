@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.files import new_file
+from regard.training.optimizers import Optimizer
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -44,7 +45,7 @@ def average(paths: Iterable[Path]) -> dict[str, Tensor]:
     }
 
 
-def save_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, path: Path) -> None:
+def save_optimizer(optimizer: Optimizer, model: nn.Module, path: Path) -> None:
     save_tensors(
         {
             f"{name}.{key}": value.cpu()
@@ -55,7 +56,7 @@ def save_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, path: Pat
     )
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, path: Path) -> None:
+def load_optimizer(optimizer: Optimizer, model: nn.Module, path: Path) -> None:
     parameters = dict(model.named_parameters())
     for full_name, value in load_tensors(path).items():
         name, _, key = full_name.rpartition(".")

@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,17 +20,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regard.attention.output import ModelOutput
-from regard.data.batch import PAD, Batch
-from regard.data.bucketing import batches
+from regard.data.batch import PAD, Batch, TextBatch
+from regard.data.packed import PackedText
 from regard.data.prepare import TokenizedCorpus
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
+from regard.evaluation.text import bits_per_byte
 from regard.files import new_folder
 from regard.kernels.memory import keep_freed_memory
 from regard.training import checkpoint
+from regard.training.optimizers import OPTIMIZERS, Optimizer
 from regard.training.recipe import BUDGETS, TrainConfig
 from regard.training.schedule import share, total_steps
 
+Data = TokenizedCorpus | PackedText
 # optimiser steps between two lines of metrics.jsonl
 LOG_EVERY = 20
 
@@ -61,11 +64,12 @@ class Progress:
     seconds: float
     seconds_left: float
     dev_loss: float | None
+    dev_bits_per_byte: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """`status` is finished, stopped early or interrupted."""
+    """`status` is finished, stopped early or interrupted; bits per byte are of a language model."""
 
     status: str
     steps: int
@@ -73,12 +77,13 @@ class Outcome:
     seconds: float
     tokens_per_second: float
     dev_loss: float
+    dev_bits_per_byte: float | None = None
 
 
 def fit(
     model: nn.Module,
-    train: TokenizedCorpus,
-    dev: TokenizedCorpus,
+    train: Data,
+    dev: Data,
     config: TrainConfig,
     *,
     folder: Path,
@@ -94,7 +99,7 @@ def fit(
     """
     check_dtype(config.dtype, device)
     keep_freed_memory()
-    optimizer = _optimizer(model, config)
+    optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay)
     state = _load_state(model, optimizer, folder) if resume else State()
     run = _Run(model, train, dev, config, folder, device, optimizer, state)
     model.train()
@@ -118,13 +123,14 @@ def fit(
                 seconds=state.seconds,
                 seconds_left=run.seconds_left(),
                 dev_loss=dev_loss,
+                dev_bits_per_byte=run.bits_per_byte(dev_loss),
             )
             if state.step % config.validate_every == 0:
                 dev_loss, validated = run.validate(), state.step
-                _note(metrics, {"step": state.step, "epoch": run.epoch, "dev_loss": dev_loss})
+                _note(metrics, run.told(dev_loss))
                 run.save_state()
             if state.step % LOG_EVERY == 0:
-                _note(metrics, {key: value for key, value in asdict(progress).items() if key != "dev_loss"})
+                _note(metrics, {key: value for key, value in asdict(progress).items() if not key.startswith("dev")})
             report(progress)
             if config.patience is not None and state.validations_without_gain >= config.patience:
                 status = "stopped early"
@@ -135,7 +141,7 @@ def fit(
                 break
         seconds = time.perf_counter() - started
         if validated != state.step:
-            _note(metrics, {"step": state.step, "epoch": run.epoch, "dev_loss": run.validate()})
+            _note(metrics, run.told(run.validate()))
         final_loss = run.settle()
         _note(metrics, {"step": state.step, "epoch": run.epoch, "final_dev_loss": final_loss, "status": status})
     return Outcome(
@@ -145,6 +151,7 @@ def fit(
         seconds=state.seconds,
         tokens_per_second=tokens / seconds if seconds else 0.0,
         dev_loss=final_loss,
+        dev_bits_per_byte=run.bits_per_byte(final_loss),
     )
 
 
@@ -169,12 +176,12 @@ def check_dtype(dtype: str, device: torch.device) -> None:
 @dataclass
 class _Run:
     model: nn.Module
-    train: TokenizedCorpus
-    dev: TokenizedCorpus
+    train: Data
+    dev: Data
     config: TrainConfig
     folder: Path
     device: torch.device
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     state: State
 
     def __post_init__(self) -> None:
@@ -234,7 +241,7 @@ class _Run:
             group["lr"] = rate
         # dropout depends on the seed and the step alone
         torch.manual_seed(config.seed * 1_000_003 + state.step)
-        count = sum(int((part.target_lengths - 1).sum()) for part in parts)
+        count = sum(part.label_count for part in parts)
         total = 0.0
         for part in parts:
             loss = _loss(self._forward, part.to(self.device), config) / count
@@ -249,6 +256,17 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return rate, total, count
+
+    def bits_per_byte(self, loss: float | None) -> float | None:
+        """What a loss on dev is, where dev is a text."""
+        if loss is None or not isinstance(self.dev, PackedText):
+            return None
+        return bits_per_byte(loss, len(self.dev), self.dev.facts)
+
+    def told(self, loss: float) -> Mapping[str, float]:
+        """The line of a validation in metrics.jsonl."""
+        losses = {"dev_loss": loss, "dev_bits_per_byte": self.bits_per_byte(loss)}
+        return {"step": self.state.step, "epoch": self.epoch} | {k: v for k, v in losses.items() if v is not None}
 
     def validate(self) -> float:
         """The loss on dev; one of the best checkpoints is kept."""
@@ -291,7 +309,7 @@ class _Run:
     def _checkpoint(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step-{step:08d}.safetensors"
 
-    def _batches(self, step: int) -> list[Batch]:
+    def _batches(self, step: int) -> list[Batch | TextBatch]:
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._order_epoch:
             self._order, self._order_epoch = self._epoch_order(epoch), epoch
@@ -299,21 +317,12 @@ class _Run:
         return [self.train.batch(rows) for rows in self._order[first : first + self.config.accumulate]]
 
     def _epoch_order(self, epoch: int) -> list:
-        return batches(
-            self.train.source_lengths,
-            self.train.target_lengths,
-            batch_tokens=self.config.batch_tokens,
-            seed=self.config.seed,
-            epoch=epoch,
-        )
+        return self.train.order(batch_tokens=self.config.batch_tokens, seed=self.config.seed, epoch=epoch)
 
 
-def rehearsal(model: nn.Module, train: TokenizedCorpus, config: TrainConfig) -> Callable[[], None]:
+def rehearsal(model: nn.Module, train: Data, config: TrainConfig) -> Callable[[], None]:
     """A training step that leaves all as it was, on the CPU, to see how long it takes."""
-    order = batches(
-        train.source_lengths, train.target_lengths, batch_tokens=config.batch_tokens, seed=config.seed, epoch=0
-    )
-    batch = train.batch(order[0])
+    batch = train.batch(train.order(batch_tokens=config.batch_tokens, seed=config.seed, epoch=0)[0])
 
     def step() -> None:
         _loss(model, batch, config).backward()
@@ -322,13 +331,13 @@ def rehearsal(model: nn.Module, train: TokenizedCorpus, config: TrainConfig) -> 
     return step
 
 
-def _loss(model: Callable[[Batch], ModelOutput], batch: Batch, config: TrainConfig) -> Tensor:
-    with torch.autocast(batch.source.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-        logits = model(batch).logits
+def _loss(model: Callable[..., ModelOutput], batch: Batch | TextBatch, config: TrainConfig) -> Tensor:
+    with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+        logits = model(*batch.arguments).logits
     return smoothed_loss(logits, batch, config.label_smoothing)
 
 
-def smoothed_loss(logits: Tensor, batch: Batch, label_smoothing: float) -> Tensor:
+def smoothed_loss(logits: Tensor, batch: Batch | TextBatch, label_smoothing: float) -> Tensor:
     """Cross-entropy summed over the target tokens; padding has no part in it."""
     return functional.cross_entropy(
         logits.float().flatten(0, 1),
@@ -339,16 +348,7 @@ def smoothed_loss(logits: Tensor, batch: Batch, label_smoothing: float) -> Tenso
     )
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), eps=1e-9, fused=True)
-
-
-def _load_state(model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> State:
+def _load_state(model: nn.Module, optimizer: Optimizer, folder: Path) -> State:
     resume = folder / "resume"
     try:
         state = State(**json.loads((resume / "state.json").read_text(encoding="utf-8")))
@@ -393,6 +393,6 @@ def _speed(recent: list[tuple[float, int]], tokens: int, seconds: float) -> floa
     return (last - first) / (last_seconds - first_seconds)
 
 
-def _note(metrics, values: dict) -> None:
+def _note(metrics, values: Mapping) -> None:
     metrics.write(json.dumps(values) + "\n")
     metrics.flush()

@@ -9,9 +9,11 @@ from typing import Any
 
 from regard.config import from_dict, read_toml, setting, suggest, to_toml
 from regard.data.corpora import Corpus, get_corpus
+from regard.data.text import Text
 from regard.data.tokenizer import TOKENIZERS
 from regard.errors import RegardError
-from regard.models import ModelConfig, read_config, type_name
+from regard.models import ModelConfig, read_config, translates, type_name
+from regard.training.optimizers import OPTIMIZERS
 from regard.training.schedule import SCHEDULES
 
 
@@ -27,6 +29,8 @@ class DataConfig:
     test_links: str | None = setting(None)
     tokenizer: str = setting("bpe", choices=tuple(TOKENIZERS))
     vocab_size: int = setting(4000, least=5, most=1_000_000)
+    strip_accents: bool = setting(False)
+    documents: bool = setting(False)
 
     def __post_init__(self) -> None:
         if (self.corpus is None) == (self.train is None):
@@ -65,6 +69,7 @@ class TrainConfig:
     dtype: str = setting("float32", choices=("float32", "bfloat16"))
     batch_tokens: int = setting(2048, least=1)
     accumulate: int = setting(1, least=1)
+    optimizer: str = setting("adamw", choices=tuple(OPTIMIZERS))
     learning_rate: float = setting(1e-3, above=0)
     schedule: str = setting("wsd", choices=tuple(SCHEDULES))
     warmup_steps: int = setting(100, least=0)
@@ -88,6 +93,7 @@ class TrainConfig:
             )
 
 
+ONE_OR_TWO = "must be the path of a file, or a list of one or two such texts"
 BUDGETS = ("steps", "epochs", "minutes")
 # settings of which one takes the place of the others
 ALTERNATIVES = {"train": BUDGETS, "data": ("corpus", "train")}
@@ -105,11 +111,29 @@ class Recipe:
         # the model's type picks its class, so that it is no setting of the class itself
         return to_toml(sections).replace("[model]\n", f'[model]\ntype = "{type_name(self.model)}"\n')
 
-    def corpus(self, *, hashes: Mapping[str, tuple[int, int]] | None = None) -> Corpus:
-        """The data, read anew; `hashes` as in `Corpus.from_files`."""
+    @property
+    def translates(self) -> bool:
+        """Whether it makes a translator, of sentence pairs; else a language model, of plain text."""
+        return translates(self.model)
+
+    def corpus(self, *, hashes: Mapping[str, tuple[int, int]] | None = None) -> Corpus | Text:
+        """The data, read anew; `hashes` as in `Corpus.from_files`.
+
+        Raises RegardError where they cannot be had, and where the model learns of others.
+        """
         if self.data.corpus is not None:
-            return get_corpus(self.data.corpus)
+            corpus = get_corpus(self.data.corpus)
+            if isinstance(corpus, Corpus) != self.translates:
+                names = ("sentence pairs", "plain text")
+                wanted, other = names if self.translates else reversed(names)
+                raise RegardError(
+                    f"a model of type {type_name(self.model)!r} learns of {wanted}, and {corpus.name} is {other}; "
+                    "`regard corpus list` tells which is which"
+                )
+            return corpus
         assert self.data.train is not None
+        if not self.translates:
+            return Text.from_files(train=self.data.train, dev=self.data.dev, test=self.data.test, hashes=hashes)
         return Corpus.from_files(
             train=self.data.train, dev=self.data.dev, test=self.data.test, links=self.data.links, hashes=hashes
         )
@@ -155,17 +179,44 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
         model=read_config(sections["model"], where=f"{where}: [model]"),
         train=from_dict(TrainConfig, sections["train"], where=f"{where}: [train]"),
     )
+    _check_data(recipe, where=f"{where}: [data]")
     if recipe.train.batch_tokens < recipe.model.max_length:
+        one = "sentence" if recipe.translates else "window"
         raise RegardError(
-            f"{where}: [train] batch_tokens is {recipe.train.batch_tokens}, which cannot hold one sentence of "
+            f"{where}: [train] batch_tokens is {recipe.train.batch_tokens}, which cannot hold one {one} of "
             f"model.max_length {recipe.model.max_length}; raise the one or lower the other"
         )
     return recipe
 
 
+def _check_data(recipe: Recipe, *, where: str) -> None:
+    """Raises RegardError for settings of the data that the model has no use for."""
+    data = recipe.data
+    if recipe.translates:
+        if data.documents or data.tokenizer == "character":
+            raise RegardError(
+                f"{where} documents = true and tokenizer = 'character' are for plain text, not for a translator"
+            )
+        for name in ("train", "dev", "test"):
+            paths = getattr(data, name)
+            if isinstance(paths, list) and len(paths) > 2:
+                raise RegardError(f"{where} {name} {ONE_OR_TWO}, not {paths!r}")
+        return
+    for name, given in {"dev_links": data.dev_links, "test_links": data.test_links}.items():
+        if given is not None:
+            raise RegardError(f"{where} {name} is of sentence pairs; a language model learns of plain text")
+    if data.tokenizer == "word" or data.strip_accents:
+        raise RegardError(
+            f"{where} tokenizer = 'word' and strip_accents lose some of the text, which a language model must write "
+            "whole; take 'bpe' or 'character'"
+        )
+    if data.train == "-":
+        raise RegardError(f"{where} train is '-', but plain text is read several times; save it as a file")
+
+
 def _check_list(name: str, paths: list) -> None:
-    if not 1 <= len(paths) <= 2 or not all(isinstance(path, str) for path in paths):
-        raise RegardError(f"{name} must be the path of a file, or a list of one or two such texts, not {paths!r}")
+    if not paths or not all(isinstance(path, str) for path in paths):
+        raise RegardError(f"{name} {ONE_OR_TWO}, not {paths!r}")
     if "-" in paths:
         raise RegardError(
             f"{name} is {paths!r}, but standard input (-) is no part of a list: give train = '-' with both sides on "

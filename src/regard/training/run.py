@@ -17,19 +17,20 @@ import torch
 from torch import nn
 
 from regard.config import read_toml
-from regard.data.bucketing import batches
 from regard.data.corpora import Corpus, cache_dir
 from regard.data.download import file_sha256
 from regard.data.formats import write_tsv
 from regard.data.links import write_links
+from regard.data.packed import PackedText, pack
 from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
+from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import new_file
 from regard.models import build
 from regard.training import checkpoint
 from regard.training.card import model_card
-from regard.training.loop import Outcome, Progress, State, check_compiler, check_dtype, fit, rehearsal
+from regard.training.loop import Data, Outcome, Progress, State, check_compiler, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, DataConfig, Recipe, TrainConfig, read_recipe
 from regard.training.threads import fastest_threads, threads
 
@@ -85,7 +86,7 @@ class Run:
         checkpoint.load_weights(module, checkpoint.load_tensors(self.path / WEIGHTS), where=self.path / WEIGHTS)
         return module.eval()
 
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Corpus | Text:
         """What the run is trained on, in the splits that it began with: lines added since move no pair to another.
 
         Raises RegardError if the data are gone, or the record of the splits is broken.
@@ -93,23 +94,39 @@ class Run:
         # a run of before there was this record holds out by the file as it is
         return self.recipe.corpus(hashes=self._hashes() if "hashes" in self.facts else None)
 
+    def pair_corpus(self) -> Corpus:
+        """`corpus` of a translator."""
+        corpus = self.corpus()
+        assert isinstance(corpus, Corpus)
+        return corpus
+
     def _hashes(self) -> dict[str, tuple[int, int]]:
         try:
             return {split: (int(first), int(last)) for split, (first, last) in self.facts["hashes"].items()}
         except (AttributeError, TypeError, ValueError):
             raise RegardError(f"{self.path / FACTS}: 'hashes' must give each split two numbers; put it back") from None
 
-    def tokenized(self, split: str) -> TokenizedCorpus:
+    def tokenized(self, split: str) -> TokenizedCorpus | PackedText:
         """A split as token ids, from the cache if the same text was tokenized the same way before.
 
         Raises RegardError if there is no such split, or a file of it is gone.
         """
-        corpus = self.corpus()
-        pairs = corpus.pairs(split)
-        folder, max_length = self._token_folder(corpus, split), self.recipe.model.max_length
+        corpus, max_length = self.corpus(), self.recipe.model.max_length
+        if isinstance(corpus, Text):
+            passages, folder = corpus.passages(split), self._token_folder(corpus, split)
+            if not folder.is_dir():
+                pack(passages, self.tokenizer(), folder)
+            return PackedText.open(folder, context=max_length, documents=self.recipe.data.documents)
+        pairs, folder = corpus.pairs(split), self._token_folder(corpus, split)
         if folder.is_dir():
             return open_prepared(folder, max_length=max_length)
         return prepare(pairs, self.tokenizer(), folder, max_length=max_length)
+
+    def text(self, split: str) -> PackedText:
+        """`tokenized` of a language model."""
+        text = self.tokenized(split)
+        assert isinstance(text, PackedText)
+        return text
 
     def token_sum(self, split: str) -> str:
         """SHA-256 over the token ids of a split that is tokenized."""
@@ -117,7 +134,7 @@ class Run:
         sums = "".join(file_sha256(path) for path in sorted(folder.glob("*.npy")))
         return hashlib.sha256(sums.encode()).hexdigest()
 
-    def _token_folder(self, corpus: Corpus, split: str) -> Path:
+    def _token_folder(self, corpus: Corpus | Text, split: str) -> Path:
         try:
             key = hashlib.sha256((self.path / TOKENIZER).read_bytes())
             files = [(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in corpus.splits[split]]
@@ -156,7 +173,7 @@ def train_run(
         run = Run(folder, recipe, facts={"hashes": {split: list(ends) for split, ends in corpus.hashes.items()}})
         for split in corpus.links:
             # read for their errors, before and not after the training
-            collections.deque(corpus.gold(split), maxlen=0)
+            collections.deque(run.pair_corpus().gold(split), maxlen=0)
         kept = replace(recipe, data=_with_files(recipe.data, lambda path: _from_within(folder, path)))
         if not before:
             _train_tokenizer(recipe, corpus).save(folder / TOKENIZER)
@@ -200,13 +217,21 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _train_tokenizer(recipe: Recipe, corpus: Corpus) -> Tokenizer:
-    """Learnt from all training pairs, or, of files beyond TOKENIZER_BYTES, from every so many of them."""
+def _train_tokenizer(recipe: Recipe, corpus: Corpus | Text) -> Tokenizer:
+    """Learnt from all training text, or, of files beyond TOKENIZER_BYTES, from every so many of them."""
     # of a file that is not there the reading tells
     size = sum(os.path.getsize(path) for path in corpus.splits["train"] if os.path.isfile(path))
     every = 1 + size // TOKENIZER_BYTES
-    lines = (side for pair in itertools.islice(corpus.pairs("train"), 0, None, every) for side in pair)
-    return Tokenizer.train(lines, kind=recipe.data.tokenizer, vocab_size=recipe.data.vocab_size)  # pyright: ignore[reportArgumentType]
+    is_text = isinstance(corpus, Text)
+    units = ((passage.text,) for passage in corpus.passages("train")) if is_text else corpus.pairs("train")
+    lines = (text for unit in itertools.islice(units, 0, None, every) for text in unit)
+    data = recipe.data
+    return Tokenizer.train(
+        lines,
+        kind=data.tokenizer,  # pyright: ignore[reportArgumentType]
+        vocab_size=data.vocab_size,
+        strip_accents=data.strip_accents,
+    )
 
 
 def _resumed(recipe: Recipe, before: Run) -> Recipe:
@@ -245,7 +270,7 @@ def _check_same_data(run: Run, began: dict[str, Any]) -> None:
             )
 
 
-def _check_budget(run: Run, train: TokenizedCorpus) -> None:
+def _check_budget(run: Run, train: Data) -> None:
     """Raises RegardError for a new budget that the run has used up already."""
     try:
         state = State(**json.loads((run.path / "resume" / "state.json").read_text(encoding="utf-8")))
@@ -269,10 +294,8 @@ def _check_budget(run: Run, train: TokenizedCorpus) -> None:
             )
 
 
-def _steps_per_epoch(train: TokenizedCorpus, config: TrainConfig) -> int:
-    order = batches(
-        train.source_lengths, train.target_lengths, batch_tokens=config.batch_tokens, seed=config.seed, epoch=0
-    )
+def _steps_per_epoch(train: Data, config: TrainConfig) -> int:
+    order = train.order(batch_tokens=config.batch_tokens, seed=config.seed, epoch=0)
     return -(-len(order) // config.accumulate)
 
 
@@ -281,6 +304,7 @@ def _with_data_at_hand(recipe: Recipe, folder: Path) -> Recipe:
     if recipe.data.train != "-":
         return replace(recipe, data=_with_files(recipe.data, _absolute))
     corpus = recipe.corpus()
+    assert isinstance(corpus, Corpus), "plain text by standard input"
     files = _files_of_stdin(folder, recipe.data)
     (folder / "data").mkdir()
     for split in SPLITS:
@@ -319,17 +343,20 @@ def _from_within(folder: Path, path: str) -> str:
 
 
 def _facts(
-    corpus: Corpus,
-    train: TokenizedCorpus,
+    corpus: Corpus | Text,
+    train: Data,
     module: nn.Module,
     outcome: Outcome,
     device: torch.device,
 ) -> dict[str, Any]:
+    if isinstance(train, PackedText):
+        size = {**train.facts._asdict(), "tokens": len(train)}
+    else:
+        size = {"pairs": len(train), "pairs_skipped": train.skipped}
     return {
         **asdict(outcome),
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "pairs": len(train),
-        "pairs_skipped": train.skipped,
+        **size,
         "corpus": corpus.name,
         "licence": corpus.licence,
         "attribution": corpus.attribution,
@@ -348,7 +375,7 @@ def _write(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def _fastest(module: nn.Module, train: TokenizedCorpus, config: TrainConfig, device: torch.device) -> int:
+def _fastest(module: nn.Module, train: Data, config: TrainConfig, device: torch.device) -> int:
     most = torch.get_num_threads()
     return most if device.type != "cpu" else fastest_threads(rehearsal(module, train, config), most)
 

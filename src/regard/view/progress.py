@@ -56,6 +56,8 @@ def tell(progress: TrainingProgress) -> str:
     parts = [f"step {progress.step:,}", f"epoch {progress.epoch + 1}", f"loss {progress.loss:.3f}"]
     if progress.dev_loss is not None:
         parts.append(f"dev {progress.dev_loss:.3f}")
+    if progress.dev_bits_per_byte is not None:
+        parts.append(f"{progress.dev_bits_per_byte:.3f} bits/byte")
     parts += [f"{progress.tokens_per_second:,.0f} tokens/s", f"{clock(progress.seconds_left)} left"]
     return "  ".join(parts)
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from regard.reading.reading import RENDERERS, Reading
+from regard.view.answer_figure import plot_answer
 from regard.view.plots import plot_alignment
+from regard.view.shares import shares
 
 
 def register() -> None:
@@ -11,7 +13,21 @@ def register() -> None:
     RENDERERS.update(dict.fromkeys((".png", ".svg", ".pdf"), draw))
 
 
-def draw(reading: Reading, path: Path, *, layer: int = -1, head: int | None = None) -> None:
-    """The alignment of one cross layer, by default the last, and one head, by default the mean of all."""
-    weights = reading.alignment(layer=layer, head=head)
-    plot_alignment(weights, reading.sequences["source"].words, reading.sequences["target"].words, path)
+def draw(
+    reading: Reading,
+    path: Path,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    token: str | None = None,
+    segments: str = "sentences",
+) -> None:
+    """Of a translation the alignment of one cross layer, by default the last; of any other text where its weight went.
+
+    Of one head or the mean of all, and of a text by default of all layers. The rest is as in `shares`.
+    """
+    if "cross" in reading.kinds:
+        weights = reading.alignment(layer=-1 if layer is None else layer, head=head)
+        plot_alignment(weights, reading.sequences["source"].words, reading.sequences["target"].words, path)
+    else:
+        plot_answer(shares(reading, token=token, layer=layer, head=head, segments=segments), path)

@@ -210,14 +210,14 @@ def _measured(metric: Metric, parts: Sequence[dict], ends: tuple[int, int]) -> T
         return Text("–", QUIET_STYLE)
     value, low, high = metric.interval(part)
     interval = f"{math.floor(low)}–{math.ceil(high)}"
-    return Text.assemble((_bar(value), SHADE_STYLE), f" {value:5.1f} ", (f"{interval:<7}", QUIET_STYLE))
+    return Text.assemble((bar(value / 100, BAR_WIDTH), SHADE_STYLE), f" {value:5.1f} ", (f"{interval:<7}", QUIET_STYLE))
 
 
-def _bar(value: float) -> str:
-    """A bar whose whole width stands for 100, drawn in eighths of a column."""
-    eighths = round(value / 100 * BAR_WIDTH * 8)
+def bar(share: float, width: int) -> str:
+    """A bar whose whole width stands for 1, drawn in eighths of a column."""
+    eighths = round(share * width * 8)
     rest = EIGHTHS[eighths % 8]
-    return ("█" * (eighths // 8) + rest).ljust(BAR_WIDTH)
+    return ("█" * (eighths // 8) + rest).ljust(width)
 
 
 def _left(word: str, cells: int) -> str:

@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from regard.errors import RegardError
+from regard.models.gpt import GPT
+from regard.models.pretrained.gpt_weights import ARCHITECTURES, config_of, load_weights, vocab_size_of
 from regard.models.pretrained.needs import check_installed, quiet, told
 
 CONFIG = "config.json"
@@ -47,6 +49,32 @@ def load_folder(folder: Path, *, dtype: torch.dtype) -> tuple[nn.Module, Any]:
             folder, values, _read_tensors(paths), size=sum(path.stat().st_size for path in paths), dtype=dtype
         )
         return module, _load_tokenizer(folder)
+
+
+def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[int]] | None:
+    """The same in Regard's own model, with the tokens that end a text; None of an architecture that it has not.
+
+    Raises RegardError as `load_folder` does, and Unknown for a setting of the architecture that is not known here.
+    """
+    check_installed()
+    values = _read_config(folder)
+    names = values.get("architectures")
+    if not isinstance(names, list) or not names or not isinstance(names[0], str) or names[0] not in ARCHITECTURES:
+        return None
+    paths = _weight_paths(folder)
+    tensors = _read_tensors(paths)
+    _check_layers(folder, values, len(tensors))
+    try:
+        config, vocab_size = config_of(values), vocab_size_of(values)
+    except RegardError as error:
+        raise type(error)(f"{folder / CONFIG}: {error}") from None
+    with torch.device("meta"):
+        module = GPT(config, vocab_size)
+    load_weights(module, tensors, where=str(folder), dtype=dtype)
+    ends = _generation_values(folder, values).get("eos_token_id")
+    with quiet():
+        tokenizer = _load_tokenizer(folder)
+    return module.eval(), tokenizer, frozenset([ends] if isinstance(ends, int) else ends or ())
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -181,6 +209,10 @@ def _check_fit(folder: Path, architecture: str, info: dict[str, Any]) -> None:
 def _generation_config(folder: Path, values: dict[str, Any]) -> Any:
     from transformers import GenerationConfig
 
+    return GenerationConfig(**_generation_values(folder, values))
+
+
+def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     path = folder / GENERATION_CONFIG
     source = path if path.is_file() else folder / CONFIG
     if path.is_file():
@@ -190,7 +222,7 @@ def _generation_config(folder: Path, values: dict[str, Any]) -> Any:
         tokens = token if isinstance(token, list) and name == "eos_token_id" else [token]
         if token is not None and not all(type(each) is int and each >= 0 for each in tokens):
             raise RegardError(f"{source}: {name} is {token!r}, which must be a token's number")
-    return GenerationConfig(**ids)
+    return ids
 
 
 def _load_tokenizer(folder: Path) -> Any:

@@ -1,0 +1,119 @@
+"""`regard generate`: a language model goes on with a text."""
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from regard.cli.options import Device, HyphenOrText, text_of_file
+from regard.errors import RegardError
+from regard.generation.writing import Writing
+
+if TYPE_CHECKING:
+    from regard.generation.result import Generation
+
+# an option for each field
+WritingOptions = Annotated[Writing, Parameter(name="*")]
+GREEDY = Writing()
+
+
+def generate(
+    model: str,
+    prompt: HyphenOrText = "-",
+    /,
+    *,
+    chat: bool = False,
+    options: WritingOptions = GREEDY,
+    num_samples: Annotated[int, Parameter(alias="-n")] = 1,
+    json: bool = False,
+    attention: Path | None = None,
+    library: Literal["regard", "transformers"] | None = None,
+    device: Device = "auto",
+    dtype: Literal["float32", "bfloat16", "float64", "int8", "int4"] = "float32",
+) -> None:
+    """Go on with a text, or answer a message, shown as it is written.
+
+    Parameters
+    ----------
+    model
+        A Hugging Face folder, a name of its hub, a GGUF file, or smollm2.
+    prompt
+        What to go on from; `-`, or nothing, is standard input.
+    chat
+        The prompt is a user's message, put into the model's chat template.
+    num_samples
+        How many texts are drawn; several are shown when all are written, with an empty line between two.
+    json
+        A JSON object for each text, on a line: prompt, text, tokens, log_probability, finished.
+    attention
+        Keeps what every written token looked at, as .safetensors or .json, or draws it as .png, .svg or .pdf.
+    library
+        regard or transformers runs the model; by default regard where it can.
+    device
+        auto, cpu or cuda.
+    dtype
+        float32, bfloat16 or float64; int8 and int4 round the weights, which is faster.
+    """
+    from regard.api import load
+    from regard.language_model import LanguageModel
+
+    # what makes no sense is told before a model is loaded
+    Writing.of(vars(options))
+    if num_samples < 1:
+        raise RegardError(f"--num-samples must be at least 1, not {num_samples}")
+    if attention is not None:
+        _check_attention(attention, num_samples)
+    text = text_of_file("-") if prompt == "-" else prompt
+    opened = load(model, library=library, device=device, dtype=dtype)
+    if not isinstance(opened, LanguageModel):
+        raise RegardError(f"{opened.name} is a translator; `regard translate {model}` runs it")
+    settings: dict[str, Any] = {"chat": chat, **vars(options)}
+    if num_samples == 1 and not json:
+        written = [_streamed(opened.generate, text, settings)]
+    else:
+        found = opened.generate(text, n=num_samples, **settings)
+        written = found if num_samples > 1 else [found]
+        for number, each in enumerate(written):
+            if json:
+                _say(json_module.dumps(_document(text, each), ensure_ascii=False) + "\n")
+            else:
+                _say("\n" * (number > 0) + each.text + "\n")
+    if attention is not None:
+        opened.read_written(text, written[0], chat=chat).save(attention)
+
+
+def _streamed(generate: Any, text: str, settings: dict[str, Any]) -> "Generation":
+    try:
+        return generate(text, stream=_say, **settings)
+    finally:
+        # of what was interrupted too
+        _say("\n")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _document(prompt: str, written: "Generation") -> dict[str, Any]:
+    return {
+        "prompt": prompt,
+        "text": written.text,
+        "tokens": written.tokens,
+        "log_probability": written.log_probability,
+        "finished": written.finished,
+    }
+
+
+def _check_attention(path: Path, num_samples: int) -> None:
+    from regard.reading.reading import FORMATS, RENDERERS
+    from regard.view.figure import check_path
+
+    if num_samples > 1:
+        raise RegardError("--attention keeps the reading of one text; leave out --num-samples")
+    if path.suffix not in FORMATS | RENDERERS:
+        raise RegardError(f"--attention {path}: a reading is saved as {', '.join(FORMATS | RENDERERS)}; rename it")
+    if path.suffix in RENDERERS:
+        check_path(path)

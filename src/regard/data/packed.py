@@ -1,0 +1,132 @@
+"""A text as one row of token ids on disk, memory-mapped, from which every window is cut: no batch has any padding.
+
+Brown et al. 2020, "Language models are few-shot learners", section 2.3.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, final
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from regard.data.batch import EOS, PAD, UNKNOWN, TextBatch
+from regard.data.prepare import write_header
+from regard.data.text import Passage
+from regard.data.tokenizer import Tokenizer
+from regard.errors import RegardError
+from regard.files import new_folder
+
+IDS = "ids.npy"
+FACTS = "packed.json"
+CHUNK = 256
+
+
+class Facts(NamedTuple):
+    """Of a text: its documents, its bytes in UTF-8, and the characters of it that the vocabulary has not."""
+
+    documents: int
+    bytes: int
+    unknown: int
+
+
+@final
+class PackedText:
+    """Token ids of documents in a ring: before each document stands EOS, which so ends the one before it.
+
+    A window is `context` of them; where `documents` is set, tokens of a window are told which belong together.
+    """
+
+    def __init__(self, ids: Int[np.ndarray, " token"], facts: Facts, *, context: int, documents: bool = False) -> None:
+        if len(ids) < context:
+            raise RegardError(
+                f"the text has {len(ids)} tokens, which do not fill one window of {context}; lower model.max_length "
+                "or give more text"
+            )
+        self._ids = ids
+        self.facts = facts
+        self.context = context
+        self._has_documents = documents
+
+    @classmethod
+    def open(cls, folder: Path, *, context: int, documents: bool = False) -> "PackedText":
+        """What `pack` wrote. Raises RegardError if a file is missing or broken, or holds too little text."""
+        try:
+            ids = np.load(folder / IDS, mmap_mode="r", allow_pickle=False)
+            facts = Facts(**json.loads((folder / FACTS).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, EOFError) as error:
+            raise RegardError(f"{folder}: not a packed text ({error}); delete it and prepare it again") from None
+        return cls(ids, facts, context=context, documents=documents)
+
+    def __len__(self) -> int:
+        """How many tokens there are, those at the start of documents counted."""
+        return len(self._ids)
+
+    def order(self, *, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
+        """Where the windows of each batch of an epoch begin; where the first one does is drawn, too.
+
+        Every batch but the last has as many windows as `batch_tokens` has room for; all depends on (seed, epoch) alone.
+        """
+        generator = np.random.default_rng([seed, epoch])
+        first = generator.integers(len(self))
+        starts = first + self.context * generator.permutation(len(self) // self.context)
+        return _cut(starts, batch_tokens // self.context)
+
+    def in_order(self, *, batch_tokens: int) -> list[np.ndarray]:
+        """The same from the first token on, so that `batch(…, once=True)` asks for every token just once."""
+        return _cut(np.arange(0, len(self), self.context), max(1, batch_tokens // self.context))
+
+    def batch(self, starts: Int[np.ndarray, " window"], *, once: bool = False) -> TextBatch:
+        """The windows that begin at these places, round the ring; with `once` nothing is asked for past its end."""
+        places = starts[:, None] + np.arange(self.context + 1)
+        rows = np.take(self._ids, places, mode="wrap").astype(np.int64)
+        tokens, labels = rows[:, :-1], rows[:, 1:]
+        if once:
+            labels = np.where(places[:, 1:] > len(self), PAD, labels)
+        documents = torch.from_numpy((tokens == EOS).cumsum(axis=1)) if self._has_documents else None
+        # contiguous: half of the rows' memory is of the other
+        return TextBatch(torch.from_numpy(tokens).contiguous(), torch.from_numpy(labels).contiguous(), documents)
+
+
+def pack(passages: Iterable[Passage], tokenizer: Tokenizer, folder: Path) -> None:
+    """Write the tokens of passages into `folder`, which appears once it is whole.
+
+    Raises RegardError if there is no text or the disk is full.
+    """
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
+    with new_folder(folder) as temporary:
+        with (temporary / IDS).open("wb") as file:
+            facts = _write_ids(passages, tokenizer, file, dtype)
+        if not facts.documents:
+            raise RegardError("there is no text to be learnt from; give some")
+        (temporary / FACTS).write_text(json.dumps(facts._asdict()) + "\n", encoding="utf-8")
+
+
+def _write_ids(passages: Iterable[Passage], tokenizer: Tokenizer, file: BinaryIO, dtype: np.dtype) -> Facts:
+    documents = length = size = unknown = 0
+    write_header(file, dtype, 0)
+    for chunk in _chunks(passages):
+        encoded = tokenizer.encode_batch([passage.text for passage in chunk])
+        for passage, ids in zip(chunk, encoded, strict=True):
+            row = np.asarray([EOS, *ids] if passage.begins or not length else ids, dtype=dtype)
+            file.write(row.tobytes())
+            length += len(row)
+            documents += passage.begins
+            size += len(passage.text.encode())
+            unknown += int((row == UNKNOWN).sum())
+    file.seek(0)
+    write_header(file, dtype, length)
+    return Facts(documents=documents, bytes=size, unknown=unknown)
+
+
+def _chunks(passages: Iterable[Passage]) -> Iterator[list[Passage]]:
+    iterator = iter(passages)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
+
+
+def _cut(starts: np.ndarray, size: int) -> list[np.ndarray]:
+    return [starts[first : first + size] for first in range(0, len(starts), size)]

@@ -1,0 +1,281 @@
+"""Where the weight of a text's rows went: to the prompt, its parts and words, to the answer, to the first token."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from jaxtyping import Float
+
+from regard.data.words import word_spans
+from regard.errors import RegardError
+from regard.reading.reading import Reading, Token, word_alignment
+from regard.reading.segments import SEGMENTERS
+from regard.view.words import printable, shorten
+
+LONGEST_NAME = 24
+
+
+class Piece(NamedTuple):
+    """What is shown of one token, or of several that share a letter; `part` is the part of the text it stands in.
+
+    The first token's weight is in no share. A token that stands nowhere in the text, such as BOS, is shown by name.
+    """
+
+    text: str
+    share: float
+    tokens: int
+    part: int
+    is_first: bool
+
+
+class Word(NamedTuple):
+    text: str
+    share: float
+
+
+class Part(NamedTuple):
+    """A sentence, paragraph, turn or document of the prompt, with its words from the strongest to the weakest."""
+
+    text: str
+    share: float
+    words: list[Word]
+
+
+class Answered(NamedTuple):
+    """A written word, and the words of the prompt it looked at more than the rest of the answer did."""
+
+    text: str
+    words: list[Word]
+
+
+@final
+@dataclass(frozen=True)
+class Shares:
+    """Shares of all weight of the chosen rows, mean over layers, heads and rows.
+
+    `prompt` (without the first token), `answer`, `first` and, in models that have sinks outside the text, `outside` sum
+    to 1. `pieces` are those of the prompt, `written` those of the answer, whose last token was never looked at.
+    """
+
+    subject: str
+    scope: str
+    has_answer: bool
+    prompt: float
+    answer: float
+    first: float
+    outside: float
+    first_token: str
+    pieces: list[Piece]
+    written: list[Piece]
+    parts: list[Part]
+    by_word: list[Answered]
+    # of every layer and head, to the first token and to the strongest part: [layer, head]
+    layers: list[int]
+    first_by_head: Float[np.ndarray, "layer head"]
+    part_by_head: Float[np.ndarray, "layer head"]
+
+    @property
+    def strongest(self) -> list[int]:
+        """The numbers of the parts, the strongest first."""
+        return sorted(range(len(self.parts)), key=lambda part: -self.parts[part].share)
+
+
+def shares(
+    reading: Reading,
+    *,
+    token: str | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+    segments: str = "sentences",
+) -> Shares:
+    """What the answer looked at: all of it or, with `token`, one place in it (0 is the first) or a text that it has.
+
+    Of one layer and head or, by default, the mean of all. Raises RegardError if there is no such token, layer or head,
+    or nothing was read.
+    """
+    kind = text_kind(reading)
+    sequence, keys = reading.sequences[reading.sides[kind][1]], reading.keys(kind)
+    count = reading.settings.get("prompt_tokens", 0)
+    size = count or len(keys)
+    rows, subject = _chosen(reading, kind, count, token)
+    tables = [reading.weights(kind, number)[:, rows] for number in reading.layers(kind)]
+    layers = reading.layers(kind)
+    chosen = tables if layer is None else [reading.weights(kind, layer)[:, rows]]
+    table = _mean_head(chosen, layer, head)
+    weights = table.mean(axis=0)
+
+    end = max((key.end for key in keys[:size]), default=0)
+    starts = SEGMENTERS[segments](sequence.text[:end])
+    spans = word_spans(sequence.text)
+    part_of = [_part(sequence.text, starts, key) for key in keys[:size]]
+    pieces = _pieces(sequence.text, keys[:size], weights[:size], part_of)
+    words = word_alignment(
+        np.concatenate([np.zeros((len(rows), 1)), table[:, 1:size]], axis=1),
+        target_words=[[row] for row in range(len(rows))],
+        source_words=[key.words for key in keys[:size]],
+        shape=(len(rows), len(spans)),
+    )
+    parts = []
+    for number, (start, stop) in enumerate(zip(starts, [*starts[1:], end], strict=True)):
+        inside = [index for index, (begin, _) in enumerate(spans) if start <= begin < stop]
+        share = sum(piece.share for piece in pieces if piece.part == number)
+        own = _ranked(sequence.words, words.mean(axis=0), inside)
+        parts.append(Part(" ".join(sequence.text[start:stop].split()), share, own))
+    best = max(range(len(parts)), key=lambda number: parts[number].share)
+    in_best = [index for index, part in enumerate(part_of) if part == best and index]
+    # the last token was written and never fed back
+    answered = sequence.tokens[size:] if count else []
+    unseen = np.pad(weights[size:], (0, len(answered) - len(weights[size:])))
+    return Shares(
+        subject=subject,
+        scope=_scope(layers, tables, layer, head),
+        has_answer=count > 0,
+        prompt=float(weights[1:size].sum()),
+        answer=float(weights[size:].sum()),
+        first=float(weights[0]),
+        outside=max(0.0, 1 - float(weights.sum())),
+        first_token=keys[0].text,
+        pieces=pieces,
+        written=_pieces(sequence.text, answered, unseen, [-1] * len(answered), has_first=False),
+        parts=parts,
+        by_word=_by_word(reading, kind, rows, words) if count else [],
+        layers=layers,
+        first_by_head=_by_head(tables, [0]),
+        part_by_head=_by_head(tables, in_best),
+    )
+
+
+def text_kind(reading: Reading) -> str:
+    """The attention within one text that a reading has. Raises RegardError, saying why, if it has none."""
+    for kind in ("decoder", "encoder"):
+        if kind in reading.kinds:
+            return kind
+    why = next((f": {kind} layer {layer} was refused, {why}" for (kind, layer), why in reading.refused.items()), "")
+    raise RegardError(f"{reading.model}: no attention within a text was read{why}")
+
+
+def _chosen(reading: Reading, kind: str, count: int, token: str | None) -> tuple[list[int], str]:
+    """The kept rows to look at, and what to call them."""
+    positions = reading.rows(kind)
+    # of an encoder, which writes nothing, the tokens that look
+    asked: list[Token | None] = [*(reading.written(kind) or reading.queries(kind))]
+    rows = [row for row, position in enumerate(positions) if position >= count - 1] or list(range(len(positions)))
+    if not rows:
+        raise RegardError("no row was kept whole; name other rows, or all")
+    if token is None:
+        if len(rows) > 1:
+            return rows, f"the whole answer ({len(rows)} tokens)" if count else f"{len(rows)} tokens of the text"
+        last = asked[rows[0]]
+        return rows, f"what follows {_quoted(reading.queries(kind)[rows[0]].text)}" if last is None else _name([last])
+    if re.fullmatch(r"-?\d+", token):
+        if not -len(rows) <= int(token) < len(rows):
+            raise RegardError(
+                f"there is no token {token}: the rows that were read wrote tokens 0 to {len(rows) - 1}; a number that "
+                f"was written is found in quotes: --token '\"{token}\"'"
+            )
+        row = rows[int(token)]
+        return [row], _name([asked[row]])
+    return _rows_of_text(reading.sequences[reading.sides[kind][0]].text, asked, rows, token.strip('"'))
+
+
+def _rows_of_text(text: str, asked: Sequence[Token | None], rows: list[int], wanted: str) -> tuple[list[int], str]:
+    """The rows that wrote the first place where this text stands whole."""
+    tokens = {row: found for row in rows if (found := asked[row]) is not None}
+    for match in re.finditer(re.escape(wanted), text) if wanted.strip() else ():
+        start, end = match.span()
+        found = [row for row, token in tokens.items() if token.start < end and start < token.end]
+        if found and tokens[found[0]].start <= start and end <= tokens[found[-1]].end:
+            return found, _name([tokens[row] for row in found])
+    written = shorten(printable("".join(token.text for token in tokens.values()).strip()), 60)
+    raise RegardError(f"{wanted!r} was not written; the rows that were read wrote {_quoted(written)}")
+
+
+def _name(tokens: Sequence[Token | None]) -> str:
+    name = _quoted("".join(token.text for token in tokens if token is not None))
+    return name if len(tokens) == 1 else f"{name} ({len(tokens)} tokens)"
+
+
+def _quoted(text: str) -> str:
+    return f"“{shorten(printable(text.strip() or text), LONGEST_NAME)}”"
+
+
+def _mean_head(tables: list[np.ndarray], layer: int | None, head: int | None) -> Float[np.ndarray, "row key"]:
+    heads = len(tables[0])
+    if head is not None and not 0 <= head < heads:
+        where = "the model's layers have" if layer is None else f"layer {layer} has"
+        raise RegardError(f"there is no head {head}; {where} heads 0 to {heads - 1}")
+    if head is not None:
+        return np.stack([table[head] for table in tables]).mean(axis=0, dtype=np.float64)
+    # layers may have different numbers of heads, and every head counts alike
+    return np.asarray(sum(table.sum(axis=0, dtype=np.float64) for table in tables)) / sum(map(len, tables))
+
+
+def _scope(layers: list[int], tables: list[np.ndarray], layer: int | None, head: int | None) -> str:
+    heads = {len(table) for table in tables}
+    how_many = f"{heads.pop()} heads each" if len(heads) == 1 else f"{sum(map(len, tables))} heads in all"
+    if head is None:
+        return f"mean of {len(layers)} layers, {how_many}" if layer is None else f"layer {layer}, mean of its heads"
+    return f"head {head}, mean of {len(layers)} layers" if layer is None else f"layer {layer}, head {head}"
+
+
+def _part(text: str, starts: list[int], token: Token) -> int:
+    # a token that begins with the space before a sentence is part of it
+    begin = token.end - len(text[token.start : token.end].lstrip())
+    return max(0, bisect_right(starts, begin) - 1)
+
+
+def _pieces(
+    text: str, keys: Sequence[Token], weights: np.ndarray, parts: Sequence[int], *, has_first: bool = True
+) -> list[Piece]:
+    pieces: list[Piece] = []
+    at = keys[0].start if keys else 0
+    for index, (key, weight, part) in enumerate(zip(keys, weights.tolist(), parts, strict=True)):
+        is_first = has_first and index == 0
+        share = 0.0 if is_first else weight
+        stands_nowhere = key.start == key.end
+        if not stands_nowhere and key.end <= at and pieces:
+            # the rest of a letter whose bytes are several tokens
+            last = pieces[-1]
+            pieces[-1] = last._replace(share=last.share + share, tokens=last.tokens + 1)
+            continue
+        if key.start > at:
+            # what no token holds, such as the spaces that a tokenizer of words drops
+            pieces.append(Piece(text[at : key.start], 0.0, 0, part, False))
+        shown = key.text if stands_nowhere else text[max(at, key.start) : key.end]
+        pieces.append(Piece(shown, share, 1, part, is_first))
+        at = max(at, key.end)
+    return pieces
+
+
+def _ranked(words: Sequence[str], weights: Any, inside: Sequence[int]) -> list[Word]:
+    order = sorted(inside, key=lambda index: -weights[index])
+    return [Word(words[index], float(weights[index])) for index in order if weights[index] > 0]
+
+
+def _by_word(reading: Reading, kind: str, rows: list[int], words: Float[np.ndarray, "row word"]) -> list[Answered]:
+    """For each word of the answer, what its rows looked at, ordered by how far that is above the mean of all rows."""
+    sequence, written = reading.sequences[reading.sides[kind][0]], reading.written(kind)
+    assert written is not None
+    rows_of: dict[int, list[int]] = {}
+    for place, row in enumerate(rows):
+        for word in getattr(written[row], "words", []):
+            rows_of.setdefault(word, []).append(place)
+    found = []
+    for word, places in rows_of.items():
+        own = words[places].mean(axis=0)
+        above = own - words.mean(axis=0) if len(rows) > 1 else own
+        order = np.argsort(-above, kind="stable")
+        looked = [Word(sequence.words[index], float(own[index])) for index in order if own[index] > 0]
+        found.append(Answered(sequence.words[word], looked))
+    return found
+
+
+def _by_head(tables: list[np.ndarray], keys: list[int]) -> Float[np.ndarray, "layer head"]:
+    """The mean share of these keys; NaN where a layer has fewer heads than another."""
+    result = np.full((len(tables), max(map(len, tables))), np.nan)
+    for row, table in enumerate(tables):
+        result[row, : len(table)] = table[:, :, keys].sum(axis=2).mean(axis=1)
+    return result

@@ -1,0 +1,45 @@
+"""What `regard demo` asks a language model, and what is told where there is none."""
+
+import importlib
+import io
+import itertools
+
+import pytest
+from rich.console import Console
+
+import regard.api
+from regard.data.words import count_words
+from regard.errors import RegardError
+from regard.reading.segments import sentences
+
+# `regard.cli.main` offers the function under the same name
+demo = importlib.import_module("regard.cli.demo")
+
+
+def test_the_answer_stands_in_one_sentence_of_a_page():
+    starts = [*sentences(demo.REPORT), len(demo.REPORT)]
+    parts = [demo.REPORT[start:end] for start, end in itertools.pairwise(starts)]
+    assert sum("theatre in Bergvik" in part for part in parts) == 1
+    assert 250 <= count_words(demo.REPORT) <= 350
+
+
+def test_without_the_model_the_error_says_what_is_done_and_what_is_missing(monkeypatch, tmp_path):
+    def missing(name):
+        raise RegardError(f"{name}: cannot be fetched")
+
+    monkeypatch.setattr(regard.api, "load", missing)
+    for out, kept in ((None, ""), (tmp_path, f", all of it is in {tmp_path}")):
+        with pytest.raises(RegardError) as error:
+            demo._ask(Console(file=io.StringIO()), out)
+        assert str(error.value) == (
+            f"the translators' part is done{kept}; the language model is missing: smollm2: cannot be fetched"
+        )
+
+
+@pytest.mark.download
+def test_the_answer_is_right_and_is_kept_with_its_picture(tmp_path):
+    shown = io.StringIO()
+    demo._ask(Console(file=shown, width=100), tmp_path)
+    assert "The piano was a gift of the theatre in Bergvik" in shown.getvalue()
+    assert {path.name for path in tmp_path.iterdir()} == {"smollm2-answer.safetensors", "smollm2-answer.png"}
+    assert regard.Reading.load(tmp_path / "smollm2-answer.safetensors").settings["prompt_tokens"] > 300

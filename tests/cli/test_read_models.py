@@ -1,0 +1,245 @@
+"""`regard read` of language models: one tiny random model of each kind, without a network."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+import regard
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n"
+)
+PROMPT = "The cat sat. 東京は日本。 Who?"
+
+
+def byte_level():
+    tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    backend = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(SPECIAL)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE
+    )
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=259, max_position_embeddings=160, bos_token_id=0, eos_token_id=2, **sizes)
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(path)
+    byte_level().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "bert"
+    sizes = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 20}
+    BertForMaskedLM(BertConfig(vocab_size=259, **sizes)).save_pretrained(path)
+    byte_level().save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "t5"
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 20, "num_layers": 2, "num_heads": 2}
+    config = T5Config(vocab_size=259, decoder_start_token_id=0, eos_token_id=2, pad_token_id=0, **sizes)
+    T5ForConditionalGeneration(config).save_pretrained(path)
+    byte_level().save_pretrained(path)
+    return path
+
+
+def test_an_answer_is_kept_and_printed_as_the_library_reads_it(cli, llama, tmp_path):
+    paths = [tmp_path / f"a{suffix}" for suffix in (".safetensors", ".json", ".png", ".svg", ".pdf")]
+    outs = [part for path in paths for part in ("--out", path)]
+    options = ["--max-new-tokens", 5, "--top-k", 2, "--statistics", "entropy,received", "--statistics", "segments"]
+    done = cli("read", llama, "--prompt", PROMPT, "--json", *options, *outs)
+    assert (done.code, done.err) == (0, "")
+    statistics = ["entropy", "received", "segments"]
+    wanted = regard.read(llama, PROMPT, max_new_tokens=5, top_k=2, statistics=statistics)
+    assert json.loads(done.out) == wanted.to_json() == json.loads(paths[1].read_text(encoding="utf-8"))
+    kept = regard.Reading.load(paths[0])
+    np.testing.assert_array_equal(kept.weights("decoder", 2), wanted.weights("decoder", 2))
+    assert all(path.stat().st_size for path in paths)
+
+
+@pytest.mark.parametrize("columns", [80, 30])
+def test_what_is_shown_fits_its_terminal_and_has_no_colour(cli, llama, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = cli("read", llama, "--prompt", PROMPT, "--max-new-tokens", 5)
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= columns
+    assert "\x1b" not in done.out
+    told = " ".join(done.out.split())
+    assert "What the whole answer (5 tokens) looked at" in told
+    assert "first token T" in told
+    assert "東京は日本。" in told
+    assert "read: 3 decoder layers; checked:" in told
+
+
+def test_a_terminal_has_colour_unless_it_wants_none(cli, llama, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("TERM", "xterm")
+    asked = ["read", llama, "--prompt", PROMPT, "--max-new-tokens", 5]
+    assert "48;2;255;127;42" in cli(*asked).out
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = cli(*asked)
+    assert plain.code == 0
+    assert "38;2" not in plain.out
+    assert "Strongest sentences of the prompt" in plain.out
+
+
+@pytest.mark.parametrize("sort", ["prompt", "text"])
+def test_texts_come_from_files_and_standard_input(cli, llama, tmp_path, sort):
+    asked = ["read", llama, "--json", "--max-new-tokens", 3]
+    wanted = cli(*asked, f"--{sort}", PROMPT).out
+    data = f"{PROMPT}\n".encode()
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + data)
+    assert cli(*asked, f"--{sort}", "-", given=data).out == wanted
+    assert cli(*asked, f"--{sort}-file", tmp_path / "a.txt").out == wanted
+    assert cli(*asked, f"--{sort}-file", "-", given=data).out == wanted
+    assert json.loads(wanted)["rows"]["decoder"][-1] == len(PROMPT.encode()) - 1 + (2 if sort == "prompt" else 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [
+        ("last", [-1]),
+        ("all", slice(None)),
+        ("3,5,-1", [3, 5, -1]),
+        ("-2,-1", [-2, -1]),
+        ("2:4", [2, 3]),
+        (":2", [0, 1]),
+    ],
+)
+def test_rows_are_chosen_by_name_place_or_range(cli, llama, rows, wanted):
+    done = cli("read", llama, "--text", PROMPT, "--rows", rows, "--layers", "0:2", "--json")
+    assert done.code == 0, done.err
+    document = json.loads(done.out)
+    places = np.arange(len(PROMPT.encode()))[wanted]
+    assert document["rows"]["decoder"] == places.tolist()
+    assert sorted(document["weights"]) == ["decoder.0", "decoder.1"]
+
+
+def test_a_chat_is_read_in_its_template(cli, llama):
+    done = cli("read", llama, "--chat", "--prompt", "Hi", "--max-new-tokens", 2, "--segments", "turns")
+    assert done.code == 0, done.err
+    assert "Strongest turns of the prompt" in done.out
+    assert "first token <|im_start|>" in done.out
+
+
+def test_one_token_layer_and_head_are_shown_alone(cli, llama):
+    asked = ["read", llama, "--prompt", PROMPT, "--max-new-tokens", 4]
+    shown = {
+        option: cli(*asked, *option.split()).out for option in ("", "--token 0", "--token -1", "--layer 0", "--head 1")
+    }
+    assert len(set(shown.values())) == len(shown)
+    assert "layer 0, mean of its heads" in shown["--layer 0"]
+    assert "head 1, mean of 3 layers" in shown["--head 1"]
+
+
+def test_an_encoder_reads_a_text_whole(cli, bert):
+    done = cli("read", bert, "--text", "A cat.", "--max-new-tokens", 9)
+    assert done.code == 0, done.err
+    assert "What 6 tokens of the text looked at" in done.out
+    assert "read: 1 encoder layers" in done.out
+
+
+def test_an_encoder_decoder_shows_an_alignment(cli, t5, tmp_path):
+    done = cli("read", t5, "--source", "A cat", "--target", "ein Tier", "--out", tmp_path / "a.png")
+    assert done.code == 0, done.err
+    assert "weight at least" in done.out
+    assert (tmp_path / "a.png").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one of --prompt, --prompt-file, --text, --text-file and --source"),
+        (["--prompt", "a", "--text", "b"], "not --prompt and --text"),
+        (["--prompt", "a", "--prompt-file", "b"], "not --prompt and --prompt-file"),
+        (["--prompt", "a", "--source", "b"], "not --prompt and --source"),
+        (["--prompt", "a", "--rows", "some"], "'some' is no list of positions"),
+        (["--prompt", "a", "--rows", "1:2:3"], "'1:2:3' is no list of positions"),
+        (["--prompt", "a", "--layers", "2:"], "'2:' is no range of layers"),
+        (["--prompt", "a", "--top-k", "0"], "Must be >= 1"),
+        (["--prompt", "a", "--segments", "words"], "words"),
+        (["--prompt", "--chatty"], "there is no option --chatty"),
+    ],
+)
+def test_what_is_no_call_is_usage(cli, llama, arguments, message):
+    done = cli("read", llama, *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", ""], "the prompt is empty"),
+        (["--prompt", " \n"], "the prompt is empty"),
+        (["--text", ""], "the text is empty"),
+        (["--source", "a"], "takes a prompt or a text, not a source"),
+        (["--prompt", "a", "--target", "b"], "--target goes with --source"),
+        (["--text", "a", "--chat"], "chat goes with a prompt"),
+        (["--prompt", "a" * 159], "the model takes at most 160; shorten it"),
+        (["--prompt", "a", "--num-beams", "2"], "leave out --num-beams"),
+        (["--prompt", "a", "--statistics", "entropi"], "did you mean 'entropy'?"),
+        (["--prompt", "a", "--layers", "7"], "there is no layer 7; the model has layers 0 to 2"),
+        (["--prompt", "a", "--layer", "7"], "there is no decoder layer 7"),
+        (["--prompt", "a", "--head", "7"], "there is no head 7"),
+        (["--prompt", "a", "--token", "9", "--max-new-tokens", "2"], "there is no token 9"),
+        (["--prompt", "a", "--token", "never", "--max-new-tokens", "2"], "'never' was not written"),
+        (["--prompt", "a", "--out", "a.csv"], "a.csv: a reading is saved as .safetensors"),
+        (["--prompt-file", "none.txt"], "none.txt: cannot be read: No such file"),
+        (["--prompt-file", "."], ".: cannot be read: Is a directory"),
+        (["--text-file", "-"], "standard input: not UTF-8 at byte 1; save the file as UTF-8"),
+    ],
+)
+def test_what_cannot_be_read_is_told_and_nothing_is_written(cli, llama, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = cli("read", llama, *arguments, *([] if "a.csv" in arguments else ["--out", "a.json"]), given=b"a\xff")
+    assert (done.code, done.out) == (1, "")
+    assert message in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "one"], "is a translator; give it a --source"),
+        (["--text", "one"], "is a translator; give it a --source"),
+        (["--source", "one", "--rows", "last", "--top-k", "3"], "read whole; leave out --rows, --top-k"),
+        (["--source", "one", "--target", "un", "--token", "0"], "a translation is shown whole"),
+    ],
+)
+def test_what_is_for_language_models_is_refused_for_a_run(cli, runs, arguments, message):
+    done = cli("read", runs["transformer"], *arguments)
+    assert (done.code, done.out) == (1, "")
+    assert message in done.err
+
+
+def test_an_encoder_goes_on_from_no_prompt(cli, bert):
+    done = cli("read", bert, "--prompt", "A cat.")
+    assert done.code == 1
+    assert "bert writes nothing; give it a text" in done.err

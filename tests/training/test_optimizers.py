@@ -1,0 +1,93 @@
+"""Optimisers by name: what each one moves, against arithmetic of our own."""
+
+import pytest
+import torch
+
+from regard.models import MODELS, build, read_config
+from regard.models.gpt import GPT, GPTConfig
+from regard.training import checkpoint
+from regard.training.optimizers import OPTIMIZERS, hidden_matrices
+
+SIZES = {"model_dim": 16, "num_heads": 2, "num_layers": 2, "feed_forward_dim": 24, "max_length": 8}
+TOKENS = torch.arange(16).view(2, 8)
+
+
+@pytest.fixture
+def model():
+    return GPT(GPTConfig(**SIZES, tied_embeddings=False), 20)
+
+
+def descend(model, optimizer, steps):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(TOKENS).logits.square().mean().backward()
+        optimizer.step()
+
+
+def test_hidden_are_the_matrices_of_the_blocks_alone(model):
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {names[id(matrix)] for matrix in hidden_matrices(model)}
+    wanted = {name for name, parameter in model.named_parameters() if "blocks" in name and parameter.ndim == 2}
+    assert found == wanted
+    assert len(found) == 8
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_table_of_tokens_or_positions_is_hidden(name):
+    model = build(read_config({"type": name}, where="test"), 20)
+    hidden = set(map(id, hidden_matrices(model)))
+    assert hidden
+    tables = {name for name, parameter in model.named_parameters() if 20 in parameter.shape}
+    assert tables
+    assert all(id(parameter) not in hidden for name, parameter in model.named_parameters() if name in tables)
+
+
+def test_muon_turns_the_gradient_of_a_hidden_matrix_into_one_that_moves_all_directions_alike(model):
+    """A step of the rule of Jordan et al.: every singular value of the change is about the same."""
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    descend(model, OPTIMIZERS["muon"](model, 0.01, 0.0), 1)
+    weight = "blocks.0.feed_forward.in_proj.weight"
+    gradient = dict(model.named_parameters())[weight].grad
+    change = dict(model.named_parameters())[weight].detach() - before[weight]
+    ours, theirs = (torch.linalg.svdvals(matrix) for matrix in (change, gradient))
+    # five iterations leave all but the least values between 0.5 and 1.5, times the step size
+    assert (ours / (0.01 * 0.2 * max(change.shape) ** 0.5) < 1.5).all()
+    assert ours.max() / ours.median() < 2 < theirs.max() / theirs.median()
+
+
+def test_what_is_not_hidden_moves_under_muon_as_under_adamw(model):
+    other = GPT(GPTConfig(**SIZES, tied_embeddings=False), 20)
+    other.load_state_dict(model.state_dict())
+    for each, name in ((model, "muon"), (other, "adamw")):
+        descend(each, OPTIMIZERS[name](each, 0.01, 0.1), 1)
+    hidden = set(map(id, hidden_matrices(model)))
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(ours, theirs) == (id(ours) not in hidden)
+
+
+def test_a_learning_rate_is_that_of_all_parts(model):
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer = OPTIMIZERS["muon"](model, 0.01, 0.1)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    descend(model, optimizer, 2)
+    assert all(map(torch.equal, before, model.parameters()))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01
+    descend(model, optimizer, 1)
+    assert not any(map(torch.equal, before, model.parameters()))
+
+
+def test_muon_goes_on_from_disk_as_if_it_had_never_stopped(model, tmp_path):
+    path = tmp_path / "optimizer.safetensors"
+    optimizer = OPTIMIZERS["muon"](model, 0.01, 0.1)
+    descend(model, optimizer, 3)
+    checkpoint.save_optimizer(optimizer, model, path)
+    other = GPT(GPTConfig(**SIZES, tied_embeddings=False), 20)
+    other.load_state_dict(model.state_dict())
+    resumed = OPTIMIZERS["muon"](other, 0.01, 0.1)
+    checkpoint.load_optimizer(resumed, other, path)
+    for each, with_it in ((model, optimizer), (other, resumed)):
+        descend(each, with_it, 2)
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
