@@ -113,7 +113,7 @@ def test_the_data_type_is_that_of_all_parameters(translators):
         loaded = regard.load(path, dtype=name)
         assert {parameter.dtype for parameter in loaded.module.parameters()} == {dtype}
         assert loaded.translate("one").text is not None
-    with pytest.raises(regard.RegardError, match="dtype must be float32, bfloat16, float64 or, .* not 'int8'"):
+    with pytest.raises(regard.RegardError, match=r"dtype must be float32, bfloat16, float64 or, .* not 'int8'"):
         regard.load(path, dtype="int8")
 
 
