@@ -11,7 +11,7 @@ import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ DROPOUT = {torch.dropout, functional.dropout}
 _REORDERINGS = ("reorder_cache", "batch_repeat_interleave", "batch_select_indices")
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """What is told of attention calls; `owns` says whether a module is part of what it watches."""
 
