@@ -146,7 +146,7 @@ class AttentionCall:
 
 
 def grouped(
-    query: Float[Tensor, "head query dim"], key: Float[Tensor, "key_head key dim"]
+    query: Float[Tensor, "head query dim"], key: Float[Tensor, "key_head key _"]
 ) -> Float[Tensor, "key_head group_query dim"]:
     """Queries of the heads that share a key head, one after the other."""
     return query.reshape(len(key), -1, query.shape[-1])
