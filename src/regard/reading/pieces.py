@@ -20,7 +20,7 @@ from regard.reading.verify import SAMPLE, check_rows, complaint, worst
 
 Rows = str | int | slice | Sequence[int]
 # rows in double precision are large: of so many weights at a time
-ROW_WEIGHTS = 1 << 23
+ROW_WEIGHTS = 1 << 21
 
 
 @dataclass(frozen=True)
