@@ -294,7 +294,7 @@ def test_what_cannot_be_written_is_told(model, settings, says):
 
 @pytest.mark.parametrize("library", ["regard", "transformers"])
 def test_perplexity_is_that_of_the_probabilities(folder, library, monkeypatch):
-    monkeypatch.setattr("regard.language_model.LOGITS_AT_ONCE", 7)
+    monkeypatch.setattr("regard.evaluation.perplexity.LOGITS_AT_ONCE", 7)
     model, witness = regard.load(folder, library=library), LlamaForCausalLM.from_pretrained(folder)
     text = "the quick brown fox 日本" * 2
     ids, _ = model.encode(text)
@@ -351,6 +351,35 @@ def test_drawn_text_is_read_as_it_was_written(model, chat):
     greedy = model.read("hello 日本", chat=chat, max_new_tokens=7)
     written = model.generate("hello 日本", chat=chat, max_new_tokens=7)
     assert greedy.facts() == model.read_written("hello 日本", written, chat=chat).facts()
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("prompt", ["a", "hello 日本"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_what_was_noted_while_a_text_was_written_is_what_a_replay_reads(folder, prompt, chat, dtype):
+    model = regard.load(folder, dtype=dtype)
+    plain = model.generate(prompt, chat=chat, max_new_tokens=9, **DRAWN)
+    written = model.generate(prompt, chat=chat, max_new_tokens=9, read=True, **DRAWN)
+    assert written == plain
+    noted, replayed = (model.read_written(prompt, each, chat=chat) for each in (written, plain))
+    assert not noted.refused
+    assert not plain.attention
+    assert noted.rows("decoder") == replayed.rows("decoder")
+    assert noted.sequences == replayed.sequences
+    assert noted.settings["prompt_tokens"] == replayed.settings["prompt_tokens"]
+    for layer in range(2):
+        ours, theirs = (torch.as_tensor(reading.weights("decoder", layer)) for reading in (noted, replayed))
+        # a cache keeps what a replay rounds
+        torch.testing.assert_close(ours, theirs, atol=1e-6 if dtype == "float32" else 0.01, rtol=0)
+    row = noted.rows("decoder")[-1]
+    assert noted.effect(row, (0, 1)) == pytest.approx(replayed.effect(row, (0, 1)))
+    assert model.read_written(prompt, written, chat=chat, top_k=2).top("decoder", 0).positions.shape[2] == 2
+
+
+def test_only_one_text_is_noted(model):
+    for prompts, n in ((["a", "b"], 1), ("a", 2)):
+        with pytest.raises(regard.RegardError, match="only a single text can be streamed or read"):
+            model.generate(prompts, n=n, read=True)
 
 
 @pytest.mark.download

@@ -11,11 +11,11 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
+from regard.evaluation.perplexity import log_probabilities
 from regard.export import hugging_face
 from regard.generation.result import Generation
-from regard.generation.steps import OwnFeed, TransformersFeed, Written, write
+from regard.generation.steps import Feed, OwnFeed, TransformersFeed, Written, write
 from regard.generation.streaming import TextStream
 from regard.generation.writing import Writing
 from regard.models.gpt import GPT, quantise
@@ -24,14 +24,12 @@ from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
 from regard.models.pretrained.needs import quiet, told
 from regard.models.pretrained.texts import Offsets, Texts
-from regard.reading.language import Settings, Spelt, decoder_start, read_pair, read_tokens
+from regard.reading.language import Settings, Spelt, decoder_start, read_noted, read_pair, read_tokens
 from regard.reading.pieces import Rows
 from regard.reading.reading import Reading
 from regard.reading.segments import Segmenter
 
 logger = logging.getLogger("regard")
-# those of a whole context would fill gigabytes
-LOGITS_AT_ONCE = 512
 
 
 @final
@@ -140,7 +138,8 @@ class LanguageModel:
             raise RegardError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
         self.check_length(len(ids), max_new_tokens)
         if self.is_own:
-            return [step.tokens[0] for step in self._steps([ids], Writing(max_new_tokens=max_new_tokens))]
+            writing = Writing(max_new_tokens=max_new_tokens)
+            return [step.tokens[0] for step in self._steps(self._feed([ids], writing), [ids], writing)]
         tokens = torch.tensor([ids], device=self.device)
         with quiet(), told(f"{self.name}: transformers cannot generate"):
             written = self.module.generate(
@@ -161,6 +160,8 @@ class LanguageModel:
         chat: bool = False,
         n: int = 1,
         stream: Callable[[str], None] | None = None,
+        going_on: Callable[[], bool] = lambda: True,
+        read: bool = False,
         batch_size: int = 16,
         **settings: Any,
     ) -> Any:
@@ -168,7 +169,9 @@ class LanguageModel:
 
         `settings` are those of `Writing` (max_new_tokens=64, temperature=0.8, stop="\n\n", …). With n above 1 each
         prompt has a list of so many samples; `stream` is given the text of a single one as it comes, in whole
-        characters. `batch_size` prompts are written at a time, each as it would be alone.
+        characters. It stops early, with what is there, once `going_on`, which is asked after every token, says no.
+        With `read` what a single one looked at is noted while it is written, for `read_written`; a model of
+        transformers is read afterwards. `batch_size` prompts are written at a time, each as it would be alone.
         Raises RegardError for settings that make no sense, for a prompt that is empty or leaves no room, and for a
         model that writes no text.
         """
@@ -179,38 +182,49 @@ class LanguageModel:
         if not self.writes or self.is_translator:
             raise RegardError(f"{self.name} goes on with no text; name a decoder-only model, or read a translator's")
         several = [prompts] if isinstance(prompts, str) else list(prompts)
-        if stream is not None and len(several) * n != 1:
-            raise RegardError("only a single text can be streamed: one prompt, and n = 1")
+        if (stream is not None or read) and len(several) * n != 1:
+            raise RegardError("only a single text can be streamed or read: one prompt, and n = 1")
         ids = [self.encode_chat(prompt)[0] if chat else self.encode(prompt)[0] for prompt in several]
         size = batch_size if self.is_own else 1
         found: list[Generation] = []
         for first in range(0, len(ids), size):
-            found += self._write(ids[first : first + size], writing, stream, first=first, samples=n)
+            found += self._write(ids[first : first + size], writing, stream, going_on, read, first=first, samples=n)
         if n > 1:
             groups = [found[start : start + n] for start in range(0, len(found), n)]
             return groups[0] if isinstance(prompts, str) else groups
         return found[0] if isinstance(prompts, str) else found
 
-    def _steps(self, prompts: list[list[int]], writing: Writing, **how: Any) -> Iterator[Written]:
+    def _feed(self, prompts: list[list[int]], writing: Writing, *, reads: bool = False) -> Feed:
+        if not self.is_own:
+            return TransformersFeed(self.module)
+        lengths = [len(prompt) for prompt in prompts]
+        assert self.context_length is not None
+        room = max(lengths) + min(writing.max_new_tokens, self.context_length - min(lengths))
+        return OwnFeed(self.module, room, reads=reads)
+
+    def _steps(self, feed: Feed, prompts: list[list[int]], writing: Writing, **how: Any) -> Iterator[Written]:
         most = self.context_length
-        if self.is_own:
-            lengths = [len(prompt) for prompt in prompts]
-            assert most is not None
-            feed = OwnFeed(self.module, max(lengths) + min(writing.max_new_tokens, most - min(lengths)))
-        else:
-            feed = TransformersFeed(self.module)
         return write(feed, prompts, writing, ends=self.ends, context_length=most, device=self.device, **how)
 
     def _write(
-        self, prompts: list[list[int]], writing: Writing, stream: Callable[[str], None] | None, **how: int
+        self,
+        prompts: list[list[int]],
+        writing: Writing,
+        stream: Callable[[str], None] | None,
+        going_on: Callable[[], bool],
+        read: bool,
+        **how: int,
     ) -> list[Generation]:
+        feed = self._feed(prompts, writing, reads=read)
         count = len(prompts) * how["samples"]
         show = stream or (lambda text: None)
         streams = [TextStream(self._shown, writing.stop) for _ in range(count)]
         tokens: list[list[int]] = [[] for _ in range(count)]
         sums = [0.0] * count
         try:
-            for step in self._steps(prompts, writing, going_on=lambda row: not streams[row].stopped, **how):
+            for step in self._steps(
+                feed, prompts, writing, going_on=lambda row: not streams[row].stopped and going_on(), **how
+            ):
                 for row, token, log_probability in zip(step.rows, step.tokens, step.log_probabilities, strict=True):
                     tokens[row].append(token)
                     sums[row] += log_probability
@@ -227,6 +241,7 @@ class LanguageModel:
                 score=total / len(written),
                 finished=each.stopped or written[-1] in self.ends,
                 log_probability=total,
+                attention=feed.attention() if read and isinstance(feed, OwnFeed) else [],
             )
             for each, written, total in zip(streams, tokens, sums, strict=True)
         ]
@@ -234,7 +249,6 @@ class LanguageModel:
     def _shown(self, ids: list[int]) -> str:
         return self._tokenizer().decode(ids, clean_up_tokenization_spaces=False) if ids else ""
 
-    @torch.inference_mode()
     def log_probabilities(self, text: str) -> list[float]:
         """The log-probability of every token of a text but the first, given those before it.
 
@@ -246,27 +260,9 @@ class LanguageModel:
         ids, _ = self.encode(text)
         if len(ids) < 2:
             raise RegardError("a text needs two tokens at least: the first is not predicted")
-        most = self.context_length or len(ids)
-        found: list[float] = []
-        start = 0
-        while len(found) < len(ids) - 1:
-            found += self._window(ids[start : start + most])[len(found) - start :]
-            start += max(1, most // 2)
+        found = log_probabilities(self.module, ids, most=self.context_length or len(ids), device=self.device)
         if any(map(math.isnan, found)):
             raise RegardError(f"{self.name}: its logits are no numbers (NaN); its weights are broken")
-        return found
-
-    def _window(self, ids: list[int]) -> list[float]:
-        """The log-probability of every token but the first."""
-        tokens = torch.tensor([ids], device=self.device)
-        past = KeyValues(len(ids)) if self.is_own else None
-        found: list[float] = []
-        size = LOGITS_AT_ONCE if self.is_own else len(ids)
-        for start in range(0, len(ids) - 1, size):
-            chunk = tokens[:, start : start + size]
-            logits = (self.module(chunk) if past is None else self.module(chunk, past)).logits[0]
-            wanted = tokens[0, start + 1 : start + 1 + size, None]
-            found += logits[: len(wanted)].float().log_softmax(-1).gather(1, wanted)[:, 0].tolist()
         return found
 
     def perplexity(self, text: str) -> float:
@@ -350,14 +346,17 @@ class LanguageModel:
     ) -> Reading:
         """What the model looked at when it wrote what `generate` gave for this prompt, drawn or not, stop text and all.
 
-        It runs once over the very tokens. The settings are those of `read`.
+        Where `generate` noted it, that is taken, unless more is asked for than rows; else the model runs once over the
+        very tokens. The settings are those of `read`.
         """
         if chat:
             ids, offsets, prompt = self.encode_chat(prompt)
         else:
             ids, offsets = self.encode(prompt)
-        settings = Settings("generated", top_k, statistics, layers, segments)
         spelt = Spelt(prompt, ids, offsets)
+        if written.attention and top_k is None and not statistics and layers is None:
+            return read_noted(self.module, self.tokenizer, spelt, written, name=self.name)
+        settings = Settings("generated", top_k, statistics, layers, segments)
         return read_tokens(self.module, self.tokenizer, spelt, written.tokens, settings, name=self.name)
 
     def export(self, target: str, folder: str | os.PathLike[str]) -> None:

@@ -2,8 +2,32 @@
 
 from typing import final
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+
+@final
+class Queries:
+    """The query of each run's newest token and its context, layer by layer: with the keys they give the weights."""
+
+    def __init__(self) -> None:
+        self._layers: list[list[tuple[Tensor, Tensor]]] = []
+
+    def add(
+        self,
+        layer: int,
+        query: Float[Tensor, "batch head new head_dim"],
+        context: Float[Tensor, "batch head new head_dim"],
+    ) -> None:
+        if layer == len(self._layers):
+            self._layers.append([])
+        self._layers[layer].append((query[:, :, -1:], context[:, :, -1:]))
+
+    def layers(self) -> list[tuple[Float[Tensor, "batch head row head_dim"], Float[Tensor, "batch head row head_dim"]]]:
+        """Queries and contexts of every layer, a row a run."""
+        joined = ([torch.cat(parts, dim=2) for parts in zip(*rows, strict=True)] for rows in self._layers)
+        return [(query, context) for query, context in joined]
 
 
 @final
@@ -11,14 +35,17 @@ class KeyValues:
     """Keys and values of at most `room` tokens of each sequence, written in place and never moved.
 
     `padding` says how many slots at the beginning of each sequence hold no token, `hidden` which slots no token that is
-    still to come may look at.
+    still to come may look at; `queries` notes who looked, where that is wanted.
     """
 
-    def __init__(self, room: int, *, padding: Int[Tensor, " batch"] | None = None) -> None:
+    def __init__(
+        self, room: int, *, padding: Int[Tensor, " batch"] | None = None, queries: Queries | None = None
+    ) -> None:
         self.room = room
         self.length = 0
         self.padding = padding
         self.hidden: Bool[Tensor, "batch slot"] | None = None
+        self.queries = queries
         self._layers: list[tuple[Tensor, Tensor]] = []
 
     def add(
@@ -30,11 +57,20 @@ class KeyValues:
         """Enter what a layer made of the newest tokens; all that it may look at. The model moves `length` on."""
         if layer == len(self._layers):
             size = (key.shape[0], key.shape[1], self.room, key.shape[3])
-            self._layers.append((key.new_empty(size), key.new_empty(size)))
+            # a CPU's kernels for a single query are slow in half precision
+            dtype = torch.float32 if key.device.type == "cpu" and key.dtype.itemsize == 2 else key.dtype
+            self._layers.append((key.new_empty(size, dtype=dtype), key.new_empty(size, dtype=dtype)))
         end = self.length + key.shape[2]
         assert end <= self.room, (end, self.room)
         for kept, new in zip(self._layers[layer], (key, value), strict=True):
             kept[:, :, self.length : end] = new
+        # of a first run all that there is, which for many queries is better in the model's own precision
+        return (key, value) if self.length == 0 else self.layer(layer, end)
+
+    def layer(
+        self, layer: int, end: int
+    ) -> tuple[Float[Tensor, "batch head key head_dim"], Float[Tensor, "batch head key head_dim"]]:
+        """Keys and values of the first slots."""
         keys, values = self._layers[layer]
         return keys[:, :, :end], values[:, :, :end]
 

@@ -69,7 +69,7 @@ def generate(
     opened = load(model, library=library, device=device, dtype=dtype)
     if not isinstance(opened, LanguageModel):
         raise RegardError(f"{opened.name} is a translator; `regard translate {model}` runs it")
-    settings: dict[str, Any] = {"chat": chat, **vars(options)}
+    settings: dict[str, Any] = {"chat": chat, "read": attention is not None, **vars(options)}
     if num_samples == 1 and not json:
         written = [_streamed(opened.generate, text, settings)]
     else:

@@ -1,6 +1,8 @@
 """What a model wrote."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from regard.attention.output import AttentionMap
 
 
 @dataclass(frozen=True)
@@ -8,7 +10,8 @@ class Generation:
     """One text that a model wrote; `finished` is False where the limit cut it.
 
     `log_probability` is that of all its tokens, what ended it counted, and `score` what decoding's settings make of it:
-    by default log-probability over length.
+    by default log-probability over length. `attention` is what each token looked at that came of the model, layer by
+    layer, where that was noted.
     """
 
     text: str
@@ -16,3 +19,4 @@ class Generation:
     score: float
     finished: bool
     log_probability: float = 0.0
+    attention: list[AttentionMap] = field(default_factory=list, repr=False, compare=False)

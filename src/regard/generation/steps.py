@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regard.attention.key_values import KeyValues
+from regard.attention.key_values import KeyValues, Queries
+from regard.attention.output import AttentionMap
 from regard.errors import RegardError
 from regard.generation.sampling import draw, sampling_probabilities
 from regard.generation.writing import Writing
@@ -33,22 +34,32 @@ class Feed(Protocol):
 
 @final
 class OwnFeed:
-    """Regard's own model, with room for so many tokens a row, padding counted."""
+    """Regard's own model, with room for so many tokens a row, padding counted.
 
-    def __init__(self, module: GPT, room: int) -> None:
+    One that reads notes what writes each token of its only row.
+    """
+
+    def __init__(self, module: GPT, room: int, *, reads: bool = False) -> None:
         self._module = module
         self._room = room
+        self._queries = Queries() if reads else None
         self._past: KeyValues | None = None
 
     def __call__(
         self, tokens: Int[Tensor, "row new"], padding: Int[Tensor, " row"] | None
     ) -> Float[Tensor, "row vocabulary"]:
-        self._past = self._past or KeyValues(self._room, padding=padding)
+        self._past = self._past or KeyValues(self._room, padding=padding, queries=self._queries)
         return self._module(tokens, self._past, last=True).logits[:, -1]
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
         assert self._past is not None
         self._past.select(rows)
+
+    @torch.inference_mode()
+    def attention(self) -> list[AttentionMap]:
+        """What each query looked at that wrote a token."""
+        assert self._past is not None
+        return self._module.attention(self._past)
 
 
 @final

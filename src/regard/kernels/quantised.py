@@ -17,8 +17,9 @@ from regard.errors import RegardError
 GROUP = 32
 # with more rows than these the product, not the reading of weights, takes the time
 FEW_ROWS = 16
-# what torch's 4-bit kernel wants the number of outputs to be a multiple of
-OUTPUTS = 16
+# what torch's 4-bit kernel wants the number of outputs to be a multiple of, and its 8-bit kernel, which does not check
+# and reads what is not there, the number of inputs
+OUTPUTS = INPUTS = 16
 
 
 @final
@@ -32,12 +33,15 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: Float[Tensor, "output input"], bias: Float[Tensor, " output"] | None) -> None:
         super().__init__()
         scales = weight.float().abs().amax(dim=1).clamp(min=1e-12) / 127
-        self.register_buffer("weight", (weight.float() / scales[:, None]).round().to(torch.int8))
+        self.padding = -weight.shape[1] % INPUTS
+        rounded = (weight.float() / scales[:, None]).round().to(torch.int8)
+        self.register_buffer("weight", functional.pad(rounded, (0, self.padding)))
         self.register_buffer("scales", scales.bfloat16())
         self.register_buffer("bias", None if bias is None else bias.detach().bfloat16())
 
     def forward(self, inputs: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch output"]:
         rows = inputs.reshape(-1, inputs.shape[-1])
+        rows = functional.pad(rows, (0, self.padding)) if self.padding else rows
         if len(rows) <= FEW_ROWS:
             found = torch.ops.aten._weight_int8pack_mm(rows, self.weight, self.scales)
         else:

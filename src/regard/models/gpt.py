@@ -111,8 +111,10 @@ class CausalSelfAttention(nn.Module):
         query, key = turned.split([self.num_heads, self.num_key_heads], dim=1)
         if past is not None:
             key, value = past.add(layer, key, value)
-        context = _attend(query, key, value, places.mask)
-        output = self.out_proj(context.transpose(1, 2).flatten(2))
+        context = _attend(query.to(key.dtype), key, value, places.mask)
+        if past is not None and past.queries is not None:
+            past.queries.add(layer, query, context)
+        output = self.out_proj(context.transpose(1, 2).flatten(2).to(x.dtype))
         if not read:
             return output, None
         key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
@@ -245,6 +247,18 @@ class GPT(nn.Module):
             past.length = end
         x = self.norm(x[:, -1:] if last else x)
         return ModelOutput(logits=self.logits(x), attention=maps)
+
+    def attention(self, past: KeyValues) -> list[AttentionMap]:
+        """What the tokens looked at whose queries `past` has noted, those of its last runs, layer by layer."""
+        assert past.queries is not None
+        maps = []
+        for layer, (query, context) in enumerate(past.queries.layers()):
+            shared = query.shape[1] // past.layer(layer, past.length)[0].shape[1]
+            key, value = (part.repeat_interleave(shared, dim=1) for part in past.layer(layer, past.length))
+            mask = self._mask(query.shape[2], past.length, past, key.device)
+            weights = reference.weights(query.to(key.dtype), key, mask=mask, causal=mask is None and query.shape[2] > 1)
+            maps.append(AttentionMap("decoder", layer, weights=weights, value=value, context=context.to(key.dtype)))
+        return maps
 
     def logits(self, features: Float[Tensor, "batch position dim"]) -> Float[Tensor, "batch position vocabulary"]:
         return linear(features, self.embedding.weight) if self.output is None else self.output(features)

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from regard.data.words import word_spans
 from regard.errors import RegardError
+from regard.generation.result import Generation
 from regard.models.gpt import GPT
 from regard.reading.effects import Effects
 from regard.reading.pieces import Rows
 from regard.reading.reading import Reading
 from regard.reading.reading import Sequence as Tokens
+from regard.reading.replay import proved
 from regard.reading.segments import Segmenter
 from regard.reading.spelling import placed, sequence
 from regard.reading.watch import watching
@@ -97,6 +99,24 @@ def read_tokens(
         sequences={name: text if name == "text" else reading.sequences[name] for name in kinds},
         settings={**reading.settings, **told},
         knockout=Effects(module, ids) if reading.kinds == ["decoder"] else None,
+    )
+
+
+def read_noted(module: Any, tokenizer: Any, spelt: Spelt, written: Generation, *, name: str) -> Reading:
+    """What a model of Regard's looked at, noted while it wrote after a text."""
+    ids = [*spelt.ids, *written.tokens]
+    dtype = module.embedding.weight.dtype
+    maps, checks, refused = proved(written.attention, dtype)
+    return Reading(
+        model=name,
+        sequences={"text": spelt.followed_by(written.tokens, tokenizer)},
+        maps=maps,
+        checks=checks,
+        refused=refused,
+        settings={"prompt_tokens": len(spelt.ids)},
+        sides={"decoder": ("text", "text")},
+        kept={"decoder": list(range(len(spelt.ids) - 1, len(ids) - 1))},
+        knockout=Effects(module, ids),
     )
 
 

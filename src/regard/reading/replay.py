@@ -47,14 +47,7 @@ def replay(
             "last; train a model with attention, such as numbers-bahdanau"
         )
     target_text = tokenizer.decode(target)
-    maps, checks, refused = {}, {}, {}
-    for map in output.attention:
-        key = (map.kind, map.layer)
-        checks[key] = check(map)
-        if (why := complaint(checks[key], map.weights.dtype)) is not None:
-            refused[key] = why
-        else:
-            maps[key] = map.weights[0].float().cpu().numpy()
+    maps, checks, refused = proved(output.attention, output.logits.dtype)
     return records.Reading(
         model=model,
         sequences={
@@ -67,6 +60,24 @@ def replay(
         checks=checks,
         refused=refused,
     )
+
+
+Layer = tuple[str, int]
+
+
+def proved(
+    attention: Sequence[AttentionMap], dtype: torch.dtype
+) -> tuple[dict[Layer, Float[np.ndarray, "head row key"]], dict[Layer, records.Check], dict[Layer, str]]:
+    """Weights of the only sequence, by kind and layer; their checks; and why some are refused, by the model's dtype."""
+    maps, checks, refused = {}, {}, {}
+    for map in attention:
+        key = (map.kind, map.layer)
+        checks[key] = check(map)
+        if (why := complaint(checks[key], dtype)) is not None:
+            refused[key] = why
+        else:
+            maps[key] = map.weights[0].float().cpu().numpy()
+    return maps, checks, refused
 
 
 class Words(NamedTuple):
