@@ -5,6 +5,7 @@ import argparse
 from benchmarks import (
     alignment,
     bible,
+    generating,
     gpt_training,
     ladder,
     preparing,
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "translating": translating.run,
     "quality": quality.run,
     "reading": reading.run,
+    "generating": generating.run,
     "gpt-training": gpt_training.run,
 }
 

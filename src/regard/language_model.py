@@ -18,6 +18,7 @@ from regard.generation.result import Generation
 from regard.generation.steps import Feed, OwnFeed, TransformersFeed, Written, write
 from regard.generation.streaming import TextStream
 from regard.generation.writing import Writing
+from regard.kernels.threads import fastest_threads
 from regard.models.gpt import GPT, quantise
 from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import load_folder, load_own
@@ -96,6 +97,13 @@ class LanguageModel:
     def is_translator(self) -> bool:
         """Whether it is an encoder–decoder."""
         return not self.is_own and bool(self.module.config.is_encoder_decoder)
+
+    def fastest_threads(self) -> int:
+        """On how many threads of a CPU, at most torch's number, the model writes fastest, by a short probe."""
+        most = torch.get_num_threads()
+        if self.device.type != "cpu" or not self.writes or self.is_translator:
+            return most
+        return fastest_threads(lambda: self.generate_ids([0], 1), most)
 
     @property
     def context_length(self) -> int | None:

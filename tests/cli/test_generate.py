@@ -237,3 +237,10 @@ def test_a_model_is_exported_and_goes_on_writing_the_same(cli, folder, model, tm
 def test_smollm2_answers(cli):
     asked = ("What is the capital of France?", "--chat", "--max-new-tokens", 20, "--temperature", 0)
     assert "Paris" in output(cli("generate", "smollm2", *asked))
+
+
+def test_text_is_the_same_on_any_number_of_threads(cli, folder):
+    asked = ("generate", folder, "one two", "--max-new-tokens", 6)
+    texts = {output(cli(*asked, *more)) for more in ((), ("--threads", 1), ("--threads", 2))}
+    assert len(texts) == 1
+    assert cli(*asked, "--threads", 0).code == 2

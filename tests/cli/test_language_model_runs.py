@@ -72,3 +72,28 @@ def test_a_text_is_shown_by_the_beginnings_of_its_documents(cli):
     shown = cli("corpus", "show", "fables", "--count", "2").out
     assert "The fox of test and the grapes. Number 0." in shown
     assert "By Aesop." in shown
+
+
+def test_language_models_are_compared_in_bits_per_byte(cli, tmp_path, runs):
+    (tmp_path / "gpt.toml").write_text(RECIPE, encoding="utf-8")
+    for name, settings in {
+        "letters": (),
+        "pieces": ("--set", "data.tokenizer=bpe", "--set", "data.vocab_size=280"),
+    }.items():
+        trained = cli("train", tmp_path / "gpt.toml", "--out", tmp_path / name, *settings)
+        assert trained.code == 0, trained.err
+    both = (tmp_path / "letters", tmp_path / "pieces")
+    models = json.loads(cli("compare", *both, "--json").out)["models"]
+    assert [model["name"] for model in models] == ["letters", "pieces"]
+    for folder, model in zip(both, models, strict=True):
+        alone = json.loads(cli("evaluate", folder, "--json").out)
+        assert model["bits_per_byte"] == pytest.approx(alone["bits_per_byte"])
+    shown = cli("compare", *both).out
+    assert all(f"{model['bits_per_byte']:.3f}" in shown for model in models)
+    for arguments, told in (
+        ((both[0], runs["rnn"]), "a translator and a language model cannot be compared"),
+        ((*both, "--out", tmp_path / "x.png"), "no length curve to draw; leave out --out"),
+    ):
+        done = cli("compare", *arguments)
+        assert done.code == 1
+        assert told in done.err

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split
@@ -24,6 +25,8 @@ def compare(
     dtype: Dtype = "float32",
 ) -> None:
     """Measure several runs and lay their quality by source length side by side; alignment error rates below it.
+
+    Of language models: the bits that each needs for a byte of the text, which compare whatever their tokens are.
 
     Parameters
     ----------
@@ -45,6 +48,7 @@ def compare(
         float32, bfloat16 or float64.
     """
     from regard.api import load_run
+    from regard.training.run import Run
     from regard.view.alignment_error import error_rate_line
     from regard.view.figure import check_path
     from regard.view.plots import plot_length_curve
@@ -58,6 +62,14 @@ def compare(
         raise RegardError("a run is named twice; compare takes different runs")
     for path in out:
         check_path(path)
+    translates = {Run.open(run).recipe.translates for run in runs}
+    if len(translates) == 2:
+        raise RegardError("a translator and a language model cannot be compared; name runs of one kind")
+    if translates == {False}:
+        if out:
+            raise RegardError("language models have no length curve to draw; leave out --out")
+        _compare_texts(runs, split, json=json, device=device)
+        return
     translators = [load_run(run, device=device, dtype=dtype) for run in runs]
     first, *others = (translator.pairs(split) for translator in translators)
     if any(other != first for other in others):
@@ -83,6 +95,26 @@ def compare(
             console.print()
             console.print(Text(printable(name)))
             console.print(error_rate_line(document))
+
+
+def _compare_texts(runs: tuple[Path, ...], split: str, *, json: bool, device: str) -> None:
+    from regard.api import evaluate
+
+    qualities = [evaluate(run, split, device=device).to_json() for run in runs]
+    if len({(quality["documents"], quality["bytes"]) for quality in qualities}) > 1:
+        raise RegardError("these runs were not tested on the same text; compare runs of one corpus and split")
+    models = [{"name": name, **quality} for name, quality in zip(_names(list(runs)), qualities, strict=True)]
+    if json:
+        print(json_module.dumps({"split": split, "models": models}, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for heading in ("bits per byte", "perplexity per token", "tokens"):
+        table.add_column(heading, justify="right")
+    for model in models:
+        figures = (f"{model['bits_per_byte']:.3f}", f"{model['perplexity']:.2f}", f"{model['tokens']:,}")
+        table.add_row(Text(model["name"]), *figures)
+    Console().print(table)
 
 
 def _names(runs: list[Path]) -> list[str]:

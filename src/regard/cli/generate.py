@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from regard.cli.options import Device, HyphenOrText, text_of_file
+from regard.cli.options import Count, Device, HyphenOrText, text_of_file
 from regard.errors import RegardError
 from regard.generation.writing import Writing
 
@@ -32,6 +32,7 @@ def generate(
     library: Literal["regard", "transformers"] | None = None,
     device: Device = "auto",
     dtype: Literal["float32", "bfloat16", "float64", "int8", "int4"] = "float32",
+    threads: Count | None = None,
 ) -> None:
     """Go on with a text, or answer a message, shown as it is written.
 
@@ -55,8 +56,11 @@ def generate(
         auto, cpu or cuda.
     dtype
         float32, bfloat16 or float64; int8 and int4 round the weights, which is faster.
+    threads
+        How many threads of a CPU compute; by default as many as a short probe finds fastest.
     """
     from regard.api import load
+    from regard.kernels.threads import threads as compute_on
     from regard.language_model import LanguageModel
 
     # what makes no sense is told before a model is loaded
@@ -70,16 +74,17 @@ def generate(
     if not isinstance(opened, LanguageModel):
         raise RegardError(f"{opened.name} is a translator; `regard translate {model}` runs it")
     settings: dict[str, Any] = {"chat": chat, "read": attention is not None, **vars(options)}
-    if num_samples == 1 and not json:
-        written = [_streamed(opened.generate, text, settings)]
-    else:
-        found = opened.generate(text, n=num_samples, **settings)
-        written = found if num_samples > 1 else [found]
-        for number, each in enumerate(written):
-            if json:
-                _say(json_module.dumps(_document(text, each), ensure_ascii=False) + "\n")
-            else:
-                _say("\n" * (number > 0) + each.text + "\n")
+    with compute_on(threads or opened.fastest_threads()):
+        if num_samples == 1 and not json:
+            written = [_streamed(opened.generate, text, settings)]
+        else:
+            found = opened.generate(text, n=num_samples, **settings)
+            written = found if num_samples > 1 else [found]
+            for number, each in enumerate(written):
+                if json:
+                    _say(json_module.dumps(_document(text, each), ensure_ascii=False) + "\n")
+                else:
+                    _say("\n" * (number > 0) + each.text + "\n")
     if attention is not None:
         opened.read_written(text, written[0], chat=chat).save(attention)
 

@@ -61,6 +61,12 @@ def weights(module: GPT) -> dict[str, Tensor]:
     named = dict(module.named_parameters())
     tensors: dict[str, Tensor] = {}
     for part in parts(module):
+        weight = named.get(f"{part.ours.removesuffix('.bias')}.weight")
+        if part.ours not in named and weight is not None:
+            # GPT-2 has a bias in every layer: one of zeros adds nothing
+            (name,) = part.theirs
+            tensors[name] = weight.new_zeros(len(weight), device="cpu")
+            continue
         if part.ours not in named:
             raise RegardError("quantised weights cannot be exported; load the model in float32 or bfloat16")
         whole = named[part.ours].detach().cpu()
@@ -112,9 +118,12 @@ def config_values(config: GPTConfig, vocab_size: int) -> dict[str, Any]:
             **_rotary_values(config.rotary),
         }
     # what training alone knows of is not part of the model
-    trained = {"dropout", "checkpoint_activations"}
+    apart = {"dropout", "checkpoint_activations"}
+    if name == "GPT2LMHeadModel":
+        # what it lacks is written as zeros
+        apart |= {"bias", "query_key_value_bias", "feed_forward_bias"}
     ours, theirs = (_told(each) for each in (config, config_of(values)))
-    if differing := [key for key in ours if key not in trained and ours[key] != theirs[key]]:
+    if differing := [key for key in ours if key not in apart and ours[key] != theirs[key]]:
         settings = ", ".join(f"{key} = {ours[key]!r}" for key in differing)
         raise RegardError(f"transformers has no model with {settings} beside the other settings of this one")
     return values

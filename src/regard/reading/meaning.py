@@ -173,11 +173,7 @@ def of_multi_head(
     result: Any,
 ) -> AttentionCall:
     """torch.nn.MultiheadAttention: its projections once more, and its output to prove them by."""
-    given = inspect.signature(forward).bind(module, *args, **kwargs)
-    given.apply_defaults()
-    values = given.arguments
-    inputs = [values[name] for name in ("query", "key", "value")]
-    hints = {"cross": values["query"] is not values["key"]}
+    values, inputs, hints = _given(forward, (module, *args), kwargs)
 
     def refuse(why: str) -> AttentionCall:
         return refused(module, path, inputs[0], why, hints)
@@ -192,6 +188,17 @@ def of_multi_head(
     inputs, output = _positions_first(inputs, result[0], batch_first=batch_first)
     mask = _mask(values["attn_mask"], values["key_padding_mask"], inputs[0], module.num_heads)
     return _of_projected(module, path, inputs, _projections(module), mask, output, module.out_proj, hints)
+
+
+def _given(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], list[Tensor], dict[str, Any]]:
+    """What torch's multi-head attention is called with, by name; query, key and value; and whether they are of two."""
+    given = inspect.signature(function).bind(*args, **kwargs)
+    given.apply_defaults()
+    values = given.arguments
+    inputs = [values[name] for name in ("query", "key", "value")]
+    return values, inputs, {"cross": inputs[0] is not inputs[1]}
 
 
 def _positions_first(inputs: list[Tensor], output: Tensor, *, batch_first: bool) -> tuple[list[Tensor], Tensor]:
@@ -219,11 +226,7 @@ def of_multi_head_function(
     result: Any,
 ) -> AttentionCall:
     """torch.nn.functional.multi_head_attention_forward, called by a module itself."""
-    given = inspect.signature(function).bind(*args, **kwargs)
-    given.apply_defaults()
-    values = given.arguments
-    inputs = [values[name] for name in ("query", "key", "value")]
-    hints = {"cross": values["query"] is not values["key"]}
+    values, inputs, hints = _given(function, args, kwargs)
     if values["training"] and values["dropout_p"] > 0:
         return refused(module, path, inputs[0], DROPOUT, hints)
     if values["bias_k"] is not None or values["add_zero_attn"]:

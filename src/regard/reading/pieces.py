@@ -128,9 +128,10 @@ def _rows(
     # kept rows prove themselves; those of other queries are known by a sample
     alone = not wanted.swept and wanted.top_k is None and len(kept) >= SAMPLE
     sample = set() if alone else set(_spread(frame.queries)) - set(kept)
-    empty = torch.zeros(call.num_heads, 0, piece.num_keys)
-    parts, outsides = [empty], [torch.zeros(call.num_heads, 0)]
-    by_row: dict[str, list[Tensor]] = {name: [empty] for name in of_rows}
+    # what stays has its place before what comes and goes: memory that is given back in between is whole
+    piece.weights = torch.empty(call.num_heads, len(kept), piece.num_keys)
+    outsides = torch.empty(call.num_heads, len(kept))
+    by_row: dict[str, list[Tensor]] = {name: [piece.weights[:, :0]] for name in of_rows}
     slots = [*kept, *sorted(sample)]
     step = max(1, ROW_WEIGHTS // (call.num_heads * max(1, call.num_keys)))
     for start in range(0, len(slots), step):
@@ -140,12 +141,11 @@ def _rows(
         piece.check = worst(piece.check, found)
         count = max(0, len(kept) - start)
         rows = weights[:, :count, frame.keys]
-        parts.append(rows.float().cpu())
-        outsides.append(outside[:, :count].float().cpu())
+        piece.weights[:, start : start + step] = rows
+        outsides[:, start : start + step] = outside[:, :count]
         for name, statistic in of_rows.items():
             by_row[name].append(statistic(rows, call, item, frame.keys).float().cpu())
-    piece.weights = torch.cat(parts, dim=1)
-    piece.outside = None if call.sinks is None else torch.cat(outsides, dim=1)
+    piece.outside = None if call.sinks is None else outsides
     piece.row_statistics = {name: torch.cat(found, dim=1) for name, found in by_row.items()}
     return piece
 

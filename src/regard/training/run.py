@@ -32,7 +32,7 @@ from regard.training import checkpoint
 from regard.training.card import model_card
 from regard.training.loop import Data, Outcome, Progress, State, check_compiler, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, DataConfig, Recipe, TrainConfig, read_recipe
-from regard.training.threads import fastest_threads, threads
+from regard.kernels.threads import fastest_threads, threads
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 SPLITS = ("train", "dev", "test")

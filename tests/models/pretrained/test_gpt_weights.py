@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 import regard
 from regard.errors import RegardError
 from regard.export.hugging_face import config_values
-from regard.models.gpt import GPTConfig
+from regard.language_model import LanguageModel
+from regard.models.gpt import GPT, GPTConfig
 from regard.models.pretrained.folder import load_own
 from regard.models.pretrained.gpt_weights import ARCHITECTURES, Unknown, config_of, parts
 from regard.models.rotary import RotaryConfig
@@ -235,13 +236,25 @@ def test_a_folder_that_was_exported_is_the_model(pair, tmp_path):
         model.export("hf", tmp_path / "made")
 
 
+@pytest.mark.parametrize("bias", ["bias", "query_key_value_bias", "feed_forward_bias"])
+def test_what_gpt2_has_and_a_model_lacks_is_exported_as_nothing(tmp_path, bias):
+    torch.manual_seed(0)
+    config = GPTConfig(model_dim=16, num_heads=2, num_layers=2, feed_forward_dim=20, max_length=12, **{bias: False})
+    module = GPT(config, 97).eval()
+    LanguageModel(module, None, name="tiny", device=torch.device("cpu")).export("hf", tmp_path / "made")
+    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "made", output_loading_info=True)
+    assert not any(info.values())
+    assert isinstance(theirs, transformers.GPT2LMHeadModel)
+    found, wanted = logits(theirs), logits(module)
+    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"norm": "rms"},
         {"positions": "rotary"},
         {"num_key_value_heads": 2},
-        {"bias": False},
         {"window": 4},
         {"positions": "rotary", "norm": "rms", "feed_forward": "swiglu", "query_key_norm": True, "window": 4},
     ],

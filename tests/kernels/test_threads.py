@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from regard.training.threads import fastest_threads, threads
+from regard.kernels.threads import fastest_threads, threads
 
 
 @pytest.mark.parametrize("best", [1, 2, 4, 6])

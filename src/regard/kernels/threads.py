@@ -1,4 +1,4 @@
-"""How many threads a training step is fastest on."""
+"""How many threads a piece of work is fastest on."""
 
 import statistics
 import time
