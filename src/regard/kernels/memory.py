@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next tensor."""
+"""What the C library does with freed memory: keep it for the next tensor, or give it back."""
 
 import ctypes
 import functools
@@ -19,3 +19,13 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return all([mallopt(M_MMAP_THRESHOLD, LARGEST), mallopt(M_TRIM_THRESHOLD, LARGEST)])
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what the C library, where it is glibc, has kept.
+
+    By itself it keeps blocks of up to 32 MB, and what a long text needs for a moment is hundreds of MB of them.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

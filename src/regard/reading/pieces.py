@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from regard.errors import RegardError
+from regard.kernels.memory import give_back_freed_memory
 from regard.reading import assemble, spelling
 from regard.reading.call import AttentionCall, Visibility, exact_weights
 from regard.reading.reading import Check
@@ -19,6 +20,8 @@ from regard.reading.tiles import Text, sweep
 from regard.reading.verify import SAMPLE, check_rows, complaint, worst
 
 Rows = str | int | slice | Sequence[int]
+# pairs of queries and keys from which on a layer leaves much free memory behind
+LONG = 1 << 25
 # rows in double precision are large: of so many weights at a time
 ROW_WEIGHTS = 1 << 21
 
@@ -67,6 +70,8 @@ def read_call(forward: Forward, kind: str, call: AttentionCall, wanted: Wanted) 
                 return str(error)
             if ROLLOUT in wanted.statistics and kind != "cross":
                 forward.layers.setdefault(kind, []).append((call, visibility, frames, pieces))
+            if call.num_queries * call.num_keys >= LONG:
+                give_back_freed_memory()
             return pieces
     return complaints[0]
 
