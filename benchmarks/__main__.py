@@ -14,6 +14,7 @@ from benchmarks import (
     startup,
     training,
     translating,
+    viewing,
 )
 
 BENCHMARKS = {
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "translating": translating.run,
     "quality": quality.run,
     "reading": reading.run,
+    "viewing": viewing.run,
     "generating": generating.run,
     "gpt-training": gpt_training.run,
 }

@@ -36,7 +36,8 @@ _LAZY = {
     "Decoding": "regard.generation.decoding",
     "Generation": "regard.api",
     "LanguageModel": "regard.language_model",
-    "Reading": "regard.reading.reading",
+    # with the views that its methods offer
+    "Reading": "regard.api",
     "Translator": "regard.api",
     "evaluate": "regard.api",
     "load": "regard.api",

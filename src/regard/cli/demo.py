@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.rule import Rule
@@ -14,6 +14,9 @@ from rich.text import Text
 
 from regard.errors import RegardError
 from regard.files import new_file
+
+if TYPE_CHECKING:
+    from regard.reading.reading import Reading
 
 RUNGS = {
     "RNN": "numbers-rnn",
@@ -46,6 +49,7 @@ kitchen, above the coffee.
 """
 QUESTION = "Where did the piano come from?"
 ANSWER_TOKENS = 19
+PAGE = "demo.html"
 
 
 def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> None:
@@ -54,7 +58,8 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
     Parameters
     ----------
     out
-        Keeps the runs, ladder.json, the reading and the pictures in this folder, which must not exist yet.
+        Keeps the runs, ladder.json, the reading, the pictures and demo.html, which shows all of it, in this folder,
+        which must not exist yet.
     minutes
         Training time of each translator.
     seed
@@ -81,16 +86,26 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
         )
         translators = {name: _train(name, recipe, folder, console) for name, recipe in recipes.items()}
         models = [_measure(name, translator) for name, translator in translators.items()]
-        source = _show(console, models, translators)
+        source, reference = _show(console, models, translators)
         with new_file(folder / "ladder.json") as partial:
             partial.write_text(json.dumps({"models": models}, indent=2) + "\n", encoding="utf-8")
+        readings = {name: translators[name].read(source) for name in list(RUNGS)[1:]}
+        shown = {
+            "source": source,
+            "reference": reference,
+            "translations": {name: translator.translate(source).text for name, translator in translators.items()},
+        }
         if out is not None:
-            _draw(out, models, translators, source)
-        _ask(console, out)
+            _draw(out, models, readings)
+            # again below, with the language model; where there is none this much is kept
+            _write_page(out, models, readings=readings, **shown)
+        answer = _ask(console, out)
         if out is not None:
+            _write_page(out, models, readings=readings | {LANGUAGE_MODEL: answer}, **shown)
             _tell(
                 console,
                 "Go on",
+                f"Open {out / PAGE} in a browser: all of the above, to be looked at token by token.\n"
                 f"regard translate {out / 'numbers-bahdanau'} -\n"
                 f"regard read {out / 'numbers-transformer'} --source 'two million and seven'\n"
                 f"regard read {LANGUAGE_MODEL} --chat --prompt 'Why is the sky blue?'\n"
@@ -153,8 +168,8 @@ def _measure(name: str, translator: Any) -> dict[str, Any]:
     }
 
 
-def _show(console: Console, models: list[dict[str, Any]], translators: dict[str, Any]) -> str:
-    """Tell quality by length and one sentence in full; returns that sentence."""
+def _show(console: Console, models: list[dict[str, Any]], translators: dict[str, Any]) -> tuple[str, str]:
+    """Tell quality by length and one sentence in full; returns that sentence and its reference."""
     from regard.view.terminal import alignment_grid, quality_table
 
     _tell(
@@ -179,7 +194,7 @@ def _show(console: Console, models: list[dict[str, Any]], translators: dict[str,
         reading = translators[name].read(source)
         sources, targets = reading.sequences["source"].words, reading.sequences["target"].words
         console.print(alignment_grid(reading.alignment(), sources, targets, width=console.width))
-    return source
+    return source, reference
 
 
 def _lost(translators: dict[str, Any]) -> tuple[str, str]:
@@ -204,18 +219,25 @@ def _compared(translation: str, reference: str) -> Text:
     return told.append(" ✗ " if same else "✗ ", "red").append(" ".join(words[same:]), "red")
 
 
-def _draw(out: Path, models: list[dict[str, Any]], translators: dict[str, Any], source: str) -> None:
+def _draw(out: Path, models: list[dict[str, Any]], readings: dict[str, "Reading"]) -> None:
     from regard.view.plots import plot_length_curve
 
     curves = {model["name"]: model["by_length"] for model in models}
     for suffix in (".png", ".svg"):
         title = "Number words, English to French"
         plot_length_curve(curves, out / f"ladder{suffix}", metric="exact", title=title)
-    for name in list(RUNGS)[1:]:
-        translators[name].read(source).save(out / f"{RUNGS[name]}-alignment.png")
+    for name, reading in readings.items():
+        reading.save(out / f"{RUNGS[name]}-alignment.png")
 
 
-def _ask(console: Console, out: Path | None) -> None:
+def _write_page(out: Path, models: list[dict[str, Any]], **shown: Any) -> None:
+    from regard.view.html import demo_html
+
+    with new_file(out / PAGE) as partial:
+        partial.write_text(demo_html(models, **shown), encoding="utf-8")
+
+
+def _ask(console: Console, out: Path | None) -> "Reading":
     """A real language model answers a question over a page of text, and shows what it looked at."""
     from regard.api import load
     from regard.language_model import LanguageModel
@@ -238,6 +260,7 @@ def _ask(console: Console, out: Path | None) -> None:
     if out is not None:
         for suffix in (".safetensors", ".png"):
             reading.save(out / f"{LANGUAGE_MODEL}-answer{suffix}")
+    return reading
 
 
 def _tell(console: Console, title: str, text: str) -> None:

@@ -77,7 +77,8 @@ def read(
     token
         Shows what one token of the answer looked at: its place, 0 for the first and -1 for the last, or its text.
     out
-        Keeps the reading as .safetensors or .json, or draws it as .png, .svg or .pdf; may be given again.
+        Keeps the reading as .safetensors or .json, shows it in a page of its own, .html, or draws it as .png, .svg or
+        .pdf; may be given again.
     layer
         The layer shown, -1 is the last; by default the last of a translation, of a language model the mean of all.
     head
@@ -95,7 +96,7 @@ def read(
     """
     from regard.api import load
     from regard.language_model import LanguageModel
-    from regard.view.renderers import draw
+    from regard.view.renderers import PICTURES, draw
 
     _check_out(out)
     if target is not None and source is None:
@@ -121,10 +122,10 @@ def read(
     # what cannot be shown is told before a file is written
     view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
     for path in out:
-        if path.suffix in (".safetensors", ".json"):
-            reading.save(path)
-        else:
+        if path.suffix in PICTURES:
             draw(reading, path, **shown)
+        else:
+            reading.save(path)
     if json:
         print(json_module.dumps(reading.to_json(), ensure_ascii=False))
     else:
@@ -134,11 +135,12 @@ def read(
 def _check_out(out: tuple[Path, ...]) -> None:
     from regard.reading.reading import FORMATS, RENDERERS
     from regard.view.figure import check_path
+    from regard.view.renderers import PICTURES
 
     for path in out:
         if path.suffix not in FORMATS | RENDERERS:
             raise RegardError(f"--out {path}: a reading is saved as {', '.join(FORMATS | RENDERERS)}; rename it")
-        if path.suffix in RENDERERS:
+        if path.suffix in PICTURES:
             check_path(path)
 
 

@@ -15,6 +15,7 @@ from regard.config import suggest
 from regard.errors import RegardError
 from regard.files import new_file
 from regard.reading.ranks import rank_correlation
+from regard.reading.sound import check_facts, check_tables
 
 FORMAT = "regard-reading-1"
 # of a translator: which sequence asks and which is looked at
@@ -215,12 +216,23 @@ class Reading:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write the reading; the suffix says how: `.safetensors` (all of it, exactly), `.json`, or a picture."""
+        """Write the reading; by its suffix: `.safetensors` (all of it, exactly), `.json`, `.html` or a picture."""
         path = Path(path)
         writers = FORMATS | RENDERERS
         if path.suffix not in writers:
             raise RegardError(f"{path}: a reading is saved as {', '.join(writers)}, not {path.suffix or 'no suffix'!r}")
         writers[path.suffix](self, path)
+
+    def to_html(self, lang: str | None = None) -> str:
+        """One HTML file in which the reading is looked at, offline; `lang` is `en`, `zh`, or the browser's choice."""
+        return _view("html")(self, lang)
+
+    def widget(self, lang: str | None = None) -> Any:
+        """The same in a notebook, as an anywidget. Raises RegardError where anywidget is not installed."""
+        return _view("widget")(self, lang)
+
+    def _repr_html_(self) -> str | None:
+        return VIEWS["frame"](self) if "frame" in VIEWS else None
 
     @classmethod
     def load(cls, path: str | Path) -> "Reading":
@@ -231,6 +243,7 @@ class Reading:
                 if metadata.get("format") != FORMAT:
                     raise RegardError(f"{path}: not a reading; `regard read … --out {path}` makes one")
                 facts = json.loads(metadata["reading"])
+                check_facts(facts)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             maps: dict[tuple[str, int], np.ndarray] = {}
             tops: dict[tuple[str, int], dict[str, np.ndarray]] = {}
@@ -270,10 +283,11 @@ class Reading:
                         f"{path}: not a readable reading: {kind} layer {layer} has weights of shape {table.shape}, but "
                         f"its tokens make {len(rows)} rows and {key} keys; `regard read … --out {path}` makes it again"
                     )
+            check_tables(reading)
             return reading
         except FileNotFoundError:
             raise RegardError(f"{path}: there is no such file") from None
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise RegardError(f"{path}: not a readable reading: {error}") from None
 
     def facts(self) -> dict[str, Any]:
@@ -357,8 +371,15 @@ def _save_json(reading: Reading, path: Path) -> None:
 
 
 FORMATS: dict[str, Callable[[Reading, Path], None]] = {".safetensors": _save_safetensors, ".json": _save_json}
-# pictures, by suffix: regard.view fills it
+# pictures and pages, by suffix, and what shows a reading elsewhere, by name: regard.view fills them
 RENDERERS: dict[str, Callable[[Reading, Path], None]] = {}
+VIEWS: dict[str, Callable[..., Any]] = {}
+
+
+def _view(name: str) -> Callable[..., Any]:
+    if name not in VIEWS:
+        raise RegardError(f"nothing here shows a reading as {name}; `import regard.api` brings what does")
+    return VIEWS[name]
 
 
 def _name(key: tuple[str, int]) -> str:

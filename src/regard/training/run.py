@@ -27,12 +27,12 @@ from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import new_file
+from regard.kernels.threads import fastest_threads, threads
 from regard.models import build
 from regard.training import checkpoint
 from regard.training.card import model_card
 from regard.training.loop import Data, Outcome, Progress, State, check_compiler, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, DataConfig, Recipe, TrainConfig, read_recipe
-from regard.kernels.threads import fastest_threads, threads
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 SPLITS = ("train", "dev", "test")

@@ -1,16 +1,23 @@
-"""The pictures a reading can be saved as."""
+"""The pictures and pages a reading can be saved as, and how a notebook shows it."""
 
 from pathlib import Path
 
-from regard.reading.reading import RENDERERS, Reading
+from regard.reading.reading import RENDERERS, VIEWS, Reading
 from regard.view.answer_figure import plot_answer
+from regard.view.frame import frame
+from regard.view.html import save_html, to_html
 from regard.view.plots import plot_alignment
 from regard.view.shares import shares
+from regard.view.widget import widget
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 def register() -> None:
-    """Make pictures of the formats that `Reading.save` knows."""
-    RENDERERS.update(dict.fromkeys((".png", ".svg", ".pdf"), draw))
+    """Make pictures and pages of the formats that `Reading.save` knows."""
+    RENDERERS.update(dict.fromkeys(PICTURES, draw))
+    RENDERERS[".html"] = save_html
+    VIEWS.update(html=to_html, widget=widget, frame=frame)
 
 
 def draw(

@@ -1,0 +1,125 @@
+// One answer: the text as it comes, then the viewer with what it looked at.
+
+import { element } from "../dom.js";
+import { printable } from "../printable.js";
+import { Host } from "./host.js";
+import { Lost } from "./server.js";
+
+/** The element `root` is on the page; `ask` fills it from a question, `show` from a reading. */
+export class Answer {
+  constructor(app) {
+    this.app = app;
+    this.words = app.words;
+    this.status = element("span", { class: "status", role: "status" });
+    this.title = element("bdi", { class: "title" });
+    this.actions = element("span", { class: "actions" });
+    this.text = element("p", { class: "written", dir: "auto", "aria-live": "polite" });
+    this.error = element("p", { class: "error", role: "alert", hidden: true });
+    this.view = element("div", { class: "view", hidden: true });
+    this.root = element(
+      "article",
+      { class: "answer" },
+      element("header", {}, this.title, this.status, this.actions),
+      this.error,
+      this.text,
+      this.view,
+    );
+    this.running = null;
+    this.written = "";
+  }
+
+  /** Ask the server and show all that comes; resolves at the end, however it ends. */
+  async ask(question) {
+    this.running = new AbortController();
+    this.root.classList.add("running");
+    this.title.textContent = question.model;
+    let isWhole = false;
+    try {
+      for await (const event of this.app.server.stream("ask", question, this.running.signal)) {
+        this.hear(event);
+        isWhole ||= event.type === "reading" || event.type === "error" || this.isStopping;
+      }
+      if (!isWhole) this.fail(this.words.lost);
+    } catch (error) {
+      if (error.name === "AbortError") this.status.textContent = this.words.left;
+      else this.fail(error instanceof Lost ? this.words.lost : error.message);
+    } finally {
+      this.running = null;
+      this.root.classList.remove("running");
+    }
+  }
+
+  hear(event) {
+    const words = this.words;
+    if (event.type === "job") {
+      this.job = event.job;
+      if (event.waiting) this.status.textContent = words.waiting(event.waiting);
+    } else if (event.type === "started") {
+      this.status.textContent = words.started;
+    } else if (event.type === "text") {
+      this.written += event.text;
+      this.text.textContent = this.written.split("\n").map(printable).join("\n");
+      this.status.textContent = words.writing;
+    } else if (event.type === "written") {
+      const why = event.finished ? "finished" : this.isStopping ? "stopped" : event.late ? "late" : "cut";
+      this.ended = words[why](event.tokens);
+      this.status.textContent = words.reading;
+    } else if (event.type === "error") {
+      this.fail(event.error);
+    } else if (event.type === "reading") {
+      this.show(event.reading);
+      if (event.entry !== null) this.app.recent.refresh();
+    }
+  }
+
+  /** The first time lets the model end, and what it wrote is read; the second leaves it. */
+  stop() {
+    if (!this.running) return;
+    if (this.isStopping || !this.job) {
+      this.running.abort();
+      return;
+    }
+    this.isStopping = true;
+    this.app.server.json("stop", { job: this.job }).catch((error) => this.fail(error.message));
+  }
+
+  fail(message) {
+    this.status.textContent = "";
+    this.error.hidden = false;
+    this.error.textContent = printable(message);
+  }
+
+  show(reading) {
+    this.reading = reading;
+    this.title.textContent = printable(reading.model);
+    this.status.textContent = this.ended ?? printable(reading.title);
+    this.actions.replaceChildren(
+      ...this.app.formats.map((suffix) =>
+        element("button", { class: "quiet", onclick: () => this.save(reading, suffix) }, `${this.words.save} ${suffix}`),
+      ),
+    );
+    // the viewer shows it too
+    this.text.hidden = true;
+    this.view.hidden = false;
+    this.closeView = this.app.render({ model: new Host(this.app.server, reading, { lang: this.app.language }), el: this.view });
+  }
+
+  /** Take it from the page, and with it what runs for it. */
+  close() {
+    this.running?.abort();
+    this.closeView?.();
+    this.root.remove();
+  }
+
+  async save(reading, suffix) {
+    try {
+      const response = await this.app.server.post("save", { reading: reading.id, suffix });
+      const address = URL.createObjectURL(await response.blob());
+      const name = reading.model.replace(/[^\p{L}\p{N}._-]+/gu, "-");
+      element("a", { href: address, download: `${name}${suffix}` }).click();
+      setTimeout(() => URL.revokeObjectURL(address), 60_000);
+    } catch (error) {
+      this.fail(error.message);
+    }
+  }
+}

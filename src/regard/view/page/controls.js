@@ -1,0 +1,81 @@
+// The line above the text: what is read, how it is grouped, and how the page looks.
+
+import { element, keepingFocus, select } from "./dom.js";
+import { NAMES } from "./language.js";
+import { GRAINS } from "./units.js";
+
+const THEMES = ["auto", "light", "dark"];
+
+export function themeOf(wanted) {
+  if (wanted === "light" || wanted === "dark") return wanted;
+  return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
+export class Controls {
+  constructor(view, viewer) {
+    Object.assign(this, { view, viewer });
+    this.box = element("header", { class: "controls" });
+  }
+
+  update() {
+    const { view, viewer } = this;
+    const { kind, words, reading } = view;
+    const sign = [view.language, kind?.kind, view.grain, view.measure, view.reduce, view.apart, viewer.wanted].join();
+    if (sign === this.sign) return;
+    this.sign = sign;
+    keepingFocus(this.box, () => this.build());
+  }
+
+  build() {
+    const { view, viewer } = this;
+    const { kind, words, reading } = view;
+    const choices = element("div", { class: "choices" });
+    if (kind) {
+      if (reading.kinds.length > 1) {
+        const names = reading.kinds.map((each, index) => [String(index), nameOf(each, words)]);
+        const enter = (index) => viewer.reader.enter(Number(index));
+        choices.append(labelled(words.kindLabel, names, String(reading.kinds.indexOf(kind)), enter));
+      }
+      const grains = GRAINS.map((grain) => [grain, words.grain[grain]]);
+      choices.append(labelled(words.grainLabel, grains, view.grain, (grain) => viewer.set({ grain })));
+      if (kind.measures.length > 1) {
+        const measures = kind.measures.map((name) => [name, words.measure[name]]);
+        choices.append(labelled(words.measureLabel, measures, view.measure, (measure) => viewer.set({ measure })));
+      }
+      if (kind.heads > 1) {
+        const reductions = Object.entries(words.reduce);
+        choices.append(labelled(words.reduceLabel, reductions, view.reduce, (reduce) => viewer.set({ reduce })));
+      }
+      if (kind.within) {
+        const box = element("input", { type: "checkbox", checked: view.apart, onchange: () => viewer.set({ apart: box.checked }) });
+        choices.append(element("label", { class: "check" }, box, words.apart));
+      }
+    }
+    const theme = (wanted) => {
+      viewer.wanted = wanted;
+      viewer.set({ theme: themeOf(wanted) });
+    };
+    this.box.replaceChildren(
+      element("h1", {}, reading.model),
+      choices,
+      element(
+        "div",
+        { class: "looks" },
+        select(words.language, Object.entries(NAMES), view.language, (language) => {
+          viewer.view.language = language;
+          viewer.reader.build();
+          viewer.set({});
+        }),
+        select(words.theme, THEMES.map((name) => [name, words[name]]), viewer.wanted, theme),
+      ),
+    );
+  }
+}
+
+function labelled(label, options, chosen, choose) {
+  return element("label", {}, element("span", {}, label), select(label, options, chosen, choose));
+}
+
+export function nameOf({ kind, query }, words) {
+  return kind === "decoder" && query === "target" ? words.kindOfTarget : words.kind[kind];
+}

@@ -1,0 +1,226 @@
+// The text to be read: input above, output below, and the steps through it.
+
+import { element } from "./dom.js";
+import { step, strip } from "./colours.js";
+import { format } from "./language.js";
+import { Minimap } from "./minimap.js";
+import { LINE, Spine } from "./spine.js";
+
+export class Reader {
+  constructor(view, viewer) {
+    Object.assign(this, { view, viewer });
+    this.box = element("section", { class: "reader" });
+    this.spines = [];
+  }
+
+  enter(index) {
+    this.view.enter(index);
+    this.build();
+    this.viewer.set({});
+  }
+
+  // the parts of the text: `isKey` is looked at, `isQuery` looks
+  parts() {
+    const { kind, words } = this.view;
+    const { sequence, looked } = kind;
+    if (!kind.within) {
+      return [
+        { name: "input", sequence: looked, from: 0, to: looked.ids.length, label: words.source, isKey: true },
+        { name: "output", sequence, from: 0, to: sequence.ids.length, label: words.target, isQuery: true },
+      ];
+    }
+    const both = { sequence, isKey: true, isQuery: true };
+    if (kind.prompt > 0 && kind.prompt < kind.size) {
+      return [
+        { ...both, name: "input", from: 0, to: kind.prompt, label: words.prompt },
+        { ...both, name: "output", from: kind.prompt, to: kind.size, label: words.answer },
+      ];
+    }
+    return [{ ...both, name: "input", from: 0, to: kind.size, label: words[kind.query] ?? words.text }];
+  }
+
+  build() {
+    const { view, viewer } = this;
+    for (const spine of this.spines) spine.observer.disconnect();
+    this.spines = [];
+    this.box.replaceChildren();
+    viewer.panels?.release();
+    if (!view.kind) return;
+    const on = {
+      over: (token, spine) => this.over(token, spine),
+      click: (token, event, spine) => this.click(token, event, spine),
+      select: (first, last, spine) => spine.isKey && this.viewer.set({ span: [first, last + 1] }),
+      scrolled: (spine) => spine.minimap?.draw(),
+      arranged: () => this.viewer.later(),
+    };
+    const parts = this.parts();
+    for (const part of parts) {
+      const spine = new Spine({ ...part, on });
+      Object.assign(spine, { isKey: part.isKey, isQuery: part.isQuery });
+      spine.minimap = new Minimap(spine, view.words.minimap);
+      this.spines.push(spine);
+      const head = element("div", { class: "part-head" }, element("h2", {}, part.label));
+      if (part === parts[0]) head.append((this.scale = element("div", { class: "scale" })));
+      const box = element("div", { class: `part is-${part.name}${parts.length === 1 ? " is-alone" : ""}` }, head);
+      box.append(element("div", { class: "spine-box" }, spine.scroller, spine.minimap.canvas));
+      this.box.append(box);
+    }
+    this.box.append(this.walk());
+  }
+
+  // whether the text leaves most of the height to something else
+  isShort() {
+    const lines = this.spines.reduce((sum, { starts }) => sum + starts.length, 0);
+    const isShort = this.spines.every((spine) => spine.width) && lines * LINE < 0.3 * (this.view.height ?? 0);
+    this.box.classList.toggle("is-short", isShort);
+    return isShort;
+  }
+
+  walk() {
+    const { viewer } = this;
+    const { words } = this.view;
+    const button = (sign, label, act) =>
+      element("button", { class: "icon", title: label, "aria-label": label, onclick: act }, sign);
+    this.playing = button("▶", words.play, () => viewer.play());
+    this.status = element("p", { class: "status", role: "status" });
+    return element(
+      "div",
+      { class: "walk", role: "toolbar", "aria-label": words.step },
+      button("⏮", words.start, () => viewer.start()),
+      button("←", words.back, () => viewer.step(-1)),
+      button("→", words.forward, () => viewer.step(1)),
+      this.playing,
+      this.status,
+    );
+  }
+
+  update() {
+    const { view, viewer } = this;
+    const { current, usage, palette, keyUnits, rowUnits, kind, words } = view;
+    const showsUsage = usage && (this.spines.length > 1 || current.tokens === null);
+    for (const spine of this.spines) {
+      const isUsed = showsUsage && spine.isQuery && (spine.name === "output" || this.spines.length === 1);
+      spine.paint((first, last) => {
+        let level = 0;
+        if (isUsed) level = step(usage.byToken[first], usage.largest);
+        else if (spine.isKey && current.units) level = this.level(first, last);
+        const names = [];
+        if (spine.isQuery && current.tokens && current.tokens[0] <= last && first < current.tokens[1]) names.push("active");
+        if (spine.isQuery && rowUnits && (kind.rowOf.has(first) || kind.rowOf.has(last))) names.push("row");
+        if (spine.isKey && view.span && view.span[0] <= last && first < view.span[1]) names.push("span");
+        if (spine.isKey && view.apart && first === 0) names.push("first");
+        if (view.walking && spine.isQuery && current.tokens && first >= current.tokens[1] && first >= kind.prompt) names.push("later");
+        return {
+          colour: level ? palette.css[level] : "",
+          ink: level && level >= palette.dark && palette.theme === "dark" ? palette.onStrong : "",
+          names: names.join(" "),
+        };
+      });
+      if (isUsed) spine.minimap.update(usage.byToken, palette);
+      else if (spine.isKey && current.vector) spine.minimap.update(view.apart ? without(current.vector) : current.vector, palette);
+      else spine.minimap.update(null, palette);
+    }
+    this.legend(showsUsage ? usage.largest : current.largest);
+    this.playing.textContent = viewer.timer ? "⏸" : "▶";
+    this.playing.setAttribute("aria-label", viewer.timer ? words.pause : words.play);
+    this.status.textContent = view.failure ?? view.progress ?? this.told ?? words.keys;
+    this.keyUnits = keyUnits;
+  }
+
+  level(first, last) {
+    const { current, keyUnits, kind, apart } = this.view;
+    if (first >= kind.keys || (apart && first === 0)) return 0;
+    let share = current.units[keyUnits.of[first]];
+    // the bytes of one letter
+    for (let token = first + 1; token <= Math.min(last, kind.keys - 1); token++) {
+      if (keyUnits.of[token] !== keyUnits.of[token - 1]) share += current.units[keyUnits.of[token]];
+    }
+    return step(share, current.largest);
+  }
+
+  legend(largest) {
+    const { palette, words } = this.view;
+    const sign = `${palette.theme} ${largest} ${words.weightScale}`;
+    if (this.scaleSign === sign && this.scale.childElementCount) return;
+    this.scaleSign = sign;
+    const ramp = element("i", { class: "ramp" });
+    ramp.style.background = strip(palette);
+    this.scale.replaceChildren(
+      element("span", {}, words.weightScale),
+      element("span", { class: "tick" }, "0"),
+      ramp,
+      element("span", { class: "tick" }, largest ? format(largest) : ""),
+    );
+  }
+
+  over(token, spine) {
+    const { view, viewer } = this;
+    const { kind } = view;
+    if (token === null) {
+      this.told = null;
+      viewer.set({ hover: null });
+      return;
+    }
+    const rows = spine.isQuery && view.rowUnits ? view.rowsOf(view.rowUnits.span(view.rowUnits.of[token])) : [];
+    const canTell = rows.length || (spine.isQuery && kind.hasTop() && token >= (kind.writes ? 1 : 0));
+    this.told = null;
+    if (spine.isKey && view.current?.units && token < kind.keys && !(canTell && view.pinned === null)) {
+      const unit = view.keyUnits.of[token];
+      this.told = `${view.keyName(unit).slice(0, 80)}   ${format(view.current.units[unit])}`;
+    }
+    viewer.set(view.pinned === null ? { hover: canTell ? token : null } : {});
+  }
+
+  click(token, event, spine) {
+    const { view, viewer } = this;
+    const rows = spine.isQuery ? view.rowsOf(view.rowUnits.span(view.rowUnits.of[token])) : [];
+    if (rows.length && !event.shiftKey) {
+      const isSame = view.pinned !== null && view.rowUnits.of[view.pinned] === view.rowUnits.of[token];
+      viewer.set({ pinned: isSame ? null : token, walking: false });
+    } else if (spine.isKey && token < view.kind.keys) {
+      const span = view.keyUnits.span(view.keyUnits.of[token]);
+      const isSame = String(view.span) === String(span);
+      if (event.shiftKey && view.span) {
+        viewer.set({ span: [Math.min(view.span[0], span[0]), Math.max(view.span[1], span[1])] });
+      } else viewer.set({ span: isSame ? null : span });
+    }
+  }
+
+  // in an input of its own arrows move through what can be asked about, and with shift widen it
+  key(event) {
+    const { view, viewer } = this;
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const spine = this.spines[0];
+    if (!by || this.spines.length < 2 || !event.target.matches(".spine") || event.target !== spine.scroller) return false;
+    const { keyUnits } = view;
+    const last = Math.min(spine.to, view.kind.keys);
+    if (!view.span) {
+      const first = keyUnits.span(keyUnits.of[view.apart && last > 1 ? 1 : 0]);
+      viewer.set({ span: first });
+      return true;
+    }
+    const edge = by > 0 ? view.span[1] : view.span[0] - 1;
+    if (edge < 0 || edge >= last) return true;
+    const next = keyUnits.span(keyUnits.of[edge]);
+    viewer.set({ span: event.shiftKey ? [Math.min(view.span[0], next[0]), Math.max(view.span[1], next[1])] : next });
+    spine.reveal(edge);
+    return true;
+  }
+
+  reveal(token) {
+    for (const spine of this.spines) spine.reveal(token);
+  }
+
+  drawAll() {
+    for (const spine of this.spines) {
+      spine.arrange(true);
+      spine.draw(spine.starts.length <= 2000);
+    }
+  }
+}
+
+function without(vector) {
+  const found = Float32Array.from(vector);
+  found[0] = 0;
+  return found;
+}

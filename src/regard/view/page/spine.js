@@ -1,0 +1,166 @@
+// A part of the text as running lines of tokens, of which only those in sight are in the page.
+
+import { element } from "./dom.js";
+import { lines, measuring, pieces } from "./layout.js";
+
+export const LINE = 31;
+const FONT_SIZE = 17;
+const AROUND = 8;
+
+export class Spine {
+  // `on` hears: over(token), click(token, event), select(first, last), scroll()
+  constructor({ name, sequence, from, to, label, on }) {
+    Object.assign(this, { name, sequence, from, to, on });
+    this.pieces = pieces(sequence, from, to);
+    this.text = element("div", { class: "spine-text" });
+    this.scroller = element(
+      "div",
+      {
+        class: "spine",
+        tabindex: "0",
+        role: "group",
+        "aria-label": label,
+        "data-spine": name,
+        onscroll: () => this.draw(),
+      },
+      this.text,
+    );
+    this.shown = new Map();
+    this.starts = new Int32Array([0]);
+    this.look = null;
+    this.listen();
+    // asked for once, since asking makes the browser lay out the page
+    this.observer = new ResizeObserver(() => {
+      this.height = this.scroller.clientHeight;
+      this.arrange();
+      this.draw();
+    });
+    this.observer.observe(this.scroller);
+  }
+
+  listen() {
+    const token = (event) => {
+      const found = event.target.closest?.("[data-t]");
+      return found ? Number(found.dataset.t) : null;
+    };
+    this.text.addEventListener("pointerover", (event) => {
+      if (event.pointerType !== "touch") this.on.over(token(event), this);
+    });
+    this.text.addEventListener("pointerleave", () => this.on.over(null, this));
+    this.text.addEventListener("click", (event) => {
+      const [first, last] = this.selected() ?? [];
+      if (first !== undefined && first !== last) this.on.select(first, last, this);
+      else if (token(event) !== null) this.on.click(token(event), event, this);
+    });
+  }
+
+  // the tokens at both ends of what the reader has marked with the mouse
+  selected() {
+    const marked = globalThis.getSelection?.();
+    if (!marked || marked.isCollapsed) return null;
+    const ends = [marked.anchorNode, marked.focusNode].map((node) => {
+      const found = (node?.nodeType === 1 ? node : node?.parentElement)?.closest("[data-t]");
+      return found && this.text.contains(found) ? Number(found.dataset.t) : null;
+    });
+    return ends.includes(null) ? null : [Math.min(...ends), Math.max(...ends)];
+  }
+
+  arrange(force = false) {
+    const width = this.scroller.clientWidth - 44;
+    if (width <= 0 || (width === this.width && !force)) return;
+    this.width = width;
+    const style = getComputedStyle(this.text);
+    this.starts = lines(this.pieces, width, measuring(`${FONT_SIZE}px ${style.fontFamily}`));
+    this.lineOf = new Int32Array(this.pieces.list.length);
+    this.starts.forEach((start, line) => this.lineOf.fill(line, start));
+    this.text.style.height = `${this.starts.length * LINE}px`;
+    for (const line of this.shown.values()) line.remove();
+    this.shown.clear();
+    this.draw();
+    this.on.arranged?.(this);
+  }
+
+  // `all` for print: every line at once
+  draw(all = false) {
+    const { scrollTop } = this.scroller;
+    this.top = scrollTop;
+    // one that has not found its height yet is no higher than what can be seen
+    const clientHeight = Math.min(this.height ?? LINE, innerHeight);
+    const first = all ? 0 : Math.max(0, Math.floor(scrollTop / LINE) - AROUND);
+    const last = all ? this.starts.length : Math.min(this.starts.length, Math.ceil((scrollTop + clientHeight) / LINE) + AROUND);
+    for (const [line, node] of this.shown) {
+      if (line < first || line >= last) {
+        node.remove();
+        this.shown.delete(line);
+      }
+    }
+    for (let line = first; line < last; line++) {
+      if (this.shown.has(line)) continue;
+      const node = this.line(line);
+      this.shown.set(line, node);
+      this.text.append(node);
+    }
+    this.on.scrolled?.(this);
+  }
+
+  line(line) {
+    const { list } = this.pieces;
+    const end = line + 1 < this.starts.length ? this.starts[line + 1] : list.length;
+    const node = element("div", { class: "line", dir: "auto" });
+    node.style.top = `${line * LINE}px`;
+    for (let index = this.starts[line]; index < end; index++) {
+      const { shown, lead, token, last, isNamed } = list[index];
+      if (lead && index > this.starts[line]) node.append(" ".repeat(lead));
+      if (token < 0) {
+        node.append(shown.replaceAll("↵", ""));
+        continue;
+      }
+      const span = element("span", { class: "t", "data-t": token }, shown);
+      if (isNamed) span.classList.add("is-name");
+      else if (/^↵+$/.test(shown)) span.classList.add("is-break");
+      span.tokens = [token, last];
+      node.append(span);
+      if (this.look) paint(span, this.look);
+    }
+    return node;
+  }
+
+  // `look(first, last)` says how the tokens of a piece are shown: { colour, ink, names }
+  paint(look) {
+    this.look = look;
+    for (const node of this.shown.values()) {
+      for (const span of node.children) paint(span, look);
+    }
+  }
+
+  lineOfToken(token) {
+    return this.lineOf?.[this.pieces.pieceOf[token - this.from]] ?? 0;
+  }
+
+  reveal(token, { smooth = true } = {}) {
+    if (token < this.from || token >= this.to) return;
+    const top = this.lineOfToken(token) * LINE;
+    const { scrollTop, clientHeight } = this.scroller;
+    if (top >= scrollTop + LINE && top + 2 * LINE <= scrollTop + clientHeight) return;
+    this.scroller.scrollTo({ top: top - clientHeight / 3, behavior: smooth ? "smooth" : "instant" });
+  }
+
+  // the sum over each line of what each token has
+  byLine(weights) {
+    const found = new Float32Array(this.starts.length);
+    for (let token = this.from; token < Math.min(this.to, weights.length); token++) {
+      found[this.lineOfToken(token)] += weights[token];
+    }
+    return found;
+  }
+}
+
+function paint(span, look) {
+  const { colour, ink, names } = look(...span.tokens);
+  const sign = `${colour}|${ink}|${names}`;
+  if (span.sign === sign) return;
+  span.sign = sign;
+  span.style.backgroundColor = colour;
+  span.style.color = ink;
+  span.dataset.look = names;
+}

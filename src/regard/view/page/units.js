@@ -1,0 +1,56 @@
+// Tokens grouped as a reader counts them: token, word, sentence, paragraph.
+
+import { printable } from "./printable.js";
+
+export const GRAINS = ["token", "word", "sentence", "paragraph"];
+
+// of each token the number of its unit, and of each unit its tokens from first to before last
+export function units(sequence, grain, count, boundary) {
+  const of = new Int32Array(count);
+  const first = [];
+  let before = null;
+  for (let token = 0; token < count; token++) {
+    const name = place(sequence, grain, token);
+    // the first token and the first one of the answer begin a unit, whatever stands before
+    if (token < 2 || token === boundary || name !== before || name === null) first.push(token);
+    of[token] = first.length - 1;
+    before = name;
+  }
+  return { of, first, span: (unit) => [first[unit], unit + 1 < first.length ? first[unit + 1] : count] };
+}
+
+function place(sequence, grain, token) {
+  if (grain === "token") return null;
+  // what stands nowhere is by itself, and so is a token that is part of no word
+  if (sequence.starts[token] === sequence.ends[token]) return null;
+  if (grain === "word") return sequence.words[token] < 0 ? null : sequence.words[token];
+  const starts = sequence[`${grain}s`];
+  // a token that begins with the space before a sentence is part of it
+  const text = sequence.text.slice(sequence.starts[token], sequence.ends[token]);
+  const begin = sequence.ends[token] - text.trimStart().length;
+  let [low, high] = [0, starts.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (starts[middle] <= begin) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+export function tokenText(sequence, token) {
+  const [start, end] = [sequence.starts[token], sequence.ends[token]];
+  return start === end ? sequence.names[token] : sequence.text.slice(start, end);
+}
+
+// the text of tokens from first to before last as one line
+export function spanText(sequence, [first, last]) {
+  if (last - first === 1) return printable(tokenText(sequence, first).trim() || tokenText(sequence, first));
+  const [start, end] = [sequence.starts[first], sequence.ends[last - 1]];
+  return printable(sequence.text.slice(start, end).replace(/\s+/g, " ").trim());
+}
+
+export function sums(weights, grouped) {
+  const found = new Float32Array(grouped.first.length);
+  for (let key = 0; key < weights.length; key++) found[grouped.of[key]] += weights[key];
+  return found;
+}

@@ -1,0 +1,238 @@
+// What the reader has chosen, and all that follows from it; the parts of the page only show this.
+
+import { palette } from "./colours.js";
+import { WORDS } from "./language.js";
+import { shorten } from "./printable.js";
+import { spanText, sums, units } from "./units.js";
+
+const BESIDE = ["output_norm", "value_norm"];
+
+export class View {
+  constructor(reading, { language, theme }) {
+    this.reading = reading;
+    this.live = reading.host.get("live") === true;
+    this.exact = reading.host.get("exact") === true;
+    this.language = language;
+    this.theme = theme;
+    this.grain = "token";
+    this.statistic = "entropy";
+    this.detail = "heatmap";
+    this.progress = null;
+    this.failure = null;
+    // attention between two texts says most about a translation
+    this.enter(Math.max(0, reading.kinds.findIndex(({ kind }) => kind === "cross")));
+  }
+
+  enter(index) {
+    this.kind = this.reading.kinds[index] ?? null;
+    Object.assign(this, { measure: "weights", reduce: "mean", heads: null });
+    Object.assign(this, { hover: null, pinned: null, span: null, walking: false });
+    this.apart = Boolean(this.kind?.within && this.kind.kind !== "vision");
+    this.memory = {};
+    if (this.kind && !(this.statistic in this.kind.summary)) this.statistic = Object.keys(this.kind.summary)[0];
+  }
+
+  get words() {
+    return WORDS[this.language];
+  }
+
+  get choice() {
+    return { heads: this.heads, reduce: this.reduce, measure: this.measure };
+  }
+
+  // follow from the choices; called once a frame
+  derive() {
+    const { kind } = this;
+    this.palette = palette(this.theme);
+    if (!kind) return;
+    this.keyUnits = this.once("keyUnits", [this.grain], () => units(kind.looked, this.grain, kind.keys, kind.prompt));
+    const count = kind.size + (kind.rowOf.has(kind.size) ? 1 : 0);
+    this.rowUnits = this.once("rowUnits", [this.grain], () => units(kind.sequence, this.grain, count, kind.prompt));
+    this.isReady = kind.ready(this.choice);
+    this.matrix = this.isReady ? this.once("matrix", this.sign(), () => this.table()) : null;
+    this.usage = this.span && this.matrix ? this.used() : null;
+    this.current = this.looked();
+    this.scope = this.scoped();
+  }
+
+  sign() {
+    const heads = this.heads ? [...this.heads].join() : "all";
+    return [this.grain, this.measure, this.reduce, heads, this.apart, this.language];
+  }
+
+  // remembers the last answer to a question
+  once(name, sign, make) {
+    const told = sign.join("|");
+    if (this.memory[name]?.told !== told) this.memory[name] = { told, found: make() };
+    return this.memory[name].found;
+  }
+
+  keyName(unit) {
+    return spanText(this.kind.looked, this.keyUnits.span(unit));
+  }
+
+  rowName(tokens) {
+    return tokens[0] >= this.kind.size ? `▸ ${this.words.onward}` : spanText(this.kind.sequence, tokens);
+  }
+
+  rowsOf([first, last]) {
+    const rows = [];
+    for (let token = first; token < last; token++) {
+      if (this.kind.rowOf.has(token)) rows.push(this.kind.rowOf.get(token));
+    }
+    return rows;
+  }
+
+  mean(rows) {
+    if (rows.length === 1) return this.kind.row(rows[0], this.choice);
+    const found = new Float32Array(this.kind.keys);
+    for (const row of rows) {
+      const weights = this.kind.row(row, this.choice);
+      for (let key = 0; key < found.length; key++) found[key] += weights[key] / rows.length;
+    }
+    return found;
+  }
+
+  grouped(weights) {
+    return this.grain === "token" ? weights : sums(weights, this.keyUnits);
+  }
+
+  // every unit of the output that has rows, with what it gave to every unit that it looked at
+  table() {
+    const { kind, rowUnits } = this;
+    const rows = [];
+    let largest = 0;
+    let before = -1;
+    for (const token of [...kind.tokenOf].sort((one, other) => one - other)) {
+      const unit = rowUnits.of[token];
+      if (unit === before) continue;
+      before = unit;
+      const tokens = rowUnits.span(unit);
+      const own = this.rowsOf(tokens);
+      const weights = this.grouped(this.mean(own));
+      for (let key = this.apart ? 1 : 0; key < weights.length; key++) largest = Math.max(largest, weights[key]);
+      rows.push({ tokens, rows: own, weights, name: this.rowName(tokens) });
+    }
+    return { rows, largest };
+  }
+
+  // what the active token, or the whole answer, looked at
+  looked() {
+    const { kind, words } = this;
+    const token = this.pinned ?? this.hover;
+    const found = { tokens: null, note: null, units: null, beside: null, isExact: false };
+    if (token === null) {
+      found.rows = kind.answerRows();
+      found.title = kind.prompt ? words.wholeAnswer(found.rows.length) : words.wholeText(found.rows.length);
+      found.name = found.title;
+    } else {
+      found.tokens = this.rowUnits.span(this.rowUnits.of[token]);
+      found.rows = this.rowsOf(found.tokens);
+      found.name = `“${shorten(this.rowName(found.tokens), 60)}”`;
+      found.title = words.lookedAt(shorten(this.rowName(found.tokens), 60));
+    }
+    if (!found.rows.length) {
+      // of this token no row was kept
+      found.note = words.onlyTop;
+      const query = token - (kind.writes ? 1 : 0);
+      if (kind.hasTop() && query >= 0 && kind.complete) found.vector = kind.top(query, this.heads);
+    } else if (this.isReady) {
+      found.vector = token === null ? this.once("whole", this.sign(), () => this.mean(found.rows)) : this.mean(found.rows);
+    }
+    if (!found.vector) return found;
+    found.units = this.grouped(found.vector);
+    found.largest = 0;
+    for (let unit = this.apart ? 1 : 0; unit < found.units.length; unit++) found.largest = Math.max(found.largest, found.units[unit]);
+    found.isExact = this.isExact(found.rows);
+    found.balance = this.balanced(found.vector);
+    this.stand(found);
+    return found;
+  }
+
+  isExact(rows) {
+    if (this.measure !== "weights") return !this.heads && this.reduce === "mean";
+    return this.heads ? this.kind.exactly?.has(`${[...this.heads].join()} ${rows.join()}`) : this.reduce === "mean";
+  }
+
+  // beside the weights how large weight times value is, as a share of all of it
+  stand(found) {
+    const name = BESIDE.find((measure) => this.kind.means[measure]);
+    if (this.measure !== "weights" || this.heads || this.reduce === "max" || !name || !found.rows.length) return;
+    const total = new Float32Array(this.kind.keys);
+    let sum = 0;
+    for (const row of found.rows) {
+      const norms = this.kind.row(row, { heads: null, reduce: "mean", measure: name });
+      for (let key = 0; key < total.length; key++) {
+        total[key] += norms[key];
+        sum += norms[key];
+      }
+    }
+    found.besideName = name;
+    found.beside = this.grouped(total.map((norm) => norm / (sum || 1)));
+  }
+
+  balanced(vector) {
+    const { kind, words } = this;
+    const between = (start, end) => vector.subarray(start, end).reduce((sum, weight) => sum + weight, 0);
+    const parts = [];
+    const start = this.apart ? 1 : 0;
+    const size = kind.prompt || kind.keys;
+    const label = kind.prompt ? words.prompt : kind.within ? words.input : words.source;
+    parts.push({ name: "input", share: between(start, size), label: label.toLowerCase() });
+    if (kind.prompt) parts.push({ name: "answer", share: between(size, kind.keys), label: words.answer.toLowerCase() });
+    if (this.apart) parts.push({ name: "first", share: vector[0], label: words.first(shorten(spanText(kind.looked, [0, 1]), 16)) });
+    const rest = 1 - parts.reduce((sum, { share }) => sum + share, 0);
+    // rounding and a choice of the largest do not sum to 1
+    if (rest > 0.02 && this.reduce === "mean") parts.push({ name: "outside", share: rest, label: words.outside });
+    return parts;
+  }
+
+  // of every row how much of it went to the chosen span
+  used() {
+    const { kind, matrix } = this;
+    const [start, end] = this.span;
+    const byToken = new Float32Array(kind.size + 1);
+    const byUnit = new Float32Array(matrix.rows.length);
+    matrix.rows.forEach(({ tokens, rows }, index) => {
+      for (const row of rows) {
+        const weights = kind.row(row, this.choice);
+        for (let key = start; key < Math.min(end, weights.length); key++) byUnit[index] += weights[key] / rows.length;
+      }
+      byToken.fill(byUnit[index], tokens[0], tokens[1]);
+    });
+    const largest = byUnit.reduce((most, share) => Math.max(most, share), 0);
+    const token = this.pinned ?? this.hover;
+    const rows = token === null ? [] : this.rowsOf(this.rowUnits.span(this.rowUnits.of[token]));
+    const byHead = this.statistic === "span" ? kind.byHead(rows.length ? rows : kind.answerRows(), this.span) : null;
+    return { byToken, byUnit, largest, byHead, name: spanText(kind.looked, this.span) };
+  }
+
+  scoped() {
+    const { kind, words, heads } = this;
+    if (!heads && kind.heads > 1) {
+      return this.reduce === "max" ? words.largestOf(kind.heads) : words.allHeads(kind.layers.length, kind.heads);
+    }
+    if (heads?.size > 1) return this.reduce === "max" ? words.largestOf(heads.size) : words.meanOf(heads.size);
+    const [layer, head] = kind.place(heads ? [...heads][0] : 0);
+    return words.oneHead(kind.layers[layer].layer, head);
+  }
+
+  // what is asked of the model before this choice can be shown
+  missing() {
+    const { kind } = this;
+    const wanted = [];
+    if (!kind) return wanted;
+    for (const measure of ["weights", ...BESIDE.filter((name) => kind.measures.includes(name)).slice(0, 1), this.measure]) {
+      if (!kind.means[measure]) wanted.push({ run: () => kind.loadMean(measure) });
+    }
+    const token = this.pinned ?? this.hover;
+    const isUnkept = token !== null && this.rowUnits && !this.rowsOf(this.rowUnits.span(this.rowUnits.of[token])).length;
+    const needsAll =
+      (this.statistic === "span" && this.span) || (isUnkept && kind.hasTop()) || (this.reduce === "max" && !this.heads);
+    kind.layers.forEach((_, layer) => {
+      const isChosen = this.heads && [...this.heads].some((head) => kind.place(head)[0] === layer);
+      if ((needsAll || isChosen) && !kind.has(layer)) wanted.push({ run: () => kind.loadLayer(layer), layer });
+    });
+    return wanted;
+  }
+}

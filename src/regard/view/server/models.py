@@ -1,0 +1,190 @@
+"""What the page may ask of each model: to go on from a prompt, to answer a message, to read a text, to translate."""
+
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from types import NoneType
+from typing import Any, final
+
+from regard.config import suggest
+from regard.errors import RegardError
+from regard.generation.decoding import Decoding
+from regard.generation.writing import Writing
+from regard.reading.reading import Reading
+from regard.view.server.jobs import Job
+from regard.view.server.limits import LIMITS, Limits
+
+# of a text that goes on, and of a translation
+WRITING = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+DECODING = ("num_beams", "length_penalty", "max_new_tokens")
+# where the page's defaults are others than the library's
+DEFAULTS = {"max_new_tokens": 64}
+# beside the weights
+STATISTICS = ("value_norm",)
+FLOAT_BYTES = 4
+
+
+@final
+@dataclass(frozen=True)
+class Setting:
+    """A number that the user may choose; None where the model has no such limit."""
+
+    name: str
+    default: int | float | None
+    is_whole: bool
+    may_be_none: bool
+    least: int | float | None
+    most: int | float | None
+
+
+# a text and settings in; told of on the way, a reading out, or None where nobody waits for it any more
+Answer = Callable[[str, dict[str, Any], Job], Reading | None]
+
+
+@final
+@dataclass(frozen=True)
+class Mode:
+    """One thing to ask of a model."""
+
+    settings: Sequence[Setting]
+    answer: Answer
+
+
+@final
+@dataclass(frozen=True)
+class ServedModel:
+    """A model by name, and by their names what it can be asked: `prompt`, `chat`, `text` and `source`."""
+
+    name: str
+    modes: Mapping[str, Mode]
+
+    def ask(self, mode: str, text: str, settings: dict[str, Any], job: Job) -> Reading | None:
+        """Raises RegardError for what makes no sense."""
+        return self.modes[mode].answer(text, settings, job)
+
+    def check(self, mode: str, settings: dict[str, Any]) -> None:
+        """Raises RegardError for a mode that it has not, and for settings that are not offered or out of range."""
+        if mode not in self.modes:
+            raise RegardError(f"{self.name} cannot be asked for {mode!r}; it takes {', '.join(self.modes)}")
+        known = {setting.name: setting for setting in self.modes[mode].settings}
+        for name, value in settings.items():
+            if name not in known:
+                raise RegardError(f"{self.name} has no setting {name!r} here{suggest(name, known)}")
+            _check_number(known[name], value)
+
+
+def told_apart(models: Sequence[ServedModel]) -> dict[str, ServedModel]:
+    """The models by their names; of several with one name the later ones have a number behind it."""
+    found: dict[str, ServedModel] = {}
+    for model in models:
+        count = sum(model.name == each.name for each in found.values())
+        found[f"{model.name} ({count + 1})" if count else model.name] = model
+    return found
+
+
+def serve_language_model(model: Any, limits: Limits = LIMITS) -> ServedModel:
+    """A `LanguageModel`, of Regard or of transformers."""
+    text = Mode((), partial(_read, model, limits, "text"))
+    if model.is_translator:
+        settings = _settings(Writing, ("max_new_tokens",), limits)
+        return ServedModel(model.name, {"source": Mode(settings, partial(_read, model, limits, "source"))})
+    if not model.writes:
+        return ServedModel(model.name, {"text": text})
+    settings = _settings(Writing, WRITING, limits)
+    modes = {"prompt": Mode(settings, partial(_write, model, limits, False))}
+    if getattr(model.tokenizer, "chat_template", None):
+        modes = {"chat": Mode(settings, partial(_write, model, limits, True)), **modes}
+    return ServedModel(model.name, {**modes, "text": text})
+
+
+def serve_translator(model: Any, limits: Limits = LIMITS) -> ServedModel:
+    """A `Translator`, which a run trained."""
+
+    def answer(text: str, settings: dict[str, Any], job: Job) -> Reading | None:
+        if job.has_left:
+            return None
+        reading = model.read(text, **settings)
+        job.tell("text", text=reading.sequences["target"].text)
+        return reading
+
+    settings = _settings(Decoding, DECODING, limits, defaults={})
+    return ServedModel(model.name, {"source": Mode(settings, answer)})
+
+
+def _write(model: Any, limits: Limits, chat: bool, text: str, settings: dict[str, Any], job: Job) -> Reading | None:
+    count = len(model.encode_chat(text)[0] if chat else model.encode(text)[0])
+    if count > limits.prompt_tokens:
+        raise RegardError(f"the prompt has {count:,} tokens; this page takes at most {limits.prompt_tokens:,}")
+    written = model.generate(
+        text, chat=chat, stream=lambda text: job.tell("text", text=text), going_on=job.goes_on, **DEFAULTS | settings
+    )
+    if job.has_left:
+        return None
+    job.tell("written", tokens=len(written.tokens), finished=written.finished, late=job.is_late)
+    _check_size(model, limits, rows=len(written.tokens), keys=count + len(written.tokens))
+    return model.read_written(text, written, chat=chat, statistics=STATISTICS)
+
+
+def _read(model: Any, limits: Limits, mode: str, text: str, settings: dict[str, Any], job: Job) -> Reading | None:
+    if job.has_left:
+        return None
+    count = len(model.encode(text)[0])
+    if mode == "text":
+        _check_size(model, limits, rows=count, keys=count)
+        return model.read(text=text, rows="all", statistics=STATISTICS)
+    new = settings.get("max_new_tokens", DEFAULTS["max_new_tokens"])
+    # three maps: within the source, within the target, and between them
+    _check_size(model, limits, rows=count + new, keys=count + new)
+    reading = model.read(source=text, statistics=STATISTICS, **DEFAULTS | settings)
+    job.tell("text", text=reading.sequences["target"].text)
+    return reading
+
+
+def _check_size(model: Any, limits: Limits, *, rows: int, keys: int) -> None:
+    config = model.module.config
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    heads = getattr(config, "num_heads", None) or getattr(config, "num_attention_heads", 1)
+    layers = getattr(config, "num_layers", None) or getattr(config, "num_hidden_layers", 1)
+    size = heads * layers * rows * keys * FLOAT_BYTES * (1 + len(STATISTICS))
+    if size > limits.reading:
+        raise RegardError(
+            f"the weights of {rows:,} tokens over {keys:,} in {layers} layers of {heads} heads are {size >> 20:,} MiB, "
+            f"more than the {limits.reading >> 20:,} MiB that this page reads; `regard read` has no such limit"
+        )
+
+
+def _settings(
+    kind: type, names: Sequence[str], limits: Limits, defaults: Mapping[str, Any] = DEFAULTS
+) -> list[Setting]:
+    hints = typing.get_type_hints(kind)
+    known = {field.name: field for field in fields(kind)}
+    most = {"max_new_tokens": limits.new_tokens, "num_beams": limits.num_beams}
+    found = []
+    for name in names:
+        field = known[name]
+        kinds = typing.get_args(hints[name]) or (hints[name],)
+        found.append(
+            Setting(
+                name=name,
+                default=defaults.get(name, field.default),
+                is_whole=int in kinds,
+                may_be_none=NoneType in kinds,
+                least=field.metadata["least"],
+                most=most.get(name, field.metadata["most"]),
+            )
+        )
+    return found
+
+
+def _check_number(setting: Setting, value: Any) -> None:
+    """The page's own limits; what lies within them the model checks further."""
+    kinds = int if setting.is_whole else int | float
+    if value is None and setting.may_be_none:
+        return
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise RegardError(f"{setting.name} must be a {'whole ' * setting.is_whole}number, not {value!r}")
+    if setting.least is not None and value < setting.least:
+        raise RegardError(f"{setting.name} must be at least {setting.least}, not {value}")
+    if setting.most is not None and value > setting.most:
+        raise RegardError(f"{setting.name} must be at most {setting.most} on this page, not {value}")

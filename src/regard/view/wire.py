@@ -1,0 +1,239 @@
+"""What a viewer is sent of a reading: a header in JSON, and binary tables that it asks for one at a time.
+
+Weights go as one byte each on a logarithmic scale, which rounds them by at most `ROUNDING`; means over all layers and
+heads, statistics and whatever is asked for as exact go as float32. Tables are little-endian, and nothing of the size of
+all pairs of tokens is ever made.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from regard.errors import RegardError
+from regard.reading.reading import Reading, Sequence
+from regard.reading.segments import paragraphs, sentences
+
+FORMAT = "regard-view-1"
+# code 0 stands for less than FLOOR · top, code 1 for that, code 255 for top
+FLOOR, STEPS = 1e-6, 254
+# the largest relative error of a value that is sent as one byte: half a step
+ROUNDING = math.expm1(-math.log(FLOOR) / STEPS / 2)
+# of kept rows, beside the weights themselves: [head, row, key], or of rollout [row, key]
+ROW_MEASURES = ("value_norm", "output_norm", "rollout")
+QUERY_STATISTICS = (
+    "entropy",
+    "distance",
+    "first_token",
+    "previous_token",
+    "induction",
+    "duplicate_token",
+    "received",
+    "sink_share",
+)
+
+
+def header(reading: Reading) -> dict[str, Any]:
+    """All but the tables, as JSON holds it: texts, tokens, what was read and refused, and where tables have what.
+
+    Offsets into texts count UTF-16 units, as a browser does. `parts` name the tables of one layer, with their place in
+    what `layer` gives.
+    """
+    return {
+        "format": FORMAT,
+        "model": reading.model,
+        "settings": reading.settings,
+        "rounding": {"floor": FLOOR, "steps": STEPS, "relative": ROUNDING},
+        "sequences": {name: _sequence(sequence) for name, sequence in reading.sequences.items()},
+        "kinds": [_kind(reading, kind) for kind in reading.kinds],
+        "checks": [
+            {"kind": kind, "layer": layer, **check._asdict()} for (kind, layer), check in sorted(reading.checks.items())
+        ],
+        "refused": [
+            {"kind": kind, "layer": layer, "why": why} for (kind, layer), why in sorted(reading.refused.items())
+        ],
+    }
+
+
+def layer(reading: Reading, kind: str, layer: int) -> bytes:
+    """The tables of one layer, one after another as the header's `parts` tell.
+
+    Raises RegardError if the reading has no such layer.
+    """
+    return b"".join(part.tobytes() for part in _parts(reading, kind, layer))
+
+
+def mean(reading: Reading, kind: str, measure: str = "weights") -> bytes:
+    """Of every kept row the mean over all layers and heads, float32 [row, key]; of rollout the first layer's.
+
+    Raises RegardError if the reading has no such kind or measure.
+    """
+    if measure == "rollout":
+        return _little(reading.statistic(measure, kind, reading.layers(kind)[0]))
+    total, heads = np.zeros((), dtype=np.float64), 0
+    for number in reading.layers(kind):
+        table = reading.weights(kind, number) if measure == "weights" else reading.statistic(measure, kind, number)
+        # every head counts alike, also where layers have different numbers of them
+        total, heads = total + table.sum(axis=0, dtype=np.float64), heads + len(table)
+    return _little(total / heads)
+
+
+def exact(reading: Reading, kind: str, layer: int, head: int, row: int) -> bytes:
+    """One kept row as it was read, float32 [key]; `row` is its place among the kept ones. Raises RegardError."""
+    table = reading.weights(kind, layer)
+    for name, place, size in (("head", head, len(table)), ("row", row, table.shape[1])):
+        if not 0 <= place < size:
+            raise RegardError(f"there is no {name} {place}; {kind} layer {layer} has {size}, from 0")
+    return _little(table[head, row])
+
+
+def answer(reading: Reading, message: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+    """What a viewer's message asks for: a message that repeats the question, and its table if it is one.
+
+    The types are `mean`, `layer`, `exact` and `effect`. Raises RegardError for any other, for what is missing in it,
+    and for what the reading does not have.
+    """
+    match message:
+        case {"type": "mean", "kind": str(kind), "measure": str(measure)}:
+            return message, [mean(reading, kind, measure)]
+        case {"type": "layer", "kind": str(kind), "layer": int(number)}:
+            return message, [layer(reading, kind, number)]
+        case {"type": "exact", "kind": str(kind), "layer": int(number), "head": int(head), "row": int(row)}:
+            return message, [exact(reading, kind, number, head, row)]
+        case {"type": "effect", "row": int(row), "start": int(start), "end": int(end)}:
+            return {**message, "value": reading.effect(row, (start, end))}, []
+    raise RegardError(f"a viewer asks for mean, layer, exact or effect, with its places, not for {str(message)[:200]}")
+
+
+def encode(table: Float[np.ndarray, "*shape"], top: float) -> UInt8[np.ndarray, "*shape"]:
+    """Values from 0 to `top` as one byte each."""
+    with np.errstate(divide="ignore"):
+        codes = np.log(table / np.float32(top or 1)) * np.float32(-STEPS / math.log(FLOOR)) + np.float32(STEPS + 1.5)
+    # what lies less than half a step below the lowest code rounds up to it
+    return np.where(codes >= 1, np.minimum(codes, STEPS + 1), 0).astype(np.uint8)
+
+
+def decode(codes: UInt8[np.ndarray, "*shape"], top: float) -> Float[np.ndarray, "*shape"]:
+    """The values that `encode` rounded to."""
+    values = top * FLOOR ** (1 - (np.arange(STEPS + 2) - 1) / STEPS)
+    values[0] = 0
+    return values[codes].astype(np.float32)
+
+
+class _Part(NamedTuple):
+    """A table of a layer and how it is sent; as bytes where it has a `top`."""
+
+    name: str
+    table: np.ndarray
+    dtype: str
+    top: float | None = None
+
+    def tobytes(self) -> bytes:
+        # −1, where there is no such key, becomes the largest unsigned number
+        sent = np.asarray(self.table).astype(f"<{np.dtype(self.dtype).str[1:]}") if self.top is None else None
+        return (encode(self.table, self.top or 0.0) if sent is None else sent).tobytes()
+
+    def facts(self, offset: int) -> dict[str, Any]:
+        found = {"name": self.name, "dtype": self.dtype, "shape": list(self.table.shape), "offset": offset}
+        return found if self.top is None else {**found, "top": self.top}
+
+    @property
+    def size(self) -> int:
+        return self.table.size * np.dtype(self.dtype).itemsize
+
+
+def _parts(reading: Reading, kind: str, number: int) -> Iterator[_Part]:
+    """Tables of four bytes a number come first, so that each begins where a browser can read it."""
+    weights = reading.weights(kind, number)
+    found = reading.statistics.get((kind, number), {})
+    for name in QUERY_STATISTICS:
+        if name in found:
+            yield _Part(name, found[name], "float32")
+    top = reading.tops.get((kind, number))
+    if top is not None:
+        yield _Part("top_positions", top.positions, "uint16" if weights.shape[2] < 2**16 - 1 else "uint32")
+        yield _Part("top_weights", top.weights, "uint8", 1.0)
+    yield _Part("weights", weights, "uint8", 1.0)
+    for name in ROW_MEASURES:
+        if name in found:
+            yield _Part(name, found[name], "uint8", float(np.max(found[name], initial=0.0)))
+
+
+def _kind(reading: Reading, kind: str) -> dict[str, Any]:
+    query, key = reading.sides[kind]
+    layers, places = reading.layers(kind), []
+    for number in layers:
+        parts, offset = [], 0
+        for part in _parts(reading, kind, number):
+            parts.append(part.facts(offset))
+            offset += part.size
+        places.append({"layer": number, "heads": len(reading.weights(kind, number)), "bytes": offset, "parts": parts})
+    has = [set(reading.statistics.get((kind, number), {})) for number in layers]
+    return {
+        "kind": kind,
+        "query": query,
+        "key": key,
+        "rows": reading.rows(kind),
+        "keys": len(reading.keys(kind)),
+        "writes": reading.written(kind) is not None,
+        "prompt": reading.settings.get("prompt_tokens", 0) if query == key else 0,
+        "measures": ["weights", *(name for name in ROW_MEASURES if all(name in found for found in has))],
+        "layers": places,
+        "summary": _summary(reading, kind),
+    }
+
+
+def _summary(reading: Reading, kind: str) -> dict[str, list[list[float | None]]]:
+    """What tells heads apart, one number for each [layer][head]: means over all queries, or else over the kept rows."""
+    found: dict[str, list[list[float | None]]] = {}
+    positions = np.array(reading.rows(kind))
+    is_within = reading.sides[kind][0] == reading.sides[kind][1]
+    for number in reading.layers(kind):
+        weights = reading.weights(kind, number)
+        own = {"strongest": weights.max(axis=2), "entropy": _entropy(weights)}
+        if is_within:
+            away = np.abs(positions[:, None] - np.arange(weights.shape[2])).astype(np.float32)
+            own |= {"first_token": weights[:, :, 0], "distance": np.einsum("hrk,rk->hr", weights, away)}
+        known = reading.statistics.get((kind, number), {})
+        own |= {name: known[name] for name in QUERY_STATISTICS if name in known and name != "received"}
+        numbers = {name: _means(table) for name, table in own.items()}
+        if "received" in known:
+            # the part of all that was received which went to one key
+            numbers["concentration"] = (known["received"] / known["received"].sum(axis=1, keepdims=True)).max(axis=1)
+        for name, row in numbers.items():
+            found.setdefault(name, []).append([float(value) if math.isfinite(value) else None for value in row])
+    # a layer may lack what others have
+    return {name: table for name, table in found.items() if len(table) == len(reading.layers(kind))}
+
+
+def _means(table: np.ndarray) -> np.ndarray:
+    counted = np.isfinite(table)
+    with np.errstate(invalid="ignore"):
+        return np.where(counted, table, 0).sum(axis=1, dtype=np.float64) / counted.sum(axis=1)
+
+
+def _entropy(weights: Float[np.ndarray, "head row key"]) -> Float[np.ndarray, "head row"]:
+    return -(weights * np.log(np.maximum(weights, np.finfo(np.float32).tiny))).sum(axis=2)
+
+
+def _sequence(sequence: Sequence) -> dict[str, Any]:
+    units = np.cumsum([0, *(1 + (ord(letter) > 0xFFFF) for letter in sequence.text)])
+    tokens = sequence.tokens
+    return {
+        "text": sequence.text,
+        "ids": [token.id for token in tokens],
+        "starts": units[[token.start for token in tokens]].tolist(),
+        "ends": units[[token.end for token in tokens]].tolist(),
+        # of a token that stands nowhere in the text, such as BOS
+        "names": {place: token.text for place, token in enumerate(tokens) if token.start == token.end},
+        # a token of several words counts for the first
+        "words": [token.words[0] if token.words else -1 for token in tokens],
+        "sentences": units[sentences(sequence.text)].tolist(),
+        "paragraphs": units[paragraphs(sequence.text)].tolist(),
+    }
+
+
+def _little(table: np.ndarray) -> bytes:
+    return np.asarray(table, dtype="<f4").tobytes()

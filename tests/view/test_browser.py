@@ -1,0 +1,570 @@
+"""The viewer in a real browser, from disk and without a network: what the page says is what the reading holds."""
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import regard.api
+from regard.data.words import word_spans
+from regard.reading.reading import Check, Reading
+from regard.reading.spelling import placed
+from regard.view import wire
+from regard.view.html import asset, demo_html
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; on Debian: apt install chromium")
+SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
+SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as tool:
+        opened = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Opens a reading, and in the end sees that the page asked for nothing and complained of nothing."""
+    told, contexts = [], []
+
+    def show(reading, *, width=1280, height=800, theme="light", locale="en-US", lang=None):
+        path = tmp_path / "reading.html"
+        path.write_text(reading if isinstance(reading, str) else reading.to_html(lang), encoding="utf-8")
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, locale=locale, offline=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("request", lambda asked: told.append(asked.url) if not asked.url.startswith(path.as_uri()) else None)
+        page.goto(path.as_uri())
+        page.wait_for_selector('[data-ready="true"]')
+        page.set_default_timeout(5000)
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
+    assert told == []
+
+
+@pytest.fixture
+def translated():
+    """A translation with three kinds, two layers and two heads, whose cross-attention is random but known."""
+
+    def sequence(words):
+        text = " ".join(words)
+        spans = word_spans(text)
+        pieces = ["<s>", *words, "</s>"]
+        places = [(0, 0), *spans, (len(text), len(text))]
+        return placed(text, list(range(len(pieces))), pieces, places, spans)
+
+    source, target = sequence(["the", "cat", "sleeps"]), sequence(["le", "chat", "dort", "ici"])
+    shapes = {"encoder": (5, 5), "decoder": (5, 5), "cross": (5, 5)}
+    random = np.random.default_rng(3)
+    maps = {
+        (kind, layer): random.dirichlet(np.full(keys, 0.4), size=(2, rows)).astype(np.float32)
+        for kind, (rows, keys) in shapes.items()
+        for layer in range(2)
+    }
+    checks = {key: Check(1e-7, 2e-7, 10) for key in maps}
+    return Reading(model="by hand", sequences={"source": source, "target": target}, maps=maps, checks=checks)
+
+
+def told(value: float) -> str:
+    """A share as the page writes it."""
+    percents = 100 * value
+    if 0 < percents < 0.005:
+        return "< 0.01 %"
+    return f"{percents:.1f} %" if percents >= 1 or percents == 0 else f"{percents:.2f} %"
+
+
+def token(page, name, place):
+    return page.locator(f'[data-spine="{name}"] [data-t="{place}"]')
+
+
+def strongest(page, nth=0):
+    """Names and shares of the ranked list."""
+    settle(page)
+    rows = page.locator(".summary ol").nth(nth).locator("li:not(.columns)")
+    return [(row.locator(".name").inner_text(), row.locator("b").inner_text()) for row in rows.all()]
+
+
+def mean(reading, kind, rows):
+    tables = np.concatenate([reading.weights(kind, layer) for layer in reading.layers(kind)]).astype(np.float64)
+    return tables[:, rows].mean(axis=(0, 1))
+
+
+def ranked(reading, kind, weights, *, apart):
+    """What the list should say of these weights."""
+    order = sorted(range(int(apart), len(weights)), key=lambda key: (-np.float32(weights[key]), key))
+    keys = reading.keys(kind)
+    return [(keys[key].text.strip(), told(weights[key])) for key in order if weights[key] > 0][:8]
+
+
+def lightness(page, name, place):
+    settle(page)
+    colour = token(page, name, place).evaluate("node => getComputedStyle(node).backgroundColor")
+    numbers = [float(part) for part in re.findall(r"[\d.]+", colour)]
+    return 765 if len(numbers) > 3 and numbers[3] == 0 else sum(numbers[:3])
+
+
+def settle(page):
+    """Until the page has drawn what was chosen."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def title(page):
+    settle(page)
+    return page.locator(".summary h2").first.inner_text()
+
+
+def test_the_page_opens_with_the_whole_answer_and_what_it_looked_at(show, dogs):
+    page = show(dogs)
+    weights = mean(dogs, "decoder", [0, 1, 2])
+    assert page.locator("h1").inner_text() == "by hand"
+    assert title(page) == "The whole answer, 3 tokens"
+    balance = page.locator(".balance li").all_inner_texts()
+    assert balance == [
+        f"{told(weights[1:12].sum())} prompt",
+        f"{told(weights[12:].sum())} answer",
+        f"{told(weights[0])} first token “Ann”",
+    ]
+    assert [share for _, share in strongest(page)] == [
+        share for _, share in ranked(dogs, "decoder", weights, apart=True)
+    ]
+
+
+def test_over_a_token_the_input_is_coloured_by_its_weights(show, dogs):
+    page = show(dogs)
+    for row, place in enumerate([12, 13, 14]):
+        token(page, "output", place).hover()
+        weights = mean(dogs, "decoder", [row])
+        page.locator(".summary h2", has_text=f"“{dogs.tokens['text'][place].strip()}”").wait_for()
+        assert (
+            dict(strongest(page)).items()
+            <= dict([*ranked(dogs, "decoder", weights, apart=True), ("Bo", told(weights[5]))]).items()
+        )
+        shades = [lightness(page, "input", key) for key in range(1, 12)]
+        # the darker, the more
+        for one in range(1, 12):
+            for other in range(1, 12):
+                if weights[one] > weights[other]:
+                    assert shades[one - 1] < shades[other - 1]
+        # the first token would drown the rest
+        assert lightness(page, "input", 0) == 765
+    page.locator("h1").hover()
+    assert title(page) == "The whole answer, 3 tokens"
+
+
+def test_a_click_pins_and_escape_lets_go(show, dogs):
+    page = show(dogs)
+    token(page, "output", 13).click()
+    token(page, "output", 14).hover()
+    assert title(page) == "What “o” looked at"
+    assert "active" in token(page, "output", 13).get_attribute("data-look")
+    page.keyboard.press("Escape")
+    page.locator("h1").hover()
+    assert title(page) == "The whole answer, 3 tokens"
+    token(page, "output", 12).click()
+    token(page, "output", 12).click()
+    page.locator("h1").hover()
+    assert title(page) == "The whole answer, 3 tokens"
+
+
+def test_arrows_and_buttons_walk_through_the_answer(show, dogs):
+    page = show(dogs)
+    seen = []
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+        seen.append(title(page))
+    assert seen == ["What “B” looked at", "What “o” looked at", "What “.” looked at", "What “.” looked at"]
+    page.get_by_role("button", name="one token back").click()
+    assert title(page) == "What “o” looked at"
+    # what comes later is not written yet
+    assert "later" in token(page, "output", 14).get_attribute("data-look")
+    page.get_by_role("button", name="to the start").click()
+    assert title(page) == "What “B” looked at"
+    page.get_by_role("button", name="play").click()
+    page.locator(".summary h2", has_text="“.”").wait_for()
+    page.get_by_role("button", name="play").wait_for()
+
+
+def test_a_span_of_the_input_shows_who_looked_at_it(show, dogs):
+    page = show(dogs)
+    # from the letters of “Bo” to those of “cat”
+    start, end = token(page, "input", 5).bounding_box(), token(page, "input", 8).bounding_box()
+    page.mouse.move(start["x"] + 3, start["y"] + start["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(end["x"] + end["width"] - 3, end["y"] + end["height"] / 2, steps=6)
+    page.mouse.up()
+    page.locator("h1").hover()
+    assert page.locator(".summary h2").nth(1).inner_text() == "Who looked at “Bo has a cat”"
+    used = [mean(dogs, "decoder", [row])[5:9].sum() for row in range(3)]
+    names = [dogs.tokens["text"][place].strip() for place in (12, 13, 14)]
+    wanted = sorted(zip(names, used, strict=True), key=lambda each: -each[1])
+    assert strongest(page, 1) == [(name, told(share)) for name, share in wanted]
+    shades = [lightness(page, "output", place) for place in (12, 13, 14)]
+    assert shades[1] < shades[0]
+    assert shades[1] < shades[2]
+    page.get_by_label("Shown").select_option("span")
+    page.locator(".map").focus()
+    page.keyboard.press("ArrowRight")
+    share = dogs.weights("decoder", 0)[0, :, 5:9].sum(axis=1).mean()
+    page.locator("aside .readout", has_text="layer 0, head 0: ").wait_for()
+    shown = float(re.search(r"head 0: ([\d.]+) %", page.locator("aside .readout").inner_text())[1])
+    assert shown == pytest.approx(100 * share, rel=wire.ROUNDING, abs=0.05)
+
+
+def test_a_head_is_chosen_by_keys_and_by_clicks(show, dogs):
+    page = show(dogs)
+    page.locator(".map").focus()
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight", "Enter"):
+        page.keyboard.press(key)
+    page.locator(".scope", has_text="layer 1, head 1").wait_for()
+    # that head sees the first token alone
+    page.locator(".balance li", has_text="0.0 % prompt").wait_for()
+    assert strongest(page) == []
+    page.get_by_role("button", name="all heads").click()
+    page.locator(".scope", has_text="mean of 2 layers, 4 heads").wait_for()
+    box = page.locator(".map").bounding_box()
+    page.mouse.click(box["x"] + 30, box["y"] + 4)
+    page.locator(".scope", has_text="layer 0, head 0").wait_for()
+    weights = dogs.weights("decoder", 0)[0].mean(axis=0)
+    for (_, shown), share in zip(strongest(page), np.sort(weights[1:])[::-1], strict=False):
+        assert float(shown.removesuffix(" %")) == pytest.approx(100 * share, rel=wire.ROUNDING, abs=0.05)
+    page.keyboard.down("Shift")
+    page.mouse.click(box["x"] + 60, box["y"] + 4)
+    page.keyboard.up("Shift")
+    page.locator(".scope", has_text="mean of 2 heads").wait_for()
+
+
+def test_the_largest_of_all_heads(show, translated):
+    page = show(translated)
+    page.get_by_label("Heads as").select_option("max")
+    page.locator(".scope", has_text="largest of 4 heads").wait_for()
+    token(page, "output", 2).click()
+    tables = np.concatenate([translated.weights("cross", layer) for layer in (0, 1)])
+    wanted = np.sort(tables[:, 1].max(axis=0))[::-1]
+    page.wait_for_selector('[data-ready="true"]')
+    found = [float(share.removesuffix(" %")) for _, share in strongest(page)]
+    assert found == pytest.approx((100 * wanted).tolist(), rel=wire.ROUNDING, abs=0.06)
+
+
+def test_a_translation_stands_below_its_source_in_three_kinds_of_attention(show, translated):
+    page = show(translated)
+    token(page, "output", 2).click()
+    assert title(page) == "What “chat” looked at"
+    assert strongest(page) == ranked(translated, "cross", mean(translated, "cross", [1]), apart=False)
+    page.get_by_label("Attention").select_option("0")
+    page.locator("[data-spine]").nth(1).wait_for(state="detached")
+    token(page, "input", 3).click()
+    # the query, for an encoder writes nothing
+    assert strongest(page) == ranked(translated, "encoder", mean(translated, "encoder", [3]), apart=True)
+    page.get_by_label("Attention").select_option("1")
+    token(page, "input", 2).click()
+    assert strongest(page) == ranked(translated, "decoder", mean(translated, "decoder", [1]), apart=True)
+
+
+@pytest.mark.parametrize("grain", ["word", "sentence", "paragraph"])
+def test_coarser_grains_sum_what_their_tokens_have(show, dogs, grain):
+    page = show(dogs)
+    page.get_by_label("Grain").select_option(grain)
+    page.wait_for_timeout(100)
+    weights = mean(dogs, "decoder", [0, 1, 2])
+    words = dogs.sequences["text"].words
+    parts = {
+        # the first token and the answer stand by themselves
+        "word": {words[0]: [], "has": [1], "a": [2], "dog.": [3, 4], "Bo": [5], "cat.": [8, 9], "Who?": [10, 11]},
+        "sentence": {"has a dog.": [1, 2, 3, 4], "Bo has a cat.": [5, 6, 7, 8, 9], "Who?": [10, 11], "Bo": [12, 13]},
+        "paragraph": {"has a dog. Bo has a cat. Who?": [*range(1, 12)], "Bo": [12, 13]},
+    }[grain]
+    found = dict(strongest(page))
+    for name, places in parts.items():
+        if places and name in found and list(found).count(name) == 1 and name not in ("has", "a", "Bo"):
+            assert found[name] == told(weights[places].sum()), name
+    assert len(set(found) & set(parts)) >= min(2, len(parts))
+
+
+def test_language_and_theme_are_the_readers(show, dogs):
+    page = show(dogs, locale="zh-CN", theme="dark")
+    root = page.locator(".regard-view")
+    assert title(page) == "整个回答，3 个词元"
+    assert (root.get_attribute("lang"), root.get_attribute("data-theme")) == ("zh-Hans", "dark")
+    page.get_by_label("语言").select_option("en")
+    page.locator(".summary h2", has_text="The whole answer").wait_for()
+    page.get_by_label("Theme").focus()
+    page.get_by_label("Theme").select_option("light")
+    page.wait_for_selector('.regard-view[data-theme="light"]')
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Theme"
+    assert title(show(dogs, locale="fr-FR")) == "The whole answer, 3 tokens"
+    assert title(show(dogs, locale="en-US", lang="zh")) == "整个回答，3 个词元"
+
+
+def test_every_word_of_one_language_is_there_in_the_other(show, dogs):
+    source = (Path(regard.api.__file__).parent / "view" / "page" / "language.js").read_text(encoding="utf-8")
+    english, chinese = source.split("\n  zh: {")
+    names = [re.findall(r"^ {4}(\w+):", part, re.MULTILINE) for part in (english, chinese.split("\nexport")[0])]
+    assert names[0] == names[1]
+    assert len(names[0]) > 50
+
+
+def test_text_is_only_ever_text(show, by_hand):
+    pieces = [
+        "a</script>",
+        "<script>window.x=1</script>",
+        "<img src=x onerror=window.x=1>",
+        "\u202e",
+        "\x1b[31m",
+        "\u200b",
+        "b",
+    ]
+    page = show(by_hand([*pieces, "\n", "c"], 0, np.full((1, 1, 9), 1 / 9)))
+    shown = [token(page, "input", place).inner_text() for place in range(8)]
+    assert shown == [*pieces[:3], "\\u202e", "\\x1b[31m", "\\u200b", "b", "↵"]
+    assert page.evaluate("window.x === undefined && document.images.length === 0")
+    assert not re.search("[\u202e\u200b\x1b]", page.locator("body").inner_text())
+    page.get_by_role("button", name="Lines").click()
+    page.locator("details.numbers summary").click()
+    assert not re.search("[\u202e\u200b\x1b]", page.locator("body").text_content() or "")
+
+
+def test_letters_of_several_tokens_and_other_scripts_are_whole(show, by_hand):
+    reading = by_hand(["北京", "😀", " नमस्ते", " שלום", "\u200d", "end"], 0, np.full((1, 1, 6), 1 / 6))
+    text = reading.sequences["text"]
+    # a letter whose bytes are two tokens, which stand at the same place
+    tokens = [*text.tokens[:2], text.tokens[1], *text.tokens[2:]]
+    weights = np.array([[[0.1, 0.2, 0.3, 0.1, 0.1, 0.1, 0.1]]], np.float32)
+    reading = dataclasses.replace(
+        reading,
+        sequences={"text": dataclasses.replace(text, tokens=tokens)},
+        maps={("decoder", 0): weights},
+        kept={"decoder": [6]},
+    )
+    page = show(reading)
+    assert token(page, "input", 0).inner_text() == "北京"
+    assert token(page, "input", 1).inner_text() == "😀"
+    assert token(page, "input", 2).count() == 0
+    assert lightness(page, "input", 1) < lightness(page, "input", 3)
+
+
+def test_the_table_has_the_numbers_themselves(show, dogs):
+    page = show(dogs)
+    token(page, "output", 14).click()
+    page.locator("details.numbers summary").click()
+    rows = page.locator("table tbody tr")
+    rows.first.wait_for()
+    weights = mean(dogs, "decoder", [2])
+    found = {
+        int(row.locator("td").nth(0).inner_text()): float(row.locator("td").nth(1).inner_text()) for row in rows.all()
+    }
+    assert found == pytest.approx({place: share for place, share in enumerate(weights.tolist()) if share > 0}, rel=1e-6)
+    assert "exact to float32" in page.locator("caption").inner_text()
+    page.locator(".map").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.locator("caption", has_text="rounded to within 2.8 %").wait_for()
+    found = {
+        int(row.locator("td").nth(0).inner_text()): float(row.locator("td").nth(1).inner_text()) for row in rows.all()
+    }
+    assert found[8] == pytest.approx(dogs.weights("decoder", 0)[0, 2, 8], rel=wire.ROUNDING + 0.005)
+
+
+def test_the_norm_of_weight_times_value_stands_beside(show, dogs):
+    norms = {key: {"value_norm": table[:, :, ::-1] * 4} for key, table in dogs.maps.items()}
+    page = show(dataclasses.replace(dogs, statistics=norms))
+    page.locator(".columns small", has_text="‖weight · value‖").wait_for()
+    total = np.concatenate([found["value_norm"] for found in norms.values()]).astype(np.float64).mean(axis=(0, 1))
+    page.locator(".summary li", has=page.locator(".name", has_text="Bo")).first.locator(
+        "small", has_text="%"
+    ).wait_for()
+    shown = page.locator(".summary li", has=page.locator(".name", has_text="Bo")).first.locator("small").inner_text()
+    assert shown == told(total[5] / total.sum())
+    page.get_by_label("Measure").select_option("value_norm")
+    page.wait_for_timeout(100)
+    assert float(strongest(page)[0][1].removesuffix(" %")) == pytest.approx(100 * total[1:].max(), abs=0.06)
+
+
+def test_what_was_refused_and_what_proves_the_rest_is_told(show, dogs):
+    page = show(
+        dataclasses.replace(dogs, refused={("decoder", 2): "it has no softmax", ("decoder", 3): "it has no softmax"})
+    )
+    assert page.locator(".refused").all_inner_texts() == ["Refused: decoder 2, 3: it has no softmax"]
+    page.get_by_text("what these numbers say").click()
+    about = page.locator(".about").inner_text()
+    assert "6 rows were computed again" in about
+    assert "2e-7" in about
+    assert "Attention is not explanation" in about
+
+
+def test_a_long_text_keeps_few_tokens_in_the_page(show, by_hand):
+    count = 20_000
+    weights = np.zeros((1, 2, count))
+    weights[0, 0, 15_000], weights[0, 1, 7] = 0.9, 0.8
+    pieces = [f" word{place}" for place in range(count)] + [" yes", " no"]
+    page = show(by_hand(pieces[: count + 1], count - 1, weights))
+    nodes = "document.querySelectorAll('[data-t]').length"
+    assert page.evaluate(nodes) < 1200
+    page.locator(".summary .name", has_text="word15000").click()
+    token(page, "input", 15_000).wait_for()
+    assert page.evaluate(nodes) < 2400
+    # the lower end of the minimap is the lower end of the text
+    box = page.locator("canvas.minimap").first.bounding_box()
+    page.mouse.click(box["x"] + 10, box["y"] + box["height"] - 1)
+    token(page, "input", count - 2).wait_for()
+    assert page.evaluate(nodes) < 2400
+
+
+def test_all_of_a_text_is_printed(show, by_hand):
+    pieces = [f" word{place}" for place in range(1500)]
+    page = show(by_hand(pieces, 0, np.full((1, 1, 1500), 1 / 1500)), theme="dark")
+    assert token(page, "input", 1499).count() == 0
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("[data-t]").count() == 1500
+    assert page.locator(".regard-view").get_attribute("data-theme") == "light"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.wait_for_selector('.regard-view[data-theme="dark"]')
+
+
+def test_the_heatmap_tells_what_is_under_its_crosshair(show, translated):
+    page = show(translated)
+    canvas = page.locator("canvas.heatmap")
+    canvas.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    share = mean(translated, "cross", [1])[1]
+    readout = page.locator(".heatmap-box + .readout")
+    assert readout.inner_text() == f"“chat” on “the”: {told(share)}"
+    page.keyboard.press("Enter")
+    assert title(page) == "What “chat” looked at"
+
+
+def test_lines_join_a_token_to_what_it_looked_at(show, translated):
+    page = show(translated)
+    page.get_by_role("button", name="Lines").click()
+    token(page, "output", 3).click()
+    weights = mean(translated, "cross", [2])
+    largest = max(mean(translated, "cross", [row]).max() for row in range(5))
+    page.wait_for_timeout(100)
+    assert page.locator(".lines path").count() == sum(share >= 0.03 * largest for share in weights)
+    assert page.locator(".lines text.is-active").inner_html() == "dort"
+
+
+def test_everything_can_be_named_by_a_screen_reader(show, translated):
+    page = show(translated)
+    for found in page.locator("button, select, canvas:not([hidden]), [tabindex='0']").all():
+        name = found.evaluate("node => node.getAttribute('aria-label') || node.textContent.trim()")
+        assert name, found.evaluate("node => node.outerHTML")
+    assert page.locator(".summary").get_attribute("aria-live") == "polite"
+
+
+def test_a_table_that_is_missing_is_told(show, dogs):
+    page = show(re.sub(r'<script [^>]*id="reading.layer.decoder.1"[^\n]*\n', "", dogs.to_html()))
+    page.get_by_label("Heads as").select_option("max")
+    status = page.locator(".status", has_text="could not be had")
+    status.wait_for()
+    assert "layer.decoder.1 is not in this file" in status.inner_text()
+
+
+def test_with_the_model_at_hand_values_are_exact_and_effects_are_asked_for(browser, dogs):
+    """The narrow interface of anywidget, answered by Python."""
+    reading = dataclasses.replace(dogs, knockout=lambda row, spans: np.array([-row - spans[0][0] / 100]))
+    asked = []
+
+    def answer(message):
+        asked.append(message["type"])
+        told, buffers = wire.answer(reading, message)
+        return [told, [list(buffer) for buffer in buffers]]
+
+    page = browser.new_context(offline=True, viewport={"width": 1280, "height": 800}).new_page()
+    page.set_default_timeout(5000)
+    page.expose_function("answer", answer)
+    page.set_content(f"<style>{asset('viewer.css')}</style><div id=place></div>")
+    page.evaluate(
+        """async ([script, header]) => {
+          const blob = new Blob([script], { type: "text/javascript" });
+          const { default: viewer } = await import(URL.createObjectURL(blob));
+          const heard = [];
+          const facts = { header, live: true, exact: true, lang: "en" };
+          const send = async (message) => {
+            const [told, buffers] = await answer(message);
+            const views = buffers.map((bytes) => new DataView(Uint8Array.from([0, 0, 0, ...bytes]).buffer, 3));
+            for (const listener of heard) listener(told, views);
+          };
+          const model = { get: (name) => facts[name], set() {}, save_changes() {}, off() {}, send };
+          model.on = (name, listener) => name === "msg:custom" && heard.push(listener);
+          globalThis.close_ = viewer.render({ model, el: document.getElementById("place") });
+        }""",
+        [asset("viewer.bundle.js"), wire.header(reading)],
+    )
+    token(page, "output", 14).click()
+    page.locator(".map").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.locator("details.numbers summary").click()
+    page.locator("caption", has_text="exact to float32").wait_for()
+    row = page.locator("tbody tr", has=page.locator("td", has_text=re.compile("^8$")))
+    assert float(row.locator("td").nth(1).inner_text()) == pytest.approx(0.2, rel=1e-6)
+    # the strongest but the first is “a”, at 8
+    page.get_by_role("button", name="Does it matter?").first.click()
+    page.locator(".effect", has_text="−13.08 log-probability").wait_for()
+    assert set(asked) == {"mean", "layer", "exact", "effect"}
+    page.evaluate("close_()")
+    page.context.close()
+
+
+def test_the_ladder_shows_quality_translations_and_every_reading(show, dogs, translated):
+    def model(name, *shares):
+        parts = [
+            {"from": 5 * at + 1, "to": 5 * at + 5, "count": 20, "exact": share, "exact_low": share, "exact_high": share}
+            for at, share in enumerate(shares)
+        ]
+        return {"name": name, "count": 40, "by_length": parts}
+
+    html = demo_html(
+        [model("RNN", 1, 0.25), model("RNN + attention", 1, 0.95)],
+        source="the cat sleeps",
+        reference="le chat dort ici",
+        translations={"RNN": "le chat <b>mange", "RNN + attention": "le chat dort ici"},
+        readings={"RNN + attention": translated, "smollm2": dogs},
+    )
+    page = show(html, locale="zh-CN")
+    page.get_by_label("语言").first.select_option("en")
+    page.locator("h1", has_text="From one hidden state to attention").wait_for()
+    assert page.locator(".curve .end").all_text_contents() == ["RNN + attention  95 %", "RNN  25 %"]
+    assert page.locator("mark").all_inner_texts() == ["✗ <b>mange"]
+    assert page.locator("small", has_text="No attention").count() == 1
+    viewers = page.locator(".embedded .regard-view")
+    assert viewers.count() == 2
+    viewers.nth(1).locator('[data-spine="output"] [data-t="13"]').click()
+    # keys go to the one that was clicked, and to no other
+    page.keyboard.press("ArrowRight")
+    viewers.nth(1).locator(".summary h2", has_text="“.”").wait_for()
+    assert viewers.nth(0).locator(".summary h2").first.inner_text() == "All 5 rows"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["dogs", "translated"])
+def test_the_page_fits_its_window(show, request, name, size, theme):
+    width, height = SIZES[size]
+    page = show(request.getfixturevalue(name), width=width, height=height, theme=theme)
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(200)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}-{size}-{theme}.png", full_page=True)
+    assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
+    colours = page.locator(".regard-view").evaluate(
+        "node => [getComputedStyle(node).backgroundColor, getComputedStyle(node).color]"
+    )
+    paper, ink = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
+    assert (paper > ink) == (theme == "light")

@@ -1,0 +1,235 @@
+"""The live page in a real browser: a tiny model is asked, streams, is stopped, and shows what it looked at."""
+
+import contextlib
+import re
+import shutil
+import threading
+
+import pytest
+
+import regard
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+from playwright.sync_api import expect  # noqa: E402
+
+from regard.view.server import serve  # noqa: E402
+from regard.view.server.models import serve_language_model  # noqa: E402
+from regard.view.server.serve import Page  # noqa: E402
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+if CHROMIUM is None:
+    pytest.skip("there is no Chromium; on Debian: apt install chromium", allow_module_level=True)
+EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\u202etxet\u200b \x1b[31m"
+VIEWER = ".view .regard-view[data-ready=true]"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def live(tiny_smollm2, tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "history_path", lambda: tmp_path / "history.sqlite3")
+    model = regard.load(tiny_smollm2 / "models" / "smollm2")
+    page = Page([serve_language_model(model), serve_language_model(model)], (), port=0)
+    ready = threading.Event()
+    thread = threading.Thread(target=page.run, kwargs={"ready": ready.set})
+    thread.start()
+    assert ready.wait(10)
+    yield page
+    page.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def visit(browser, live):
+    """Opens the page, and in the end asserts that nothing was complained of."""
+    with contextlib.ExitStack() as stack:
+        complaints = []
+
+        def open(**settings):
+            context = stack.enter_context(contextlib.closing(browser.new_context(locale="en-GB", **settings)))
+            page = context.new_page()
+            page.set_default_timeout(20_000)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+            page.goto(live.address)
+            return page
+
+        yield open
+        assert complaints == []
+
+
+def ask(page, text, **settings):
+    page.locator("textarea").first.fill(text)
+    if settings:
+        page.locator("summary", has_text="Settings").first.click()
+    for name, value in settings.items():
+        page.locator(f"label[title={name}] input").first.fill(str(value))
+    page.get_by_role("button", name="Ask", exact=True).click()
+
+
+def test_a_model_is_asked_and_shows_what_it_looked_at(visit, live):
+    page = visit()
+    ask(page, "one two three", max_new_tokens=5)
+    page.wait_for_selector(VIEWER)
+    expect(page.locator(".answer > header .status")).to_have_text("5 tokens, the limit")
+    expect(page.locator(".view")).to_contain_text("one two three")
+    expect(page.locator(".view")).to_contain_text("5 tokens")
+    expect(page.locator(".recent .entry .title")).to_have_text("one two three")
+
+
+def test_the_text_comes_while_it_is_written_and_stops_when_it_is_told(visit, live):
+    page = visit()
+    ask(page, "one two three", max_new_tokens=2000)
+    written = page.locator(".written")
+    expect(written).not_to_be_empty()
+    first = written.text_content()
+    page.wait_for_function("first => document.querySelector('.written').textContent.length > first", arg=len(first))
+    assert page.locator(VIEWER).count() == 0
+    page.get_by_role("button", name="Stop").click()
+    page.wait_for_selector(VIEWER, timeout=60_000)
+    status = page.locator(".answer > header .status").text_content()
+    count = int(re.fullmatch(r"(\d+) tokens, stopped", status)[1])
+    (opened,) = live.api.readings._open.values()
+    assert len(opened.reading.rows("decoder")) == count < 2000
+    expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_enabled()
+
+
+def test_the_model_stops_when_the_page_is_closed(visit, live):
+    page = visit()
+    ask(page, "one two three", max_new_tokens=2000)
+    expect(page.locator(".written")).not_to_be_empty()
+    assert live.api.workers.count() == 1
+    page.close()
+    for _ in range(200):
+        if live.api.workers.count() == 0:
+            break
+        threading.Event().wait(0.05)
+    assert live.api.workers.count() == 0
+    assert list(live.api.readings._open) == []
+
+
+@pytest.mark.parametrize("mode", ["Chat", "Continue", "Read"])
+def test_markup_and_unseen_characters_stay_text(visit, mode):
+    page = visit()
+    page.get_by_text(mode, exact=True).click()
+    # what is typed into the page comes back as prompt, as title of the history and, read again, from it
+    ask(page, EVIL, **({} if mode == "Read" else {"max_new_tokens": 2}))
+    page.wait_for_selector(VIEWER)
+    expect(page.locator(".recent .title")).to_contain_text("<img src=x onerror=")
+    expect(page.locator(".recent .title")).to_contain_text("\\u202etxet\\u200b \\x1b[31m")
+    page.locator(".recent .entry").click()
+    expect(page.locator(".answer > header .status")).to_contain_text("<img src=x onerror=")
+    page.wait_for_selector(VIEWER)
+    expect(page.locator(".view")).to_contain_text("onerror")
+    assert page.locator("img, .page script").count() == 0
+    assert page.title() == "Regard"
+    shown = page.locator("body").inner_text()
+    assert not set(shown) & set("\u202e\u200b\x1b")
+
+
+def test_two_models_and_two_prompts_stand_side_by_side(visit):
+    page = visit(viewport={"width": 1400, "height": 900})
+    page.locator("textarea").fill("one two")
+    page.get_by_role("button", name="Compare").click()
+    selects = page.locator(".pane select")
+    assert [selects.nth(place).input_value() for place in (0, 1)] == ["smollm2", "smollm2 (2)"]
+    second = page.locator("textarea").nth(1)
+    expect(second).to_have_value("one two")
+    second.fill("three four five")
+    page.get_by_text("Continue", exact=True).first.click()
+    page.get_by_text("Read", exact=True).nth(1).click()
+    ask(page, "one two", max_new_tokens=3)
+    expect(page.locator(VIEWER)).to_have_count(2)
+    boxes = [page.locator(".answer").nth(place).bounding_box() for place in (0, 1)]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+    expect(page.locator(".view").nth(1)).to_contain_text("three four five")
+    page.get_by_role("button", name="Don’t compare").click()
+    assert page.locator(".pane").count() == 1
+
+
+def test_a_reading_is_saved_and_opened_again(visit, tmp_path):
+    page = visit()
+    ask(page, "one two three", max_new_tokens=4)
+    page.wait_for_selector(VIEWER)
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Save .safetensors").click()
+    path = tmp_path / downloading.value.suggested_filename
+    downloading.value.save_as(path)
+    assert path.name == "smollm2.safetensors"
+    reading = regard.Reading.load(path)
+    assert "one two three" in reading.sequences["text"].text
+    page.reload()
+    page.locator("input[type=file]").set_input_files(path)
+    page.wait_for_selector(VIEWER)
+    expect(page.locator(".view")).to_contain_text("one two three")
+
+
+def test_the_token_leaves_the_address_bar_and_survives_a_reload(visit, live):
+    page = visit()
+    expect(page.locator("textarea")).to_be_visible()
+    assert page.url == live.address.partition("#")[0]
+    page.reload()
+    expect(page.locator("textarea")).to_be_visible()
+    assert page.url == live.address.partition("#")[0]
+
+
+def test_without_its_token_the_page_says_what_to_do(browser, live):
+    with contextlib.closing(browser.new_context(locale="en-GB")) as context:
+        page = context.new_page()
+        page.goto(live.address.partition("#")[0])
+        expect(page.get_by_role("alert")).to_contain_text("needs the address that `regard view` printed")
+        page.goto(live.address.partition("#")[0] + "#token=wrong")
+        page.reload()
+        expect(page.get_by_role("alert")).to_contain_text("the page's token is missing or of another run")
+
+
+def test_it_speaks_chinese_and_what_is_open_stays(visit):
+    page = visit()
+    ask(page, "one two three", max_new_tokens=4)
+    page.wait_for_selector(VIEWER)
+    page.get_by_role("button", name="中文").click()
+    expect(page.get_by_role("button", name="提问")).to_be_visible()
+    page.wait_for_selector(VIEWER)
+    expect(page.locator("textarea")).to_have_value("one two three")
+    expect(page.locator("label[title=max_new_tokens] input")).to_have_value("4")
+    assert page.locator("html").get_attribute("lang") == "zh-Hans"
+    assert (
+        page.locator(".view").get_attribute("lang") or page.locator(".regard-view").get_attribute("lang") == "zh-Hans"
+    )
+
+
+def test_a_setting_out_of_range_is_not_sent(visit, live):
+    page = visit()
+    ask(page, "one two", max_new_tokens=-1)
+    assert page.locator(".answer").count() == 0
+    assert page.evaluate("document.querySelector('label[title=max_new_tokens] input').validity.rangeUnderflow")
+    assert live.api.jobs == {}
+
+
+def test_what_is_forgotten_is_gone(visit, live):
+    page = visit()
+    ask(page, "one two three", max_new_tokens=2)
+    expect(page.locator(".recent .entry")).to_have_count(1)
+    page.get_by_role("button", name="Forget", exact=True).click()
+    expect(page.locator(".recent .entry")).to_have_count(0)
+    assert live.api.history.entries() == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wider_than_the_screen(visit, width, scheme):
+    page = visit(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    ask(page, "one two three " * 20 + "x" * 300, max_new_tokens=20)
+    page.wait_for_selector(VIEWER)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,145 @@
+"""What a viewer is sent decodes to what was read, as exactly as it says."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regard.errors import RegardError
+from regard.reading.reading import Top
+from regard.view import wire
+
+
+def unpacked(sent: bytes, parts: list[dict]) -> dict[str, np.ndarray]:
+    """The tables of a layer, read as the header tells."""
+    found = {}
+    for part in parts:
+        count = math.prod(part["shape"])
+        table = np.frombuffer(sent, np.dtype(part["dtype"]), count, part["offset"]).reshape(part["shape"])
+        found[part["name"]] = wire.decode(table, part["top"]) if "top" in part else table
+    return found
+
+
+@given(st.floats(wire.FLOOR, 1), st.floats(1e-3, 1e3))
+def test_a_value_is_rounded_by_no_more_than_is_stated(value, top):
+    table = np.array([value * top], dtype=np.float32)
+    found = wire.decode(wire.encode(table, top), top)
+    assert abs(found[0] / table[0] - 1) <= wire.ROUNDING * 1.001
+
+
+def test_nothing_and_all_are_exact_and_what_is_below_the_scale_is_nothing():
+    table = np.array([0, wire.FLOOR / 2, 1], dtype=np.float32)
+    assert wire.decode(wire.encode(table, 1.0), 1.0).tolist() == [0, 0, 1]
+    assert wire.encode(np.zeros(3, np.float32), 0.0).tolist() == [0, 0, 0]
+
+
+def test_a_layer_holds_the_tables_that_the_header_names(dogs):
+    statistics = {"entropy": np.arange(28, dtype=np.float32).reshape(2, 14), "value_norm": 7 * dogs.maps["decoder", 1]}
+    positions = np.full((2, 14, 2), -1)
+    positions[:, :, 0] = 3
+    reading = dataclasses.replace(
+        dogs,
+        statistics=dict.fromkeys(dogs.maps, statistics),
+        tops={key: Top(positions, np.full((2, 14, 2), 0.25, np.float32)) for key in dogs.maps},
+    )
+    (kind,) = wire.header(reading)["kinds"]
+    assert kind["measures"] == ["weights", "value_norm"]
+    for layer in kind["layers"]:
+        sent = wire.layer(reading, "decoder", layer["layer"])
+        assert len(sent) == layer["bytes"]
+        found = unpacked(sent, layer["parts"])
+        for name in ("weights", "value_norm"):
+            wanted = reading.weights("decoder", layer["layer"]) if name == "weights" else statistics[name]
+            np.testing.assert_allclose(found[name], wanted, rtol=wire.ROUNDING * 1.001, atol=0)
+        np.testing.assert_array_equal(found["entropy"], statistics["entropy"])
+        assert found["top_positions"][0, 0].tolist() == [3, 2**16 - 1]
+        np.testing.assert_allclose(found["top_weights"], 0.25, rtol=wire.ROUNDING)
+
+
+def test_positions_past_two_bytes_take_four(by_hand):
+    count = 2**16
+    weights = np.zeros((1, 1, count), np.float32)
+    weights[0, 0, -1] = 1
+    reading = by_hand(["a"] * (count + 1), count, weights)
+    top = Top(np.full((1, count, 1), count - 1), np.ones((1, count, 1), np.float32))
+    reading = dataclasses.replace(reading, tops={("decoder", 0): top})
+    parts = wire.header(reading)["kinds"][0]["layers"][0]["parts"]
+    found = unpacked(wire.layer(reading, "decoder", 0), parts)
+    assert found["top_positions"].dtype == np.uint32
+    assert (found["top_positions"] == count - 1).all()
+
+
+def test_means_and_single_rows_are_exact(dogs):
+    both = np.concatenate([dogs.weights("decoder", 0), dogs.weights("decoder", 1)])
+    found = np.frombuffer(wire.mean(dogs, "decoder"), "<f4").reshape(3, 14)
+    np.testing.assert_allclose(found, both.mean(axis=0), rtol=1e-7)
+    row = np.frombuffer(wire.exact(dogs, "decoder", 1, 0, 2), "<f4")
+    np.testing.assert_array_equal(row, dogs.weights("decoder", 1)[0, 2])
+
+
+def test_heads_of_layers_of_different_widths_count_alike(by_hand):
+    one, three = np.zeros((1, 1, 3)), np.zeros((3, 1, 3))
+    one[..., 0], three[..., 1] = 1, 1
+    reading = by_hand(["a", "b", "c"], 0, one, three)
+    assert np.frombuffer(wire.mean(reading, "decoder"), "<f4").tolist() == [0.25, 0.75, 0]
+    assert [len(row) for row in wire.header(reading)["kinds"][0]["summary"]["strongest"]] == [1, 3]
+
+
+def test_a_summary_is_what_the_rows_make_of_it(dogs):
+    summary = wire.header(dogs)["kinds"][0]["summary"]
+    weights = dogs.weights("decoder", 0)[0].astype(np.float64)
+    entropy = -(weights * np.log(np.where(weights > 0, weights, 1))).sum(axis=1).mean()
+    away = np.abs(np.array(dogs.rows("decoder"))[:, None] - np.arange(14))
+    assert summary["entropy"][0][0] == pytest.approx(entropy, rel=1e-5)
+    assert summary["distance"][0][0] == pytest.approx((weights * away).sum(axis=1).mean(), rel=1e-5)
+    assert summary["first_token"][0][0] == pytest.approx(0.5)
+    assert summary["strongest"][1][1] == 1
+
+
+def test_what_is_not_a_number_is_sent_as_none(dogs):
+    nothing = {"induction": np.full((2, 14), np.nan, np.float32)}
+    reading = dataclasses.replace(dogs, statistics=dict.fromkeys(dogs.maps, nothing))
+    header = json.loads(json.dumps(wire.header(reading), allow_nan=False))
+    assert header["kinds"][0]["summary"]["induction"] == [[None, None], [None, None]]
+
+
+def test_offsets_count_as_a_browser_does(by_hand):
+    pieces = ["a", " 😀", " 北京", "é"]
+    reading = by_hand(pieces, 0, np.ones((1, 1, 4)) / 4)
+    sent = wire.header(reading)["sequences"]["text"]
+    units = sent["text"].encode("utf-16-le")
+    found = [
+        units[2 * start : 2 * end].decode("utf-16-le") for start, end in zip(sent["starts"], sent["ends"], strict=True)
+    ]
+    assert found == pieces
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"type": "layer", "kind": "decoder"},
+        {"type": "layer", "kind": "decoder", "layer": "0"},
+        {"type": "layer", "kind": "decoder", "layer": 9},
+        {"type": "mean", "kind": "cross", "measure": "weights"},
+        {"type": "mean", "kind": "decoder", "measure": "value_norm"},
+        {"type": "exact", "kind": "decoder", "layer": 0, "head": 2, "row": 0},
+        {"type": "exact", "kind": "decoder", "layer": 0, "head": 0, "row": -1},
+        {"type": "effect", "row": 11, "start": 0, "end": 1},
+    ],
+)
+def test_what_cannot_be_answered_is_refused(dogs, message):
+    with pytest.raises(RegardError):
+        wire.answer(dogs, message)
+
+
+def test_an_answer_repeats_the_question(dogs):
+    asked = {"type": "layer", "kind": "decoder", "layer": 1}
+    assert wire.answer(dogs, asked) == (asked, [wire.layer(dogs, "decoder", 1)])
+    reading = dataclasses.replace(dogs, knockout=lambda row, spans: np.array([row + spans[0][1] / 10]))
+    asked = {"type": "effect", "row": 11, "start": 2, "end": 5}
+    assert wire.answer(reading, asked) == ({**asked, "value": 11.5}, [])
