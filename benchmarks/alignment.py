@@ -12,8 +12,8 @@ from dataclasses import asdict
 from itertools import count, islice
 from typing import Any
 
-# before torch: waiting threads that spin take the other core from whoever else has it
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# before torch: waiting threads that spin on take the other core from whoever else has it
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 import numpy as np
 
@@ -29,7 +29,11 @@ from regard.evaluation.bootstrap import intervals
 from regard.view.plots import plot_alignment
 
 CORPUS = "greek-en"
-RECIPES = {"RNN + attention": "greek-bahdanau", "Transformer": "greek-transformer"}
+RECIPES = {
+    "RNN + Bahdanau's attention": "greek-bahdanau",
+    "RNN + Luong's attention": "greek-luong",
+    "Transformer": "greek-transformer",
+}
 ITERATIONS, NUM_RESAMPLES = 30, 1000
 NULL = ""
 # the verse that is drawn is the first test verse with so many words

@@ -6,8 +6,8 @@ Runs that already stand under runs/ are measured as they are.
 import os
 from typing import Any
 
-# before torch: waiting threads that spin take the other core from whoever else has it
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# before torch: waiting threads that spin on take the other core from whoever else has it
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 from benchmarks import report
 from benchmarks.runs import trained

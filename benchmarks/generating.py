@@ -24,7 +24,7 @@ MODEL = "smollm2"
 LLAMA = "0.3.36"
 THREADS = 2
 # the first turn warms up
-TURNS = 6
+TURNS = 4
 NEW_TOKENS = (64, 256)
 PROMPT_TOKENS, LONG_PROMPT_TOKENS = 32, 2000
 # of the English Bible's test split
@@ -80,15 +80,17 @@ def measure() -> dict[str, Any]:
     assert all(len(window) == WINDOW_TOKENS for window in windows)
     prompt, long_prompt = ids[:PROMPT_TOKENS], ids[:LONG_PROMPT_TOKENS]
     llama = peers.environment(f"llama-cpp-python-{LLAMA}", (f"llama-cpp-python=={LLAMA}",))
-    processes = {
-        HUGGING_FACE: Contender(sys.executable, "in_generate", "transformers", "bfloat16", MODEL, threads=THREADS),
-        LLAMA_CPP: Contender(llama, "in_llama", str(_gguf()), THREADS, threads=THREADS),
-        **{
-            f"Regard, {dtype}": Contender(sys.executable, "in_generate", "regard", dtype, MODEL, threads=THREADS)
-            for dtype in DTYPES
-        },
+    commands = {
+        HUGGING_FACE: (sys.executable, "in_generate", "transformers", "bfloat16", MODEL),
+        LLAMA_CPP: (llama, "in_llama", str(_gguf()), THREADS),
+        **{f"Regard, {dtype}": (sys.executable, "in_generate", "regard", dtype, MODEL) for dtype in DTYPES},
     }
-    perplexity = {side: process.turn(windows=windows)["perplexity"] for side, process in processes.items()}
+    processes: dict[str, Contender] = {}
+    perplexity: dict[str, float] = {}
+    # one after the other: each finds out how many threads serve it while nobody else works
+    for side, command in commands.items():
+        processes[side] = Contender(*command, threads=THREADS)
+        perplexity[side] = processes[side].turn(windows=windows)["perplexity"]
     sides = {**{side: (process, {}) for side, process in processes.items()}, READ: (processes[OURS], {"reads": True})}
     speeds: dict[str, dict[int, list[float]]] = {side: {new: [] for new in NEW_TOKENS} for side in sides}
     prefill: dict[str, list[float]] = {side: [] for side in processes}

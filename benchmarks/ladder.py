@@ -5,8 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# before torch: waiting threads that spin take the other core from whoever else has it
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# before torch: waiting threads that spin on take the other core from whoever else has it
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 import regard
 from benchmarks import report

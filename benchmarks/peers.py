@@ -36,8 +36,8 @@ def environment(name: str, packages: Sequence[str], *, alone: Sequence[str] = ()
 
 
 def environment_of(threads: int) -> dict[str, str]:
-    """The environment variables of a process that computes on so many threads, which sleep while they wait."""
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    """The environment variables of a process that computes on so many threads, which soon sleep while they wait."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "GOMP_SPINCOUNT": "20000", "PYTHONUNBUFFERED": "1"}
 
 
 class Contender:

@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
     """What the guide leaves behind."""
     folder = tmp_path_factory.mktemp("guide")
     paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
-    environment = os.environ | {"PATH": os.pathsep.join(paths), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = os.environ | {"PATH": os.pathsep.join(paths), "GOMP_SPINCOUNT": "20000"}
     for language, text in BLOCKS:
         command = ["bash", "-eu", "-c", text] if language == "sh" else [sys.executable, "-c", text]
         done = subprocess.run(

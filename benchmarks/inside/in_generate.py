@@ -18,11 +18,11 @@ from regard.generation.writing import Writing
 def work(library: str, dtype: str, name: str) -> None:
     """Each turn writes so many tokens after a prompt, or reads windows of a text and tells its likelihood."""
     model: Any = regard.load(name, library=library, dtype=dtype)
-    if library == "regard":
-        torch.set_num_threads(model.fastest_threads())
     while (request := turns.wait()) is not None:
         if "windows" in request:
             turns.tell(perplexity=_perplexity(model, request["windows"]))
+            # while nobody else works
+            torch.set_num_threads(model.fastest_threads() if library == "regard" else torch.get_num_threads())
             continue
         way = _write if library == "regard" else _generate
         started = time.perf_counter()

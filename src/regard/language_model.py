@@ -31,6 +31,8 @@ from regard.reading.reading import Reading
 from regard.reading.segments import Segmenter
 
 logger = logging.getLogger("regard")
+# what is written to find out how fast that is
+PROBE_TOKENS = 4
 
 
 @final
@@ -103,7 +105,8 @@ class LanguageModel:
         most = torch.get_num_threads()
         if self.device.type != "cpu" or not self.writes or self.is_translator:
             return most
-        return fastest_threads(lambda: self.generate_ids([0], 1), most)
+        new = PROBE_TOKENS if self.context_length is None else min(PROBE_TOKENS, self.context_length - 1)
+        return fastest_threads(lambda: self.generate_ids([0], new), most)
 
     @property
     def context_length(self) -> int | None:

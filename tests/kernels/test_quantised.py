@@ -24,7 +24,7 @@ def test_a_product_with_8_bits_is_near_that_with_all(inputs, outputs, rows):
     assert ((found.double() - wanted).abs() <= bound).all()
 
 
-@pytest.mark.parametrize("rows", [1, 5, 40])
+@pytest.mark.parametrize("rows", [1, 5, 40, 200])
 def test_a_product_with_4_bits_is_near_that_with_all(rows):
     generator = torch.Generator().manual_seed(rows)
     weight = torch.randn(48, 96, generator=generator)

@@ -26,13 +26,18 @@ def fastest_threads(work: Callable[[], object], most: int) -> int:
     counts = sorted({most, *(1 << power for power in range(most.bit_length()))})
     if len(counts) == 1:
         return most
-    # the first time is for warming up
-    seconds = {count: [_timed(work, count) for _ in range(1 + REPEATS)][1:] for count in counts}
-    return min(counts, key=lambda count: statistics.median(seconds[count]))
+    seconds = {count: _median(work, count) for count in counts}
+    return min(counts, key=seconds.__getitem__)
 
 
-def _timed(work: Callable[[], object], count: int) -> float:
+def _median(work: Callable[[], object], count: int) -> float:
     with threads(count):
-        started = time.perf_counter()
+        # threads that have just come are slow
         work()
-        return time.perf_counter() - started
+        return statistics.median(_timed(work) for _ in range(REPEATS))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
