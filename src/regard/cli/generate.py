@@ -49,7 +49,7 @@ def generate(
     json
         A JSON object for each text, on a line: prompt, text, tokens, log_probability, finished.
     attention
-        Keeps what every written token looked at, as .safetensors or .json, or draws it as .png, .svg or .pdf.
+        Keeps what every written token looked at, as .safetensors or .json, or shows it as .html, .png, .svg or .pdf.
     library
         regard or transformers runs the model; by default regard where it can.
     device
