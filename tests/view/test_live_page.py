@@ -18,6 +18,9 @@ from regard.view.server import serve  # noqa: E402
 from regard.view.server.models import serve_language_model  # noqa: E402
 from regard.view.server.serve import Page  # noqa: E402
 
+# two threads of a busy machine are slow
+expect.set_options(timeout=30_000)
+
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 if CHROMIUM is None:
     pytest.skip("there is no Chromium; on Debian: apt install chromium", allow_module_level=True)
