@@ -77,8 +77,8 @@ def run() -> None:
         figures,
         f"JoeyNMT {joeynmt.VERSION} and Regard on the same pairs, tokens, vocabulary, learning rates and sizes; the "
         f"last weights of each. Batches hold {TRAIN['train.batch_tokens']:,} tokens with padding; those of Regard's "
-        f"Transformer, which have less padding, so many fewer that both make about as many updates, on the Bible each of "
-        f"three batches of other lengths. Beam "
+        "Transformer, which have less padding, so many fewer that both make about as many updates, on the Bible each "
+        "of three batches of other lengths. Beam "
         f"{NUM_BEAMS}, the first {SENTENCES} sentences of the test split that have at most "
         "60 tokens on either side. In brackets bootstrap 95 % intervals; ahead is the difference on the same "
         f"resamples. Scores are Regard's; sacrebleu's differ by at most {off:.0e}.",

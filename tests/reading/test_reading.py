@@ -105,7 +105,7 @@ def test_a_reading_is_drawn_as_a_picture_with_its_words(reading, tmp_path):
 
 @pytest.mark.parametrize("name", ["reading.csv", "reading", "reading.pt"])
 def test_another_suffix_is_refused_with_those_there_are(reading, tmp_path, name):
-    with pytest.raises(RegardError, match=r"a reading is saved as \.safetensors, \.json, \.png, \.svg, \.pdf, \.html, not"):
+    with pytest.raises(RegardError, match=r"saved as \.safetensors, \.json, \.png, \.svg, \.pdf, \.html, not"):
         reading.save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
