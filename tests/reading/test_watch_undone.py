@@ -12,6 +12,7 @@ from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
 import regard
+from regard.attention.key_values import KeyValues
 
 transformers = pytest.importorskip("transformers")
 
@@ -53,6 +54,7 @@ def everything():
         nn.TransformerEncoderLayer,
         nn.TransformerEncoder,
         torch.nn.attention.flex_attention,
+        KeyValues,
     ]
     found = [dict(vars(owner)) for owner in owners]
     return [*found, dict(ALL_ATTENTION_FUNCTIONS), list(_get_current_function_mode_stack())]
@@ -160,7 +162,7 @@ def test_threads_do_not_disturb_each_other():
     assert len(watch.seen) == 3
     assert watch.reading(0).rows("decoder") == list(range(12, 18))
     for watch in watches:
-        # the other thread's runs may be among them, in part or whole, as far as this watch was open
+        # the other thread's runs may be among them, as far as they began and ended while this watch was open
         readings = [watch.reading(0, call=run) for run in range(len(watch.seen)) if len(watch.seen[run].pieces) == 2]
         tokens = [tuple(token.id for token in reading.sequences["text"].tokens) for reading in readings]
         assert set(tokens) & expected.keys()
@@ -211,3 +213,38 @@ def test_a_run_in_another_thread_outlasts_the_watch_or_began_before_it(opens_fir
     handle.remove()
     assert (everything(), hooks(model), modes) == (before, hooked, [])
     assert torch.equal(plain[0], model(**inputs).logits)
+
+
+def test_a_thread_that_runs_the_model_reads_its_own_runs(tiny_smollm2):
+    model, begun, read = regard.load(tiny_smollm2 / "models" / "smollm2"), threading.Event(), threading.Event()
+
+    def write():
+        while not read.is_set():
+            model.generate("one two", max_new_tokens=3)
+            begun.set()
+
+    def look():
+        begun.wait()
+        try:
+            for _ in range(10):
+                readings.append(model.read(text="three four five", rows="all"))
+        finally:
+            read.set()
+
+    readings = []
+    in_threads(write, look)
+    expected = model.read(text="three four five", rows="all")
+    for reading in readings:
+        assert reading.refused == {}
+        assert reading.layers("decoder") == expected.layers("decoder") == list(range(6))
+        for layer in expected.layers("decoder"):
+            assert torch.equal(
+                torch.tensor(reading.weights("decoder", layer)), torch.tensor(expected.weights("decoder", layer))
+            )
+
+
+def test_a_model_that_runs_in_a_helper_thread_is_read_by_the_one_that_watches():
+    model, inputs = model_of("llama")
+    with regard.watching(model, rows="all") as watch:
+        in_threads(lambda: model(**inputs))
+    agrees(watch.reading(0), truths(model, **inputs))

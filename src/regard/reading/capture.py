@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from regard.attention.key_values import KeyValues
 from regard.reading import handwritten, meaning
 from regard.reading.call import AttentionCall
 
@@ -71,6 +72,7 @@ def _install() -> None:
     _replace(nn.MultiheadAttention, "forward", _multi_head)
     _replace(nn.TransformerEncoderLayer, "forward", _encoder_layer)
     _replace(nn.TransformerEncoder, "forward", _encoder)
+    _replace(KeyValues, "select", functools.partial(_reorder, "select"))
     # FlexAttention runs its call through torch.compile, which a mode of ours must not be in the way of
     from torch.nn.attention import flex_attention as flex
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regard.models.gpt import CausalSelfAttention
 from regard.reading.call import AttentionCall, Visibility
 
 # the matrix and bias of queries, keys and values together, or one of each, and the number of heads
@@ -128,6 +129,9 @@ def of_sdpa(
         # heads there are none, or no batch: torch does not say
         query, key, value, context = (tensor[:, None] for tensor in (query, key, value, context))
         mask = mask[:, None] if mask is not None and mask.dim() == 3 else mask
+    if isinstance(module, CausalSelfAttention) and query.shape[1] < module.num_heads:
+        # for one token the heads of a group were given as so many queries
+        query, context = (tensor.reshape(len(tensor), -1, 1, tensor.shape[-1]) for tensor in (query, context))
     scale = given.get("scale")
     return AttentionCall(
         module=module,

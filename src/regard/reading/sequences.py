@@ -4,6 +4,7 @@ Each run of the model is a `Forward`; it goes on from another where it was given
 of its batch goes on from that row of the other which the cache was last reordered to.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,6 +63,7 @@ class Forward:
     refused: dict[LayerKey, str] = field(default_factory=dict)
     calls: dict[tuple[str, str], int] = field(default_factory=dict)
     generation: "Generation | None" = None
+    thread: threading.Thread = field(default_factory=threading.current_thread)
     last: AttentionCall | None = None
     # whether a decoder has attended
     looked: bool = False
@@ -85,6 +87,7 @@ class Generation:
     prompt: int | None = None
     forwards: list[Forward] = field(default_factory=list)
     sequences: Int[Tensor, "sequence slot"] | None = None
+    thread: threading.Thread = field(default_factory=threading.current_thread)
 
     @property
     def prompt_length(self) -> int:

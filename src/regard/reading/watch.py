@@ -5,6 +5,7 @@ and then, proved by the context that the kernel gave, and put together into one 
 """
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, final
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from regard.attention.key_values import KeyValues
 from regard.config import suggest
 from regard.errors import RegardError
 from regard.reading import assemble, capture, naming
@@ -23,6 +25,9 @@ from regard.reading.reading import Reading
 from regard.reading.segments import SEGMENTERS, Segmenter
 from regard.reading.sequences import Forward, Generation, LayerKey, batch_size_of, compose
 from regard.reading.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+
+# what models call the cache that they are given; `past` is Regard's own
+CACHES = ("past_key_values", "cache_params", "past")
 
 
 @final
@@ -100,6 +105,8 @@ class Watch:
 
     def saw(self, call: AttentionCall) -> None:
         forward = self._current(call)
+        if forward is None:
+            return
         if call.hints.get("flat"):
             call = assemble.unflattened(call, forward.batch_size)
         if not hasattr(self.model, "config") and not forward.pieces and call.refused is None:
@@ -175,8 +182,7 @@ class Watch:
 
     def begins(self, kwargs: Mapping[str, Any]) -> None:
         """The model is about to run on these arguments."""
-        cache = kwargs.get("past_key_values")
-        cache = kwargs.get("cache_params") if cache is None else cache
+        cache = next((kwargs[name] for name in CACHES if kwargs.get(name) is not None), None)
         start = _length_of(cache)
         own_decoder = bool(getattr(getattr(self.model, "config", None), "is_encoder_decoder", False))
         # Regard's own model calls them tokens
@@ -195,6 +201,9 @@ class Watch:
                     repeats = max(1, batch_size // len(rows))
                     rows = [row for row in rows for _ in range(repeats)]
         mask = kwargs.get("decoder_attention_mask" if own_decoder else "attention_mask")
+        if isinstance(cache, KeyValues) and cache.padding is not None and main is not None:
+            slots = torch.arange(start + main.shape[1], device=cache.padding.device)
+            mask = slots >= cache.padding[:, None]
         source_ids, source_mask = getattr(self._local, "source", None) or (None, None)
         if own_decoder:
             source_ids = kwargs.get("input_ids") if source_ids is None else source_ids
@@ -224,14 +233,12 @@ class Watch:
             self.forwards.append(forward)
             if forward.generation is not None:
                 forward.generation.forwards.append(forward)
-            elif forward.parent is None:
-                self.seen.append(forward)
-            elif forward.parent in self.seen:
-                # what goes on is the last sequence seen
-                self.seen.remove(forward.parent)
-                self.seen.append(forward)
-            else:
-                self.seen.append(forward)
+                return
+            parent = forward.parent
+            # what goes on is the last sequence seen; a run of which some rows end is kept for them
+            if parent in self.seen and len(set(forward.parent_rows)) == parent.batch_size:
+                self.seen.remove(parent)
+            self.seen.append(forward)
 
     def ends(self, output: Any) -> None:
         """It has run."""
@@ -243,14 +250,19 @@ class Watch:
         returned = getattr(output, "past_key_values", None)
         with self._lock:
             for each in {id(cache): cache, id(returned): returned}.values():
-                if each is not None and hasattr(each, "get_seq_length"):
+                if isinstance(each, KeyValues) or hasattr(each, "get_seq_length"):
                     self._caches[id(each)] = (each, forward, list(range(forward.batch_size)))
 
-    def _current(self, call: AttentionCall) -> Forward:
-        """The run that a call is part of. An encoder that is called by itself is a run of its own."""
+    def _current(self, call: AttentionCall) -> Forward | None:
+        """The run that a call is part of; None where that began before the watch was opened.
+
+        An encoder that is called by itself is a run of its own.
+        """
         forward = getattr(self._local, "forward", None)
         if forward is not None:
             return forward
+        if self.hooks and _is_running(self.model):
+            return None
         loose = getattr(self._local, "loose", None)
         if loose is None or any(path == call.path for _, path in loose.calls):
             source, mask = getattr(self._local, "source", None) or (None, None)
@@ -266,13 +278,16 @@ class Watch:
     def reading(self, item: int = 0, *, call: int = -1) -> Reading:
         """What was read of one sequence: of batch item `item`, or of that sequence which `generate` returned.
 
-        `call` counts the sequences seen: runs that go on with one cache are one. Raises RegardError if there is none.
+        `call` counts the sequences seen: runs that go on with one cache are one. Those are meant that the thread ran
+        which asks, or all where it ran none. Raises RegardError if there is none.
         """
-        if not self.seen:
+        own = [each for each in self.seen if each.thread is threading.current_thread()]
+        seen = own or self.seen
+        if not seen:
             raise RegardError("nothing was read: the model did not run under this watch, or attends in no known way")
-        if not -len(self.seen) <= call < len(self.seen):
-            raise RegardError(f"there is no call {call}; {len(self.seen)} were seen")
-        return assemble.reading(self, self.seen[call], item)
+        if not -len(seen) <= call < len(seen):
+            raise RegardError(f"there is no call {call}; {len(seen)} were seen")
+        return assemble.reading(self, seen[call], item)
 
 
 @contextlib.contextmanager
@@ -345,6 +360,16 @@ def watching(
         watch.close()
 
 
+def _is_running(model: nn.Module) -> bool:
+    """Whether this thread is inside a run of a model."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals["self"] is model:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _kept(tokens: Any) -> Tensor | None:
     return tokens.detach().cpu() if isinstance(tokens, Tensor) and tokens.dim() == 2 else None
 
@@ -358,6 +383,8 @@ def _token_mask(mask: Any) -> Tensor | None:
 
 def _length_of(cache: Any) -> int:
     """How many slots a cache holds; a layer without attention counts none."""
+    if isinstance(cache, KeyValues):
+        return cache.length
     cache = getattr(cache, "self_attention_cache", cache)
     counting = [each for each in getattr(cache, "layers", None) or [cache] if hasattr(each, "get_seq_length")]
     return max((int(each.get_seq_length()) for each in counting), default=0)
