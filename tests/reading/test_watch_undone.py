@@ -247,4 +247,5 @@ def test_a_model_that_runs_in_a_helper_thread_is_read_by_the_one_that_watches():
     model, inputs = model_of("llama")
     with regard.watching(model, rows="all") as watch:
         in_threads(lambda: model(**inputs))
+    assert len(watch.seen) == 1
     agrees(watch.reading(0), truths(model, **inputs))
