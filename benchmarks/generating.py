@@ -30,8 +30,8 @@ PROMPT_TOKENS, LONG_PROMPT_TOKENS = 32, 2000
 # of the English Bible's test split
 WINDOWS, WINDOW_TOKENS = 8, 512
 DTYPES = ("int4", "int8", "bfloat16", "float32")
-HUGGING_FACE, LLAMA_CPP, OURS = "HF generate, bfloat16", f"llama.cpp {LLAMA}, Q4_1", "Regard, int4"
-READ = "Regard, int4, every step read"
+HUGGING_FACE, LLAMA_CPP = "HF generate, bfloat16", f"llama.cpp {LLAMA}, Q4_1"
+OURS, READ = "Regard, int4, compiled", "Regard, int4, compiled, every step read"
 
 
 def run() -> None:
@@ -83,6 +83,7 @@ def measure() -> dict[str, Any]:
     commands = {
         HUGGING_FACE: (sys.executable, "in_generate", "transformers", "bfloat16", MODEL),
         LLAMA_CPP: (llama, "in_llama", str(_gguf()), THREADS),
+        OURS: (sys.executable, "in_generate", "regard", "int4", MODEL, True),
         **{f"Regard, {dtype}": (sys.executable, "in_generate", "regard", dtype, MODEL) for dtype in DTYPES},
     }
     processes: dict[str, Contender] = {}

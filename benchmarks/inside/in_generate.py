@@ -15,14 +15,18 @@ from regard.generation.steps import OwnFeed, write
 from regard.generation.writing import Writing
 
 
-def work(library: str, dtype: str, name: str) -> None:
+def work(library: str, dtype: str, name: str, compiled: bool = False) -> None:
     """Each turn writes so many tokens after a prompt, or reads windows of a text and tells its likelihood."""
     model: Any = regard.load(name, library=library, dtype=dtype)
+    if compiled:
+        model.compile()
     while (request := turns.wait()) is not None:
         if "windows" in request:
-            turns.tell(perplexity=_perplexity(model, request["windows"]))
-            # while nobody else works
-            torch.set_num_threads(model.fastest_threads() if library == "regard" else torch.get_num_threads())
+            perplexity = _perplexity(model, request["windows"])
+            if library == "regard":
+                # before telling, upon which the next begins to work
+                torch.set_num_threads(model.fastest_threads())
+            turns.tell(perplexity=perplexity)
             continue
         way = _write if library == "regard" else _generate
         started = time.perf_counter()

@@ -19,6 +19,7 @@ from regard.generation.steps import Feed, OwnFeed, TransformersFeed, Written, wr
 from regard.generation.streaming import TextStream
 from regard.generation.writing import Writing
 from regard.kernels.threads import fastest_threads
+from regard.models.compiled import compiled_step
 from regard.models.gpt import GPT, quantise
 from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import load_folder, load_own
@@ -83,7 +84,18 @@ class LanguageModel:
         """
         if not self.is_own:
             raise RegardError(f"{self.name} runs in transformers, which has no {dtype} weights here; use bfloat16")
+        self.module.step = None
         quantise(self.module, dtype)
+
+    def compile(self) -> None:
+        """Let one text at a time be written by machine code, made for the model's sizes: about a minute, once.
+
+        What is written is the same but for rounding; what is read of it too.
+        Raises RegardError for a model of transformers, elsewhere than on a CPU, and where there is no C++ compiler.
+        """
+        if not self.is_own:
+            raise RegardError(f"{self.name} runs in transformers; only a model of Regard's is compiled")
+        self.module.step = compiled_step(self.module)
 
     @property
     def is_own(self) -> bool:

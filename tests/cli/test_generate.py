@@ -1,6 +1,7 @@
 """`regard generate`: text as it comes, as JSON, with what it looked at."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -244,3 +245,13 @@ def test_text_is_the_same_on_any_number_of_threads(cli, folder):
     texts = {output(cli(*asked, *more)) for more in ((), ("--threads", 1), ("--threads", 2))}
     assert len(texts) == 1
     assert cli(*asked, "--threads", 0).code == 2
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler to compile with")
+def test_a_compiled_model_writes_the_same(cli, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("REGARD_CACHE", str(tmp_path))
+    asked = ("generate", folder, "one two", "--max-new-tokens", 6)
+    compiled = cli(*asked, "--compile")
+    assert output(compiled) == output(cli(*asked))
+    assert len(list((tmp_path / "compiled").iterdir())) == 1
+    assert "runs in transformers" in cli(*asked, "--compile", "--library", "transformers", code=1).err

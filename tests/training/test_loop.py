@@ -14,8 +14,9 @@ from regard.data.prepare import prepare
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
+from regard.kernels.compiler import check_compiler
 from regard.models import build
-from regard.training.loop import check_compiler, check_dtype, fit, rehearsal, smoothed_loss
+from regard.training.loop import check_dtype, fit, rehearsal, smoothed_loss
 
 CPU = torch.device("cpu")
 
@@ -247,7 +248,7 @@ def test_a_machine_without_a_compiler_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(RegardError, match=r"train.compile needs a C\+\+ compiler, and none is found"):
-        check_compiler()
+        check_compiler("train.compile", "set it to false")
 
 
 def test_a_rehearsal_is_a_step_that_changes_nothing(corpora, recipe):

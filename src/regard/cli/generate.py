@@ -33,6 +33,7 @@ def generate(
     device: Device = "auto",
     dtype: Literal["float32", "bfloat16", "float64", "int8", "int4"] = "float32",
     threads: Count | None = None,
+    compile: bool = False,
 ) -> None:
     """Go on with a text, or answer a message, shown as it is written.
 
@@ -58,6 +59,9 @@ def generate(
         float32, bfloat16 or float64; int8 and int4 round the weights, which is faster.
     threads
         How many threads of a CPU compute; by default as many as a short probe finds fastest.
+    compile
+        Writes by machine code made for the model's sizes, which on a CPU is up to twice as fast. The first time it is
+        compiled, which takes about a minute and a C++ compiler, and then kept.
     """
     from regard.api import load
     from regard.kernels.threads import threads as compute_on
@@ -73,6 +77,8 @@ def generate(
     opened = load(model, library=library, device=device, dtype=dtype)
     if not isinstance(opened, LanguageModel):
         raise RegardError(f"{opened.name} is a translator; `regard translate {model}` runs it")
+    if compile:
+        opened.compile()
     settings: dict[str, Any] = {"chat": chat, "read": attention is not None, **vars(options)}
     with compute_on(threads or opened.fastest_threads()):
         if num_samples == 1 and not json:

@@ -5,8 +5,9 @@ and efficient foundation language models"; grouped queries: Ainslie et al. 2023,
 Transformer models from multi-head checkpoints".
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, Self, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -78,6 +79,13 @@ class Places:
 
     angles: tuple[Tensor, Tensor] | None
     mask: Bool[Tensor, "#batch 1 query key"] | None
+
+
+class Step(Protocol):
+    """What does for one token what the blocks would do, where it fits."""
+
+    def fits(self, x: Tensor, places: Places, past: KeyValues) -> bool: ...
+    def __call__(self, x: Tensor, places: Places, past: KeyValues) -> Tensor: ...
 
 
 @final
@@ -201,6 +209,8 @@ class GPT(nn.Module):
         if not config.tied_embeddings:
             self.output = Linear(config.model_dim, vocab_size, bias=False)
         self.dropout = Dropout(config.dropout)
+        # compiled code for one token after others, see compiled.py
+        self.step: Step | None = None
         self._angles: tuple[Tensor, Tensor] | None = None
         _initialise(self)
 
@@ -218,6 +228,22 @@ class GPT(nn.Module):
         Tokens that follow each other with one number in `documents` are read as if no others were there.
         With `last` only those after the last token. Raises RegardError for more tokens than the model takes.
         """
+        x, places = self.embedded(tokens, past, documents)
+        if self.step is not None and past is not None and not read and self.step.fits(x, places, past):
+            output = ModelOutput(logits=self.step(x, places, past), attention=[])
+        else:
+            output = self.through(x, places, past, read=read, last=last)
+        if past is not None:
+            past.length += tokens.shape[1]
+        return output
+
+    def embedded(
+        self,
+        tokens: Int[Tensor, "batch position"],
+        past: KeyValues | None = None,
+        documents: Int[Tensor, "batch position"] | None = None,
+    ) -> tuple[Float[Tensor, "batch position model_dim"], Places]:
+        """What the blocks are given. Raises RegardError for more tokens than the model takes."""
         start = 0 if past is None else past.length
         end = start + tokens.shape[1]
         most = self.config.max_length
@@ -235,7 +261,18 @@ class GPT(nn.Module):
         mask = self._mask(tokens.shape[1], end, past, tokens.device)
         if documents is not None:
             mask = _within(documents, mask)
-        places = Places(self._turned(positions, end, x.dtype), mask)
+        return x, Places(self._turned(positions, end, x.dtype), mask)
+
+    def through(
+        self,
+        x: Float[Tensor, "batch position model_dim"],
+        places: Places,
+        past: KeyValues | None,
+        *,
+        read: bool = False,
+        last: bool = False,
+    ) -> ModelOutput:
+        """All blocks, and the logits of what they give; `past.length` is not moved on."""
         maps = []
         for layer, block in enumerate(self.blocks):
             if self.config.checkpoint_activations and self.training:
@@ -243,8 +280,6 @@ class GPT(nn.Module):
             else:
                 x, map = block(x, places, past, layer, read)
             maps += [] if map is None else [map]
-        if past is not None:
-            past.length = end
         x = self.norm(x[:, -1:] if last else x)
         return ModelOutput(logits=self.logits(x), attention=maps)
 
@@ -259,6 +294,11 @@ class GPT(nn.Module):
             weights = reference.weights(query.to(key.dtype), key, mask=mask, causal=mask is None and query.shape[2] > 1)
             maps.append(AttentionMap("decoder", layer, weights=weights, value=value, context=context.to(key.dtype)))
         return maps
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # compiled code would go on with the weights as they were
+        self.step = None
+        return super()._apply(fn, recurse)
 
     def logits(self, features: Float[Tensor, "batch position dim"]) -> Float[Tensor, "batch position vocabulary"]:
         return linear(features, self.embedding.weight) if self.output is None else self.output(features)

@@ -6,8 +6,6 @@ interruption, bit for bit.
 
 import contextlib
 import json
-import os
-import shutil
 import signal
 import threading
 import time
@@ -153,15 +151,6 @@ def fit(
         dev_loss=final_loss,
         dev_bits_per_byte=run.bits_per_byte(final_loss),
     )
-
-
-def check_compiler() -> None:
-    """Raises RegardError where there is no compiler for what torch.compile writes."""
-    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
-    if not any(name and shutil.which(name) for name in names):
-        raise RegardError(
-            "train.compile needs a C++ compiler, and none is found; install g++, name yours by CXX, or set it to false"
-        )
 
 
 def check_dtype(dtype: str, device: torch.device) -> None:

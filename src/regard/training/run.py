@@ -27,11 +27,12 @@ from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import new_file
+from regard.kernels.compiler import check_compiler
 from regard.kernels.threads import fastest_threads, threads
 from regard.models import build
 from regard.training import checkpoint
 from regard.training.card import model_card
-from regard.training.loop import Data, Outcome, Progress, State, check_compiler, check_dtype, fit, rehearsal
+from regard.training.loop import Data, Outcome, Progress, State, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, DataConfig, Recipe, TrainConfig, read_recipe
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
@@ -159,7 +160,7 @@ def train_run(
     device = find_device(recipe.train.device)
     check_dtype(recipe.train.dtype, device)
     if recipe.train.compile:
-        check_compiler()
+        check_compiler("train.compile", "set it to false")
     before = Run.open(folder) if resume else None
     if before:
         recipe = _resumed(recipe, before)
