@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+import regard.api  # noqa: F401  it brings what shows a reading
 from regard.data.words import word_spans
 from regard.reading.reading import Check, Reading
 from regard.reading.spelling import placed

@@ -17,10 +17,10 @@ def test_the_guide_runs_as_written(tmp_path, tiny_smollm2):
         "HF_HUB_OFFLINE": "1",
     }
     (commands,) = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
-    (session,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    session = "\n".join(re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL))
     for command in (["bash", "-eu", "-c", commands], [sys.executable, "-c", session]):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     made = {path.name for path in tmp_path.iterdir()}
-    assert made == {"answer.html", "answer.safetensors", "again.html"}
+    assert made == {"answer.html", "answer.safetensors", "again.html", "heads.pdf"}
     assert 'id="reading.mean.decoder.value_norm"' in (tmp_path / "answer.html").read_text(encoding="utf-8")

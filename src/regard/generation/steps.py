@@ -134,12 +134,12 @@ def write(
     while True:
         # in float32 whatever the model's dtype
         logits = logits.float()
-        log_probabilities = logits.log_softmax(-1)
-        if log_probabilities.isnan().any():
+        normalisers = logits.logsumexp(-1)
+        if not normalisers.isfinite().all():
             raise RegardError("the model's logits are no numbers (NaN); its weights are broken, or too large for dtype")
         chosen = _choose(logits, writing, seen, [streams[row] for row in rows])
         tokens = chosen.tolist()
-        yield Written(rows, tokens, log_probabilities.gather(1, chosen[:, None])[:, 0].tolist())
+        yield Written(rows, tokens, (logits.gather(1, chosen[:, None])[:, 0] - normalisers).tolist())
         step += 1
         goes_on = [
             token not in ends and step < min(writing.max_new_tokens, room[row]) and going_on(row)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +16,9 @@ from regard.errors import RegardError
 from regard.files import new_file
 from regard.reading.ranks import rank_correlation
 from regard.reading.sound import check_facts, check_tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FORMAT = "regard-reading-1"
 # of a translator: which sequence asks and which is looked at
@@ -230,6 +233,30 @@ class Reading:
     def widget(self, lang: str | None = None) -> Any:
         """The same in a notebook, as an anywidget. Raises RegardError where anywidget is not installed."""
         return _view("widget")(self, lang)
+
+    def plot(
+        self,
+        what: str | None = None,
+        path: str | Path | None = None,
+        *,
+        kind: str | None = None,
+        layer: int | None = None,
+        head: int | None = None,
+        token: str | None = None,
+        statistic: str = "strongest",
+        title: str | None = None,
+    ) -> "Figure":
+        """A matplotlib figure for a paper, which a notebook shows; with `path` it is written as .png, .svg or .pdf too.
+
+        `what` is "alignment" (who looked at whom: words of a translation, Bahdanau et al. 2015, figure 3, or tokens of
+        another text), "heads" (`statistic` of every layer and head: `regard.view.heads.by_head` has their names) or
+        "text" (the input shaded by where the answer, or one written `token`, looked); by default the first of a
+        translation and the last of any other text. `kind` is cross, decoder or encoder; `layer` and `head` are those
+        drawn: of a translation by default the last layer, else the mean of all.
+        Raises RegardError for what is not there, and where matplotlib is not installed.
+        """
+        how = {"kind": kind, "layer": layer, "head": head, "token": token, "statistic": statistic, "title": title}
+        return _view("plot")(self, what, path, **how)
 
     def _repr_html_(self) -> str | None:
         return VIEWS["frame"](self) if "frame" in VIEWS else None

@@ -31,7 +31,7 @@ HEADING, BAR_HEIGHT, STRIP_CELL = 0.34, 0.2, 0.11
 LABEL = 0.62
 
 
-def plot_answer(found: Shares, path: str | Path) -> None:
+def plot_answer(found: Shares, path: str | Path | None = None) -> "Figure":
     """Draw where the weight went as .png, .svg or .pdf. Raises RegardError if the file cannot be written."""
     path = check_path(path)
     levels = scale(found)
@@ -65,6 +65,7 @@ def plot_answer(found: Shares, path: str | Path) -> None:
         if has_strips:
             _draw_strips(figure, page, found, top, height=height)
         save(figure, path)
+    return figure
 
 
 def _wrapped(text: Text) -> list[Text]:

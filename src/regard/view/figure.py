@@ -21,6 +21,7 @@ LOG = logging.getLogger("regard")
 # a date in a file would make every copy different
 UNDATED = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 DOTS_PER_INCH = 200
+SCREEN_DOTS_PER_INCH = 110
 INK, FAINT = "#333333", "#767676"
 STYLE = {
     # words are shown as they are: a price in dollars is no formula
@@ -58,13 +59,13 @@ FALLBACK_FONTS = (
 )
 
 
-def check_path(path: str | Path) -> Path:
+def check_path(path: str | Path | None) -> Path | None:
     """Raises RegardError if the suffix names no kind of picture, or nothing is installed that draws it.
 
-    Ask before work whose result is to be drawn.
+    Ask before work whose result is to be drawn. A picture that is not kept has no path.
     """
-    path = Path(path)
-    if path.suffix.lower() not in UNDATED:
+    path = None if path is None else Path(path)
+    if path is not None and path.suffix.lower() not in UNDATED:
         raise RegardError(f"{path}: a picture ends in {', '.join(UNDATED)}; rename it")
     if importlib.util.find_spec("matplotlib") is None:
         raise RegardError("pictures need matplotlib; pip install 'regard[plot]'")
@@ -75,17 +76,33 @@ def check_path(path: str | Path) -> Path:
 def drawing(texts: Iterable[str]) -> Iterator["Figure"]:
     """An empty figure in our style, with fonts for `texts`; draw and `save` it inside."""
     import matplotlib.style
-    from matplotlib.figure import Figure
 
     style = STYLE | {"font.family": _fonts(frozenset("".join(texts)))}
     with matplotlib.style.context(["default", style]), warnings.catch_warnings():
         # told once, and with the remedy, by _fonts
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield Figure()
+        yield _picture()()
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Write the figure under the format its suffix names. Raises RegardError if that cannot be done."""
+@functools.lru_cache(maxsize=1)
+def _picture() -> type["Figure"]:
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        """A figure that a notebook shows, whatever its backend."""
+
+        def _repr_png_(self) -> bytes:
+            data = io.BytesIO()
+            self.savefig(data, format="png", dpi=SCREEN_DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.1)
+            return data.getvalue()
+
+    return Picture
+
+
+def save(figure: "Figure", path: Path | None) -> None:
+    """Write the figure, if it has a path, as its suffix says. Raises RegardError if that cannot be done."""
+    if path is None:
+        return
     kind = path.suffix.lower()
     data = io.BytesIO()
     figure.savefig(

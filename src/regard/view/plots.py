@@ -1,4 +1,4 @@
-"""Two pictures that explain attention: quality against sentence length, and who looked at whom.
+"""Pictures that explain attention: quality against sentence length, who looked at whom, and what heads do.
 
 Bahdanau, Cho and Bengio 2015, "Neural machine translation by jointly learning to align and
 translate", figures 2 and 3.
@@ -30,16 +30,18 @@ SCALES = (0.25, 0.5)
 CELL = 0.24
 # at this many tokens on a side, cells and letters shrink to keep the picture on a screen
 MANY_TOKENS, SMALL_CELL = 40, 0.17
+# of a map of heads
+HEAD_CELL, MOST_TICKS = 0.2, 32
 
 
 def plot_length_curve(
     curves: Curves,
-    path: str | Path,
+    path: str | Path | None = None,
     *,
     metric: str = "chrf",
     title: str | None = None,
     length_unit: str = "words",
-) -> None:
+) -> "Figure":
     """Draw quality against source length, one line for each model, as .png, .svg or .pdf.
 
     `curves` maps a model's name to its `by_length` list. Bands are 95 % intervals; the numbers
@@ -63,16 +65,17 @@ def plot_length_curve(
         if title:
             axes.set_title(printable(title), loc="left", fontsize=11, fontweight="bold", pad=12)
         save(figure, path)
+    return figure
 
 
 def plot_alignment(
     weights: Float[np.ndarray, "target source"],
     sources: Sequence[str],
     targets: Sequence[str],
-    path: str | Path,
+    path: str | Path | None = None,
     *,
     title: str | None = None,
-) -> None:
+) -> "Figure":
     """Draw an alignment as .png, .svg or .pdf: sources along the top, targets down the left, dark where weight is.
 
     Raises RegardError for weights that do not fit the words, an unknown suffix, or if the file
@@ -100,6 +103,47 @@ def plot_alignment(
         if title:
             axes.set_title(printable(title), loc="left", fontsize=11, fontweight="bold", pad=10)
         save(figure, path)
+    return figure
+
+
+def plot_heads(
+    table: Sequence[Float[np.ndarray, " head"]],
+    layers: Sequence[int],
+    path: str | Path | None = None,
+    *,
+    name: str,
+    title: str | None = None,
+) -> "Figure":
+    """Draw one number, called `name`, for each layer and head: layers to the right, heads down; as .png, .svg or .pdf.
+
+    A head whose number is NaN stays white. Raises RegardError for an unknown suffix, or if the file cannot be written.
+    """
+    path = check_path(path)
+    values = np.full((max(map(len, table)), len(table)), np.nan)
+    for column, row in enumerate(table):
+        values[: len(row), column] = row
+    with drawing([name, title or ""]) as figure:
+        height, width = (HEAD_CELL * size for size in values.shape)
+        figure.set_size_inches(width, height)
+        axes = figure.add_axes((0, 0, 1, 1))
+        mesh = axes.pcolormesh(np.ma.masked_invalid(values), cmap="viridis", edgecolors="white", linewidth=1)
+        axes.set_aspect("equal")
+        axes.invert_yaxis()
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelsize=7)
+        step = -(-len(layers) // MOST_TICKS)
+        axes.set_xticks(np.arange(0, len(layers), step) + 0.5, [str(layer) for layer in layers[::step]])
+        axes.set_yticks(np.arange(len(values)) + 0.5, [str(head) for head in range(len(values))])
+        axes.set_xlabel("layer")
+        axes.set_ylabel("head")
+        bar = figure.colorbar(mesh, cax=figure.add_axes((1 + 0.2 / width, 0, 0.09 / width, 1)))
+        bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+        bar.ax.tick_params(length=0, labelsize=7, labelcolor=FAINT)
+        bar.ax.set_ylabel(name, fontsize=7, color=FAINT)
+        if title:
+            axes.set_title(printable(title), loc="left", fontsize=9, fontweight="bold")
+        save(figure, path)
+    return figure
 
 
 def _looks() -> itertools.cycle:

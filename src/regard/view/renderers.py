@@ -1,23 +1,35 @@
 """The pictures and pages a reading can be saved as, and how a notebook shows it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from regard.config import suggest
+from regard.errors import RegardError
 from regard.reading.reading import RENDERERS, VIEWS, Reading
 from regard.view.answer_figure import plot_answer
 from regard.view.frame import frame
+from regard.view.heads import by_head
 from regard.view.html import save_html, to_html
-from regard.view.plots import plot_alignment
+from regard.view.plots import plot_alignment, plot_heads
 from regard.view.shares import shares
 from regard.view.widget import widget
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PICTURES = (".png", ".svg", ".pdf")
+PLOTS = ("alignment", "heads", "text")
+# on a side of an alignment of tokens
+MOST_TOKENS = 120
 
 
 def register() -> None:
     """Make pictures and pages of the formats that `Reading.save` knows."""
     RENDERERS.update(dict.fromkeys(PICTURES, draw))
     RENDERERS[".html"] = save_html
-    VIEWS.update(html=to_html, widget=widget, frame=frame)
+    VIEWS.update(html=to_html, widget=widget, frame=frame, plot=plot)
 
 
 def draw(
@@ -29,12 +41,66 @@ def draw(
     token: str | None = None,
     segments: str = "sentences",
 ) -> None:
-    """Of a translation the alignment of one cross layer, by default the last; of any other text where its weight went.
-
-    Of one head or the mean of all, and of a text by default of all layers. The rest is as in `shares`.
-    """
+    """As `plot` draws where nothing else is asked for; `segments` are as in `shares`."""
     if "cross" in reading.kinds:
-        weights = reading.alignment(layer=-1 if layer is None else layer, head=head)
-        plot_alignment(weights, reading.sequences["source"].words, reading.sequences["target"].words, path)
+        _plot_alignment(reading, path, layer=layer, head=head)
     else:
         plot_answer(shares(reading, token=token, layer=layer, head=head, segments=segments), path)
+
+
+def plot(
+    reading: Reading,
+    what: str | None,
+    path: str | Path | None,
+    *,
+    kind: str | None,
+    layer: int | None,
+    head: int | None,
+    token: str | None,
+    statistic: str,
+    title: str | None,
+) -> "Figure":
+    """What `Reading.plot` gives."""
+    if not reading.kinds:
+        raise RegardError("there is nothing to draw: no attention was read")
+    what = what or ("alignment" if "cross" in reading.kinds else "text")
+    if what not in PLOTS:
+        raise RegardError(f"there is no picture {what!r}{suggest(what, PLOTS)}; there are {', '.join(PLOTS)}")
+    kind = kind or ("cross" if "cross" in reading.kinds else reading.kinds[0])
+    if kind not in reading.kinds:
+        raise RegardError(f"there is no {kind!r} attention here; there is {', '.join(reading.kinds)}")
+    if what == "heads":
+        known = by_head(reading, kind)
+        if statistic not in known:
+            raise RegardError(
+                f"heads have no {statistic!r} here{suggest(statistic, known)}; they have {', '.join(known)}"
+            )
+        return plot_heads(known[statistic], reading.layers(kind), path, name=statistic, title=title)
+    if what == "text":
+        return plot_answer(shares(reading, token=token, layer=layer, head=head), path)
+    if kind == "cross":
+        return _plot_alignment(reading, path, layer=layer, head=head, title=title)
+    layers = reading.layers(kind) if layer is None else [layer]
+    weights = np.mean([reading.weights(kind, each) for each in layers], axis=0)
+    if head is not None and not 0 <= head < len(weights):
+        raise RegardError(f"there is no head {head}; there are heads 0 to {len(weights) - 1}")
+    asking, asked = ([_shown(each.text) for each in reading.sequences[side].tokens] for side in reading.sides[kind])
+    # the last token that was written looked at nothing and was not looked at
+    asked = asked[: weights.shape[2]]
+    if max(weights.shape[1:]) > MOST_TOKENS:
+        raise RegardError(f"a picture of more than {MOST_TOKENS} tokens has no room for their names; draw 'text'")
+    table = weights.mean(axis=0) if head is None else weights[head]
+    return plot_alignment(table, asked, [asking[row] for row in reading.rows(kind)], path, title=title)
+
+
+def _plot_alignment(
+    reading: Reading, path: str | Path | None, *, layer: int | None, head: int | None, title: str | None = None
+) -> "Figure":
+    weights = reading.alignment(layer=-1 if layer is None else layer, head=head)
+    source, target = (reading.sequences[side].words for side in ("source", "target"))
+    return plot_alignment(weights, source, target, path, title=title)
+
+
+def _shown(token: str) -> str:
+    """A token as the name of a row, which spaces alone would leave empty."""
+    return token.strip() or ("↵" if "\n" in token else "␣")

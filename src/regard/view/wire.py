@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from regard.errors import RegardError
 from regard.reading.reading import Reading, Sequence
 from regard.reading.segments import paragraphs, sentences
+from regard.view.heads import QUERY_STATISTICS, by_head
 
 FORMAT = "regard-view-1"
 # code 0 stands for less than FLOOR · top, code 1 for that, code 255 for top
@@ -23,16 +24,6 @@ FLOOR, STEPS = 1e-6, 254
 ROUNDING = math.expm1(-math.log(FLOOR) / STEPS / 2)
 # of kept rows, beside the weights themselves: [head, row, key], or of rollout [row, key]
 ROW_MEASURES = ("value_norm", "output_norm", "rollout")
-QUERY_STATISTICS = (
-    "entropy",
-    "distance",
-    "first_token",
-    "previous_token",
-    "induction",
-    "duplicate_token",
-    "received",
-    "sink_share",
-)
 
 
 def header(reading: Reading) -> dict[str, Any]:
@@ -181,41 +172,11 @@ def _kind(reading: Reading, kind: str) -> dict[str, Any]:
         "prompt": reading.settings.get("prompt_tokens", 0) if query == key else 0,
         "measures": ["weights", *(name for name in ROW_MEASURES if all(name in found for found in has))],
         "layers": places,
-        "summary": _summary(reading, kind),
+        "summary": {
+            name: [[float(value) if math.isfinite(value) else None for value in row] for row in table]
+            for name, table in by_head(reading, kind).items()
+        },
     }
-
-
-def _summary(reading: Reading, kind: str) -> dict[str, list[list[float | None]]]:
-    """What tells heads apart, one number for each [layer][head]: means over all queries, or else over the kept rows."""
-    found: dict[str, list[list[float | None]]] = {}
-    positions = np.array(reading.rows(kind))
-    is_within = reading.sides[kind][0] == reading.sides[kind][1]
-    for number in reading.layers(kind):
-        weights = reading.weights(kind, number)
-        own = {"strongest": weights.max(axis=2), "entropy": _entropy(weights)}
-        if is_within:
-            away = np.abs(positions[:, None] - np.arange(weights.shape[2])).astype(np.float32)
-            own |= {"first_token": weights[:, :, 0], "distance": np.einsum("hrk,rk->hr", weights, away)}
-        known = reading.statistics.get((kind, number), {})
-        own |= {name: known[name] for name in QUERY_STATISTICS if name in known and name != "received"}
-        numbers = {name: _means(table) for name, table in own.items()}
-        if "received" in known:
-            # the part of all that was received which went to one key
-            numbers["concentration"] = (known["received"] / known["received"].sum(axis=1, keepdims=True)).max(axis=1)
-        for name, row in numbers.items():
-            found.setdefault(name, []).append([float(value) if math.isfinite(value) else None for value in row])
-    # a layer may lack what others have
-    return {name: table for name, table in found.items() if len(table) == len(reading.layers(kind))}
-
-
-def _means(table: np.ndarray) -> np.ndarray:
-    counted = np.isfinite(table)
-    with np.errstate(invalid="ignore"):
-        return np.where(counted, table, 0).sum(axis=1, dtype=np.float64) / counted.sum(axis=1)
-
-
-def _entropy(weights: Float[np.ndarray, "head row key"]) -> Float[np.ndarray, "head row"]:
-    return -(weights * np.log(np.maximum(weights, np.finfo(np.float32).tiny))).sum(axis=2)
 
 
 def _sequence(sequence: Sequence) -> dict[str, Any]:
