@@ -139,9 +139,8 @@ def _attend(
 ) -> Float[Tensor, "batch head query head_dim"]:
     if torch.compiler.is_exporting():
         # compiled.py: for a single query the arithmetic takes less time than to call a kernel
-        asking = query.view(query.shape[0], key.shape[1], -1, 1, query.shape[3]) * query.shape[3] ** -0.5
-        weights = (asking * key[:, :, None]).sum(-1).softmax(dim=-1)
-        return (weights[..., None] * value[:, :, None]).sum(-2).view_as(query)
+        grouped = query.view(query.shape[0], key.shape[1], -1, query.shape[3]) * query.shape[3] ** -0.5
+        return ((grouped @ key.mT).softmax(dim=-1) @ value).view_as(query)
     if query.shape[2] == 1 and query.shape[1] > key.shape[1]:
         # the heads of a group are so many queries at one key head: keys are read once
         grouped = query.view(query.shape[0], key.shape[1], -1, query.shape[3])
