@@ -65,7 +65,9 @@ def _perplexity(model: Any, windows: list[list[int]]) -> float:
 
 def _bytes_of_a_step(module: torch.nn.Module) -> int:
     """Of weights that a step reads: all but the table of which it takes a row, unless that is the output layer too."""
-    tensors = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), module.buffers())}
+    # weights of 4 bits are kept a second time for long prompts
+    buffers = (tensor for name, tensor in module.named_buffers() if not name.endswith(".pairs"))
+    tensors = {id(tensor): tensor for tensor in itertools.chain(module.parameters(), buffers)}
     embedding: Tensor = next(each.weight for each in module.modules() if isinstance(each, torch.nn.Embedding))
     output = getattr(module, "output", None) or getattr(module, "lm_head", None)
     is_tied = output is None or getattr(output, "weight", None) is embedding

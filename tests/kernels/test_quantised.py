@@ -24,7 +24,7 @@ def test_a_product_with_8_bits_is_near_that_with_all(inputs, outputs, rows):
     assert ((found.double() - wanted).abs() <= bound).all()
 
 
-@pytest.mark.parametrize("rows", [1, 5, 40, 200])
+@pytest.mark.parametrize("rows", [1, 5, 40, 300])
 def test_a_product_with_4_bits_is_near_that_with_all(rows):
     generator = torch.Generator().manual_seed(rows)
     weight = torch.randn(48, 96, generator=generator)
@@ -38,6 +38,17 @@ def test_a_product_with_4_bits_is_near_that_with_all(rows):
         given.float().abs() @ half_levels.T + 0.02 * (1 + wanted.abs()) + 0.02 * given.float().abs().sum(-1)[:, None]
     )
     assert ((found.double() - wanted).abs() <= bound).all()
+
+
+def test_many_rows_have_the_same_4_bits_as_few():
+    weight = torch.randn(48, 96, generator=torch.Generator().manual_seed(1)) * 3 + 1
+    layer = Int4Linear(weight, None)
+    identity = torch.eye(96, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        few, many = layer(identity), layer(torch.cat([identity] * 3))
+    # the weight itself, which is rounded to bfloat16 once
+    torch.testing.assert_close(many[:96], few, rtol=2**-7, atol=2**-8)
+    assert torch.equal(many[:96], many[96:192])
 
 
 def test_weights_that_4_bits_do_not_fit_have_8():

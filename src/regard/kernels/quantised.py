@@ -17,6 +17,8 @@ from regard.errors import RegardError
 GROUP = 32
 # with more rows than these the product, not the reading of weights, takes the time
 FEW_ROWS = 16
+# and from these on, to make the weight of 4 bits and take a plain product
+MANY_ROWS = 256
 # what torch's 4-bit kernel wants the number of outputs to be a multiple of, and its 8-bit kernel, which does not check
 # and reads what is not there, the number of inputs
 OUTPUTS = INPUTS = 16
@@ -52,9 +54,13 @@ class Int8Linear(nn.Module):
 
 @final
 class Int4Linear(nn.Module):
-    """x · weightᵀ + bias, the weight rounded to 4 bits, a scale and a zero for each group of a row."""
+    """x · weightᵀ + bias, the weight rounded to 4 bits, a scale and a zero for each group of a row.
+
+    It is kept twice: as torch's kernel for few rows wants it, and in pairs from which the weight is made for many.
+    """
 
     packed: Tensor
+    pairs: Tensor
     scales_and_zeros: Tensor
     bias: Tensor | None
 
@@ -65,9 +71,11 @@ class Int4Linear(nn.Module):
         scales = ((high - low) / 15).clamp(min=1e-12)
         levels = ((groups - low[..., None]) / scales[..., None]).round().clamp(0, 15).to(torch.int32).flatten(1)
         self.register_buffer("packed", torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels, 1))
-        # the kernel counts levels from 8
-        pairs = torch.stack([scales, low + 8 * scales], dim=2).transpose(0, 1)
-        self.register_buffer("scales_and_zeros", pairs.contiguous().bfloat16())
+        # counted from 8, as the kernel does, so that four bits have a sign
+        first, second = (levels - 8).to(torch.int8).unflatten(1, (-1, 2)).unbind(2)
+        self.register_buffer("pairs", (first << 4) | (second & 15))
+        scaling = torch.stack([scales, low + 8 * scales], dim=2).transpose(0, 1)
+        self.register_buffer("scales_and_zeros", scaling.contiguous().bfloat16())
         self.register_buffer("bias", None if bias is None else bias.detach().bfloat16())
 
     @staticmethod
@@ -77,16 +85,17 @@ class Int4Linear(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch output"]:
         rows = inputs.reshape(-1, inputs.shape[-1])
-        if len(rows) > 2 * rows.shape[1]:
-            # the kernel's product with the identity is the weight, and a plain product is faster than many of its own
-            found = rows @ self._product(torch.eye(rows.shape[1], dtype=rows.dtype))
+        if len(rows) > MANY_ROWS:
+            found = functional.linear(rows, self._weight(rows.dtype))
         else:
-            found = self._product(rows)
+            found = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, GROUP, self.scales_and_zeros)
         found = found if self.bias is None else found + self.bias
         return found.view(*inputs.shape[:-1], -1)
 
-    def _product(self, rows: Float[Tensor, "row input"]) -> Float[Tensor, "row output"]:
-        return torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, GROUP, self.scales_and_zeros)
+    def _weight(self, dtype: torch.dtype) -> Float[Tensor, "output input"]:
+        levels = torch.stack([self.pairs >> 4, (self.pairs << 4) >> 4], dim=2).flatten(1)
+        scales, zeros = self.scales_and_zeros.to(dtype).transpose(0, 1)[..., None].unbind(2)
+        return torch.addcmul(zeros, levels.unflatten(1, (-1, GROUP)).to(dtype), scales).flatten(1)
 
 
 def quantised(weight: Tensor, bias: Tensor | None, dtype: str) -> nn.Module:

@@ -18,10 +18,10 @@ def weights(
     """softmax(query · keyᵀ / sqrt(head_dim)) over the keys that a query may look at; hidden keys are exactly 0."""
     scores = query @ key.mT * query.shape[-1] ** -0.5
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        scores = scores.masked_fill_(~mask, -torch.inf)
     if causal:
         visible = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        scores = scores.masked_fill(~visible, -torch.inf)
+        scores = scores.masked_fill_(~visible, -torch.inf)
     return scores.softmax(dim=-1)
 
 
