@@ -16,7 +16,7 @@ def weights(
     causal: bool = False,
 ) -> Float[Tensor, "batch head query key"]:
     """softmax(query · keyᵀ / sqrt(head_dim)) over the keys that a query may look at; hidden keys are exactly 0."""
-    scores = query @ key.mT * query.shape[-1] ** -0.5
+    scores = query * query.shape[-1] ** -0.5 @ key.mT
     if mask is not None:
         scores = scores.masked_fill_(~mask, -torch.inf)
     if causal:
