@@ -36,7 +36,14 @@ WAYS = {
 
 def run() -> None:
     _, folder = find_model(MODEL)
-    figures = [_measure(str(folder), length) for length in TURNS]
+    _write([_measure(str(folder), length) for length in TURNS])
+    opening = [_opening() for _ in range(3)]
+    print(f"opening {MODEL}: {report.spread(opening, '{:.2f}')} s")
+    path = report.RESULTS / "reading.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "opening": opening}, indent=2) + "\n")
+
+
+def _write(figures: list[dict[str, Any]]) -> None:
     rows = [
         [
             f"{figure['tokens']:,}",
@@ -63,10 +70,6 @@ def run() -> None:
         "The least that exact sums over all queries take is one more product of queries and keys and one more "
         "exponential of each score: half of the arithmetic of the attention itself.",
     )
-    opening = [_opening() for _ in range(3)]
-    print(f"opening {MODEL}: {report.spread(opening, '{:.2f}')} s")
-    path = report.RESULTS / "reading.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "opening": opening}, indent=2) + "\n")
 
 
 def _measure(folder: str, length: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -84,13 +83,11 @@ class LanguageModel:
         """
         if not self.is_own:
             raise RegardError(f"{self.name} runs in transformers, which has no {dtype} weights here; use bfloat16")
-        self.module.step = None
         quantise(self.module, dtype)
 
     def compile(self) -> None:
         """Let one text at a time be written by machine code, made for the model's sizes: about a minute, once.
 
-        What is written is the same but for rounding; what is read of it too.
         Raises RegardError for a model of transformers, elsewhere than on a CPU, and where there is no C++ compiler.
         """
         if not self.is_own:
@@ -141,6 +138,10 @@ class LanguageModel:
         Raises RegardError where the model has no template, or one that changes the message.
         """
         return self._texts().encode_chat(prompt)
+
+    def _spelt(self, text: str, *, chat: bool) -> Spelt:
+        ids, offsets, text = self.encode_chat(text) if chat else (*self.encode(text), text)
+        return Spelt(text, ids, offsets)
 
     def decode(self, ids: list[int]) -> str:
         """The text of tokens, special ones spelt out."""
@@ -207,7 +208,7 @@ class LanguageModel:
         several = [prompts] if isinstance(prompts, str) else list(prompts)
         if (stream is not None or read) and len(several) * n != 1:
             raise RegardError("only a single text can be streamed or read: one prompt, and n = 1")
-        ids = [self.encode_chat(prompt)[0] if chat else self.encode(prompt)[0] for prompt in several]
+        ids = [self._spelt(prompt, chat=chat).ids for prompt in several]
         size = batch_size if self.is_own else 1
         found: list[Generation] = []
         for first in range(0, len(ids), size):
@@ -316,40 +317,33 @@ class LanguageModel:
         Raises RegardError for none or several of the texts, one that is empty or too long, and for what the model
         cannot do.
         """
-        given = {"prompt": prompt, "text": text, "source": source}
-        texts = {name: value for name, value in given.items() if value is not None}
+        given = (("prompt", prompt), ("text", text), ("source", source))
+        texts = {name: value for name, value in given if value is not None}
         if len(texts) != 1:
             raise RegardError(f"give one of prompt, text and source, not {' and '.join(texts) or 'none'}")
         ((name, value),) = texts.items()
         if not value.strip():
             raise RegardError(f"the {name} is empty; there is nothing to read")
-        is_pair = self.is_translator
-        if is_pair != (name == "source"):
-            wanted = "source (and perhaps a target)" if is_pair else "prompt or a text"
+        if self.is_translator != (name == "source"):
+            wanted = "source (and perhaps a target)" if self.is_translator else "prompt or a text"
             raise RegardError(f"{self.name} takes a {wanted}, not a {name}")
-        if target is not None and not is_pair:
+        if target is not None and name != "source":
             raise RegardError("a target goes with a source")
         if chat and name != "prompt":
             raise RegardError("chat goes with a prompt")
         if name == "prompt" and not self.writes:
             raise RegardError(f"{self.name} writes nothing; give it a text")
-        if chat:
-            ids, offsets, value = self.encode_chat(value)
-        else:
-            ids, offsets = self.encode(value)
-        spelt = Spelt(value, ids, offsets)
-        self.check_length(len(ids))
-        settings = Settings("generated", top_k, statistics, layers, segments)
+        spelt = self._spelt(value, chat=chat)
+        self.check_length(len(spelt.ids))
+        usual = {"text": "last" if self.writes else "all", "prompt": "generated", "source": "all"}[name]
+        settings = Settings(usual if rows is None else rows, top_k, statistics, layers, segments)
         if name == "text":
-            settings = replace(settings, rows=("last" if self.writes else "all") if rows is None else rows)
             return read_tokens(self.module, self.tokenizer, spelt, [], settings, name=self.name)
         if name == "prompt":
-            settings = replace(settings, rows="generated" if rows is None else rows)
-            written = self.generate_ids(ids, max_new_tokens)
+            written = self.generate_ids(spelt.ids, max_new_tokens)
             return read_tokens(self.module, self.tokenizer, spelt, written, settings, name=self.name)
-        settings = replace(settings, rows="all" if rows is None else rows)
         if target is None:
-            written = self.generate_ids(ids, max_new_tokens)
+            written = self.generate_ids(spelt.ids, max_new_tokens)
         else:
             with quiet():
                 written = self.tokenizer(text_target=target).input_ids
@@ -372,11 +366,7 @@ class LanguageModel:
         Where `generate` noted it, that is taken, unless more is asked for than rows; else the model runs once over the
         very tokens. The settings are those of `read`.
         """
-        if chat:
-            ids, offsets, prompt = self.encode_chat(prompt)
-        else:
-            ids, offsets = self.encode(prompt)
-        spelt = Spelt(prompt, ids, offsets)
+        spelt = self._spelt(prompt, chat=chat)
         if written.attention and top_k is None and not statistics and layers is None:
             return read_noted(self.module, self.tokenizer, spelt, written, name=self.name)
         settings = Settings("generated", top_k, statistics, layers, segments)

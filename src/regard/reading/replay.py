@@ -16,6 +16,7 @@ from regard.data.batch import BOS, EOS, SPECIAL_TOKENS, collate
 from regard.data.tokenizer import Token, Tokenizer
 from regard.errors import RegardError
 from regard.reading import reading as records
+from regard.reading.alignment import word_alignment
 from regard.reading.verify import check, complaint
 
 
@@ -126,7 +127,7 @@ def cross_attention(
             tables[map.layer] = map.weights.float().cpu().numpy()
         for row, (source, target) in enumerate(rows):
             yield {
-                number: records.word_alignment(
+                number: word_alignment(
                     table[row, :, : len(target.ids), : len(source.ids)],
                     target_words=target.indices,
                     source_words=source.indices,
