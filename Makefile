@@ -29,9 +29,10 @@ demo: setup
 
 test: setup-dev
 	$(BIN)/python -m pytest
-	# settings of wrong types, which test_decoding.py gives on purpose, never come past the shapes' own checks
+	# settings of wrong types, which test_decoding.py gives on purpose, never come past the shapes' own checks, and
+	# while a step is traced to be compiled sizes are symbols, which they do not know
 	$(BIN)/python -m pytest --jaxtyping-packages=regard,beartype.beartype tests/attention tests/kernels tests/models \
-		tests/generation --ignore tests/generation/test_decoding.py
+		tests/generation --ignore tests/generation/test_decoding.py --ignore tests/models/test_compiled.py
 
 check: setup-dev
 	$(BIN)/ruff format --check src tests benchmarks

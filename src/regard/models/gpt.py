@@ -7,7 +7,7 @@ Transformer models from multi-head checkpoints".
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self, final
+from typing import Protocol, final
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -299,7 +299,7 @@ class GPT(nn.Module):
             maps.append(AttentionMap("decoder", layer, weights=weights, value=value, context=context.to(key.dtype)))
         return maps
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GPT":
         # compiled code would go on with the weights as they were
         self.step = None
         return super()._apply(fn, recurse)
