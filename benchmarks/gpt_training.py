@@ -27,9 +27,6 @@ TURNS = 10
 UPDATES = 200
 TOTAL = TURNS * UPDATES
 ACCELERATE = "1.15.0"
-# to see how soon it is where the others end
-FEWER = 1000
-MINUTES = 3
 RECIPE = "gpt-austen"
 CONTEXT, BATCH_TOKENS = 64, 768
 PEERS = ("nanoGPT, rebuilt", "HF Trainer")
@@ -50,10 +47,8 @@ def run() -> None:
         [
             side,
             f"{figure['parameters']:,}",
-            report.spread(figure["tokens_per_second"], "{:,.0f}") if "tokens_per_second" in figure else "",
-            *(f"{figure['ratios'][peer]:.2f}" if "ratios" in figure else "" for peer in PEERS),
-            f"{figure['updates']:,}",
-            f"{figure['seconds']:.0f}",
+            report.spread(figure["tokens_per_second"], "{:,.0f}"),
+            *(f"{figure['ratios'][peer]:.2f}" for peer in PEERS),
             f"{figure['dev_loss']:.3f}",
             f"{figure['bits_per_byte']:.3f}",
         ]
@@ -64,14 +59,13 @@ def run() -> None:
         f"Training a character-level GPT from scratch on {THREADS} threads, Jane Austen's novels",
         [
             *("", "parameters", "tokens/s", *(f"ratio to {peer}" for peer in PEERS)),
-            *("updates", "seconds", "loss on dev", "bits per byte"),
+            *(f"loss on dev after {TOTAL:,} updates", "bits per byte"),
         ],
         rows,
         figures,
         f"In turns of {UPDATES} updates of {BATCH_TOKENS} tokens; medians of {TURNS - 1} turns, the first warms up, "
         "their range in brackets; a ratio is the median of the turns' ratios. Trainer is that of transformers "
-        f"{transformers.__version__} with accelerate {ACCELERATE}. Each schedule ends with its last update. "
-        f"The last row is the recipe with Muon, given {MINUTES} minutes.",
+        f"{transformers.__version__} with accelerate {ACCELERATE}.",
     )
 
 
@@ -83,15 +77,9 @@ def _measure(folder: Path) -> dict[str, Any]:
     def peer(interpreter: Path | str, program: str) -> Contender:
         return Contender(interpreter, program, str(folder), vocab_size, UPDATES, TOTAL, threads=THREADS)
 
-    def regard(optimizer: str, **others: float) -> Contender:
-        changes = {
-            **CHANGES,
-            "train.optimizer": optimizer,
-            **{f"train.{name}": value for name, value in others.items()},
-        }
-        if "minutes" in others:
-            del changes["train.steps"]
-        out = str(folder / "-".join([optimizer, *others]))
+    def regard(optimizer: str) -> Contender:
+        changes = {**CHANGES, "train.optimizer": optimizer}
+        out = str(folder / optimizer)
         return Contender(sys.executable, "in_regard", "train", RECIPE, changes, out, UPDATES, threads=THREADS)
 
     contenders = {
@@ -99,40 +87,18 @@ def _measure(folder: Path) -> dict[str, Any]:
         PEERS[1]: peer(trainer, "in_trainer"),
         "Regard": regard("adamw"),
         "Regard, Muon": regard("muon"),
-        (fewer := "Regard, fewer updates"): regard("adamw", steps=FEWER),
-        (fewer_muon := "Regard, Muon, fewer updates"): regard("muon", steps=FEWER),
     }
-    updates = {**dict.fromkeys(contenders, TOTAL), fewer: FEWER, fewer_muon: FEWER}
-    turns = [
-        {side: contender.turn()["seconds"] for side, contender in contenders.items() if turn * UPDATES < updates[side]}
-        for turn in range(TURNS)
-    ]
+    turns = [{side: contender.turn()["seconds"] for side, contender in contenders.items()} for _ in range(TURNS)]
     ends = {side: contender.last() for side, contender in contenders.items()}
-    figures = {
+    return {
         side: {
             "parameters": end["parameters"],
-            "updates": updates[side],
-            "seconds": sum(turn.get(side, 0.0) for turn in turns),
             "dev_loss": end["dev_loss"],
             "bits_per_byte": bits_per_byte(end["dev_loss"], len(text), text.facts),
-            "tokens_per_second": [UPDATES * BATCH_TOKENS / turn[side] for turn in turns[1:] if side in turn],
-            "ratios": {
-                other: statistics.median(turn[other] / turn[side] for turn in turns[1:] if side in turn)
-                for other in PEERS
-            },
+            "tokens_per_second": [UPDATES * BATCH_TOKENS / turn[side] for turn in turns[1:]],
+            "ratios": {other: statistics.median(turn[other] / turn[side] for turn in turns[1:]) for other in PEERS},
         }
         for side, end in ends.items()
-    }
-    end = regard("muon", minutes=MINUTES).last()
-    return {
-        **figures,
-        f"Regard, Muon, {MINUTES} minutes": {
-            "parameters": end["parameters"],
-            "updates": end["updates"],
-            "seconds": 60 * MINUTES,
-            "dev_loss": end["dev_loss"],
-            "bits_per_byte": bits_per_byte(end["dev_loss"], len(text), text.facts),
-        },
     }
 
 
