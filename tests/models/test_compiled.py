@@ -51,6 +51,15 @@ class Counted:
         return self.step(*inputs)
 
 
+class Logits(torch.nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, ids):
+        return self.module(ids).logits
+
+
 def write(module, ids, *, prompt, room=96, queries=None, padding=None):
     """The logits of all tokens, the prompt's at once and the others' one by one."""
     past = KeyValues(room, queries=queries, padding=padding)
@@ -91,6 +100,10 @@ def test_what_it_does_not_fit_goes_the_usual_way(family):
         write(ours, ids[:1], prompt=5)
     assert step.count == 0
     assert watch.reading(0).rows("decoder") == list(range(12))
+    ours.requires_grad_(True)
+    with torch.enable_grad():
+        assert write(ours, ids[:1], prompt=5)[0].requires_grad
+    assert step.count == 0
     write(ours, ids[:1], prompt=5)
     assert step.count == 7
 
@@ -120,6 +133,14 @@ def test_models_of_one_shape_share_it_and_weights_that_move_end_it(family, monke
     torch.testing.assert_close(write(second, ids, prompt=4)[0], write(plain, ids, prompt=4)[0])
     assert copy.deepcopy(second).step is None
     assert second.double().step is None
+
+
+def test_exporting_the_model_itself_keeps_what_each_token_sees(family):
+    for name in ("qwen3", "mistral"):
+        ours = copy.deepcopy(family(name).ours)
+        ids = torch.randint(97, (2, 12), generator=torch.Generator().manual_seed(7))
+        exported = torch.export.export(Logits(ours), (ids,)).module()
+        torch.testing.assert_close(exported(ids), ours(ids).logits)
 
 
 def test_sizes_sources_and_processor_each_have_a_file_of_their_own(module, family, monkeypatch):

@@ -1,5 +1,6 @@
 """The page's server under load: browsers that leave, stop, come all at once, and a model that fails."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -296,6 +297,23 @@ def test_a_real_model_stops_between_two_tokens(serving, tiny_smollm2):
     connection.close()
     assert [event["type"] for event in rest if event["type"] != "text"] == ["written", "reading"]
     assert rest[-2]["tokens"] == len(written[1].tokens) < 2000
+
+
+def test_an_interruption_waits_for_the_event_loop_to_be_whole(monkeypatch):
+    new, made = asyncio.events.new_event_loop, []
+
+    def interrupted():
+        signal.raise_signal(signal.SIGINT)
+        made.append(new())
+        return made[-1]
+
+    monkeypatch.setattr(asyncio.events, "new_event_loop", interrupted)
+    page = Page([Endless().served], (), port=0, keeps_history=False)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        page.run()
+    assert [loop.is_closed() for loop in made] == [True]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("busy", [False, True])

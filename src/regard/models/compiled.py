@@ -56,8 +56,9 @@ class CompiledStep:
             and places.mask is None
             and past.length > 0
             and LEAST_ROOM <= past.room <= self._most
-            # whoever watches torch's functions wants to see them
+            # whoever watches torch's functions wants to see them, and who takes gradients needs them
             and not torch._C._len_torch_function_stack()
+            and not torch.is_grad_enabled()
         )
 
     def __call__(
@@ -80,6 +81,8 @@ def compiled_step(module: GPT) -> CompiledStep:
     """
     if (device := module.embedding.weight.device.type) != "cpu":
         raise RegardError(f"a step is compiled for a CPU, and this model is on {device}; leave out compile")
+    # dropout is no part of it
+    module.eval()
     path = path_of(module)
     if not path.exists():
         check_compiler("compiling a model's step", "leave out compile")

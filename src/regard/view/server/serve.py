@@ -5,9 +5,11 @@ import contextlib
 import errno
 import ipaddress
 import secrets
+import signal
 import socket
+import threading
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import final
 
@@ -80,7 +82,8 @@ class Page:
 
     def run(self, *, ready: Callable[[], object] = lambda: None) -> None:
         """Serve until SIGINT or SIGTERM, which is then raised again; `ready` is called once it answers."""
-        asyncio.run(self._serve(ready))
+        with _interruptible(self.stop):
+            asyncio.run(self._serve(ready))
 
     async def _serve(self, ready: Callable[[], object]) -> None:
         async def tell() -> None:
@@ -99,6 +102,28 @@ class Page:
     def stop(self) -> None:
         """End `run`, from any thread."""
         self.server.should_exit = True
+
+
+@contextlib.contextmanager
+def _interruptible(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C stops, and is raised again at the end: it breaks into no event loop that is being made or closed."""
+    if threading.current_thread() is not threading.main_thread():
+        # only the main thread may hear signals
+        yield
+        return
+    pressed = threading.Event()
+
+    def hear(*_: object) -> None:
+        pressed.set()
+        stop()
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed.is_set():
+        signal.raise_signal(signal.SIGINT)
 
 
 def listen(host: str, port: int | None) -> socket.socket:
