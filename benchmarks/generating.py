@@ -25,6 +25,8 @@ LLAMA = "0.3.36"
 THREADS = 2
 # the first turn warms up
 TURNS = 4
+# more for what reading costs, which is less than two turns differ
+READING_TURNS = 12
 NEW_TOKENS = (64, 256)
 PROMPT_TOKENS, LONG_PROMPT_TOKENS = 32, 2000
 # of the English Bible's test split
@@ -66,7 +68,8 @@ def run() -> None:
         f"short probe. Perplexity is that of {WINDOWS} passages of {WINDOW_TOKENS} tokens of the English Bible's test "
         f"split, by the very tokens. The last column is weights read per second over the {figures['bandwidth']:.1f} "
         f"GB/s at which two threads sum a large tensor here: the physical limit of a batch of one. {READ}: what each "
-        f"token looked at, in all layers and heads, costs {figures['reading']:.1%} of the time.",
+        f"token looked at, in all layers and heads, costs {statistics.median(figures['reading']):.1%} more time (median "
+        f"of {READING_TURNS} pairs of turns, {min(figures['reading']):.1%} to {max(figures['reading']):.1%}).",
     )
 
 
@@ -101,11 +104,16 @@ def measure() -> dict[str, Any]:
                 speeds[side][new].append(new / process.turn(prompt=prompt, new=new, how=how)["seconds"])
         for side, process in processes.items():
             prefill[side].append(process.turn(prompt=long_prompt, new=1, how={})["seconds"])
+    longest = NEW_TOKENS[-1]
+    reading = [
+        [processes[OURS].turn(prompt=prompt, new=longest, how=sides[side][1])["seconds"] for side in (READ, OURS)]
+        for _ in range(READING_TURNS)
+    ]
     ends = {side: process.last() for side, process in processes.items()}
     for process_speeds in speeds.values():
         for values in process_speeds.values():
             del values[0]
-    bandwidth, longest = _bandwidth(), NEW_TOKENS[-1]
+    bandwidth = _bandwidth()
     figures: dict[str, Any] = {}
     for side in sides:
         figures[side] = {
@@ -122,7 +130,7 @@ def measure() -> dict[str, Any]:
     return {
         "sides": figures,
         "bandwidth": bandwidth,
-        "reading": _ratio(speeds[OURS][longest], speeds[READ][longest]) - 1,
+        "reading": [read / plain - 1 for read, plain in reading],
     }
 
 

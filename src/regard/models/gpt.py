@@ -290,12 +290,14 @@ class GPT(nn.Module):
     def attention(self, past: KeyValues) -> list[AttentionMap]:
         """What the tokens looked at whose queries `past` has noted, those of its last runs, layer by layer."""
         assert past.queries is not None
+        queries = past.queries.layers()
+        rows = queries[0][0].shape[2]
+        mask = self._mask(rows, past.length, past, past.layers[0][0].device)
         maps = []
-        for layer, (query, context) in enumerate(past.queries.layers()):
-            shared = query.shape[1] // past.layer(layer, past.length)[0].shape[1]
+        for layer, (query, context) in enumerate(queries):
+            shared = query.shape[1] // past.layers[layer][0].shape[1]
             key, value = (part.repeat_interleave(shared, dim=1) for part in past.layer(layer, past.length))
-            mask = self._mask(query.shape[2], past.length, past, key.device)
-            weights = reference.weights(query.to(key.dtype), key, mask=mask, causal=mask is None and query.shape[2] > 1)
+            weights = reference.weights(query.to(key.dtype), key, mask=mask, causal=mask is None and rows > 1)
             maps.append(AttentionMap("decoder", layer, weights=weights, value=value, context=context.to(key.dtype)))
         return maps
 
