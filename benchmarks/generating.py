@@ -68,8 +68,8 @@ def run() -> None:
         f"short probe. Perplexity is that of {WINDOWS} passages of {WINDOW_TOKENS} tokens of the English Bible's test "
         f"split, by the very tokens. The last column is weights read per second over the {figures['bandwidth']:.1f} "
         f"GB/s at which two threads sum a large tensor here: the physical limit of a batch of one. {READ}: what each "
-        f"token looked at, in all layers and heads, costs {statistics.median(figures['reading']):.1%} more time (median "
-        f"of {READING_TURNS} pairs of turns, {min(figures['reading']):.1%} to {max(figures['reading']):.1%}).",
+        f"token looked at, in all layers and heads, costs {statistics.median(figures['reading']):.1%} more time ("
+        f"median of {READING_TURNS} pairs of turns, {min(figures['reading']):.1%} to {max(figures['reading']):.1%}).",
     )
 
 
