@@ -1,6 +1,7 @@
-"""Readings made by hand, so that every share is known."""
+"""Readings made by hand, so that every share is known, and a browser to see them in."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,18 @@ import regard.api  # noqa: F401  it brings what shows a reading
 from regard.data.words import word_spans
 from regard.reading.reading import Check, Reading
 from regard.reading.spelling import placed
+
+
+@pytest.fixture(scope="module")
+def browser():
+    tool = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium; on Debian: apt install chromium")
+    with tool.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 def written_by_hand(pieces, prompt, *tables, refused=None):

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import shutil
 import threading
 
 import pytest
@@ -11,8 +10,7 @@ import regard
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
-playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-from playwright.sync_api import expect  # noqa: E402
+expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
 
 from regard.view.server import serve  # noqa: E402
 from regard.view.server.models import serve_language_model  # noqa: E402
@@ -21,19 +19,8 @@ from regard.view.server.serve import Page  # noqa: E402
 # two threads of a busy machine are slow
 expect.set_options(timeout=30_000)
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("there is no Chromium; on Debian: apt install chromium", allow_module_level=True)
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>\u202etxet\u200b \x1b[31m"
 VIEWER = ".view .regard-view[data-ready=true]"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

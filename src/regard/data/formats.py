@@ -215,11 +215,7 @@ def _read_jsonl(path: Path | str) -> Iterator[Pair]:
             yield Pair("", "")
             continue
         where = f"{display_name(path)}:{number}"
-        try:
-            record = json.loads(line)
-        # RecursionError: thousands of nested brackets
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise RegardError(f"{where}: not a JSON object ({error}); write one object on each line") from None
+        record = parse_json_line(line, where)
         if isinstance(record, dict) and isinstance(record.get("translation"), dict):
             record = record["translation"]
             # the first line says which language comes first, however later ones are ordered
@@ -236,11 +232,25 @@ def _pair_of(record: object, keys: tuple[str, ...], where: str) -> Pair:
         wanted = " and ".join(repr(key) for key in keys) if len(keys) == 2 else "two languages"
         raise RegardError(f'{where}: needs texts under {wanted}, like {{"source": "one", "target": "un"}}')
     for text in texts:
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise RegardError(f"{where}: half a surrogate pair at character {error.start} of {text[:40]!a}") from None
+        check_whole(text, where)
     return Pair(*texts)
+
+
+def parse_json_line(line: str, where: str) -> object:
+    """What a line of a .jsonl file holds. Raises RegardError where it is no JSON."""
+    try:
+        return json.loads(line)
+    # RecursionError: thousands of nested brackets
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RegardError(f"{where}: not a JSON object ({error}); write one object on each line") from None
+
+
+def check_whole(text: str, where: str) -> None:
+    """Raise RegardError for a text that JSON's escapes left with half a character."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RegardError(f"{where}: half a surrogate pair at character {error.start} of {text[:40]!a}") from None
 
 
 def file_suffix(path: Path | str) -> str:

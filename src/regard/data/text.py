@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from regard.config import suggest
 from regard.data.corpus import Files, file_paths, hash_ranges, plain_hash
-from regard.data.formats import display_name, file_suffix, read_lines
+from regard.data.formats import check_whole, display_name, file_suffix, parse_json_line, read_lines
 from regard.errors import RegardError
 
 # a document is held out in passages of whole paragraphs of so many characters, or of so many times that of whole lines
@@ -127,16 +127,9 @@ def _read_documents(path: Path | str) -> Iterator[Passage]:
         if not line.strip():
             continue
         where = f"{display_name(path)}:{number}"
-        try:
-            record = json.loads(line)
-        # RecursionError: thousands of nested brackets
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise RegardError(f"{where}: not a JSON object ({error}); write one object on each line") from None
+        record = parse_json_line(line, where)
         text = record.get("text") if isinstance(record, dict) else None
         if not isinstance(text, str):
             raise RegardError(f'{where}: needs a text under "text", like {{"text": "Once upon a time"}}')
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise RegardError(f"{where}: half a surrogate pair at character {error.start} of {text[:40]!a}") from None
+        check_whole(text, where)
         yield Passage(text, True)
