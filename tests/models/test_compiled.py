@@ -104,6 +104,10 @@ def test_what_it_does_not_fit_goes_the_usual_way(family):
     with torch.enable_grad():
         assert write(ours, ids[:1], prompt=5)[0].requires_grad
     assert step.count == 0
+    ours.train()
+    write(ours, ids[:1], prompt=5)
+    assert step.count == 0
+    ours.eval()
     write(ours, ids[:1], prompt=5)
     assert step.count == 7
 

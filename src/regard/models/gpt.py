@@ -233,8 +233,9 @@ class GPT(nn.Module):
         With `last` only those after the last token. Raises RegardError for more tokens than the model takes.
         """
         x, places = self.embedded(tokens, past, documents)
-        if self.step is not None and past is not None and not read and self.step.fits(x, places, past):
-            output = ModelOutput(logits=self.step(x, places, past), attention=[])
+        step = None if read or self.training else self.step
+        if step is not None and past is not None and step.fits(x, places, past):
+            output = ModelOutput(logits=step(x, places, past), attention=[])
         else:
             output = self.through(x, places, past, read=read, last=last)
         if past is not None:
