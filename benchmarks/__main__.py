@@ -8,6 +8,7 @@ from benchmarks import (
     generating,
     gpt_training,
     ladder,
+    opening,
     preparing,
     quality,
     reading,
@@ -28,6 +29,7 @@ BENCHMARKS = {
     "quality": quality.run,
     "reading": reading.run,
     "viewing": viewing.run,
+    "opening": opening.run,
     "generating": generating.run,
     "gpt-training": gpt_training.run,
 }

@@ -3,7 +3,6 @@
 Every length has a process of its own for each way, that works in turns with the others; memory is the highest of each.
 """
 
-import json
 import statistics
 import sys
 from typing import Any
@@ -37,10 +36,6 @@ WAYS = {
 def run() -> None:
     _, folder = find_model(MODEL)
     _write([_measure(str(folder), length) for length in TURNS])
-    opening = [_opening() for _ in range(3)]
-    print(f"opening {MODEL}: {report.spread(opening, '{:.2f}')} s")
-    path = report.RESULTS / "reading.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "opening": opening}, indent=2) + "\n")
 
 
 def _write(figures: list[dict[str, Any]]) -> None:
@@ -91,10 +86,3 @@ def _measure(folder: str, length: int) -> dict[str, Any]:
         ratio = seconds[0] / statistics.median(figure["plain"]["seconds"])
         figure["attnread"] = {"seconds": seconds, "ratio": ratio, **peer.last()}
     return figure
-
-
-def _opening() -> float:
-    contender = Contender(sys.executable, "in_transformers", "opening", MODEL, threads=THREADS)
-    seconds = contender.turn()["seconds"]
-    contender.last()
-    return seconds

@@ -41,7 +41,7 @@ def forward(folder: str, way: str, length: int, num_rows: int) -> None:
 
 
 def opening(name: str) -> None:
-    """One turn: a model that is in the cache is opened."""
+    """One turn: a model is opened."""
     import transformers.models.llama.modeling_llama  # noqa: F401
 
     turns.wait()
