@@ -33,6 +33,7 @@ SPECIAL_IDS = {"unk": UNKNOWN, "pad": PAD, "bos": BOS, "eos": EOS}
 NEVER = 10**9
 # what both sides can be set to, in Regard's words
 COMMON = {
+    "train.optimizer": "adamw",
     "train.schedule": "inverse_sqrt",
     "train.warmup_steps": 400,
     "train.weight_decay": 0.0,
