@@ -115,6 +115,11 @@ def test_what_regard_offers_loads_torch_only_when_asked_for():
     assert loaded("import regard; regard.attention", "torch") == ["torch"]
 
 
+def test_what_makes_readings_brings_their_views():
+    for name in ("Reading", "watching", "read", "load"):
+        assert loaded(f"import regard; regard.{name}", "regard.view.renderers") == ["regard.view.renderers"]
+
+
 def test_regard_offers_all_that_it_lists():
     assert all(getattr(regard, name) is not None for name in regard.__all__)
     assert set(regard.__all__) <= set(dir(regard))

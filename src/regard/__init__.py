@@ -30,20 +30,19 @@ __all__ = [
     "train",
     "watching",
 ]
-# heavy imports wait until one of these is asked for
+# heavy imports wait until one of these is asked for; readings come with the views that their methods offer
 _LAZY = {
     "Corpus": "regard.data.corpora",
     "Decoding": "regard.generation.decoding",
     "Generation": "regard.api",
     "LanguageModel": "regard.language_model",
-    # with the views that its methods offer
     "Reading": "regard.api",
     "Translator": "regard.api",
     "evaluate": "regard.api",
     "load": "regard.api",
     "read": "regard.api",
     "train": "regard.api",
-    "watching": "regard.reading.watch",
+    "watching": "regard.api",
 }
 
 

@@ -17,13 +17,14 @@ from regard.language_model import LanguageModel
 from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.reading.reading import Reading
+from regard.reading.watch import watching
 from regard.training.loop import Progress
 from regard.training.recipe import load_recipe
 from regard.training.run import RECIPE, Run, find_device, train_run
 from regard.translator import Translator
 from regard.view import renderers
 
-__all__ = ["Generation", "Translator", "evaluate", "load", "load_run", "read", "train"]
+__all__ = ["Generation", "Translator", "evaluate", "load", "load_run", "read", "train", "watching"]
 
 LIBRARIES = ("regard", "transformers")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}

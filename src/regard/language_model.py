@@ -389,7 +389,10 @@ class LanguageModel:
         new = 0 if self.is_translator else max_new_tokens
         if most is not None and prompt + new > most:
             writes = f", {new} new ones may follow" if new else ""
-            raise RegardError(f"the prompt has {prompt} tokens{writes}, the model takes at most {most}; shorten it")
+            fewer = f"ask for at most {most - prompt} new ones or " if new and prompt < most else ""
+            raise RegardError(
+                f"the prompt has {prompt} tokens{writes}, the model takes at most {most}; {fewer}shorten it"
+            )
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is None:

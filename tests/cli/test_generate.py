@@ -137,6 +137,9 @@ def test_attention_is_that_of_the_text_that_was_written(cli, folder, library, tm
     for layer in wanted.layers("decoder"):
         np.testing.assert_allclose(reading.weights("decoder", layer), wanted.weights("decoder", layer), atol=1e-6)
     assert [token.id for token in reading.sequences["text"].tokens][-6:] == written.tokens
+    page = tmp_path / "page.html"
+    assert output(cli(*asked, "--attention", page)) == shown
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_text_is_shown_as_it_comes_and_what_was_written_stays_when_it_is_interrupted(folder):

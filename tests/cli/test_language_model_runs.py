@@ -62,6 +62,9 @@ def test_a_language_model_is_trained_and_measured_in_bits_per_byte(cli, tmp_path
     refused = cli("translate", str(tmp_path / "run"))
     assert refused.code == 1
     assert "a language model, which translates nothing" in refused.err
+    beams = cli("evaluate", str(tmp_path / "run"), "--num-beams", "3")
+    assert (beams.code, beams.out) == (1, "")
+    assert "measured on text as it is; leave out options of decoding" in beams.err
 
 
 def test_a_text_is_shown_by_the_beginnings_of_its_documents(cli):

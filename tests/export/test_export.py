@@ -128,7 +128,7 @@ def test_a_model_that_the_target_cannot_hold_is_refused_by_its_rung(translators,
 
 
 def test_an_unknown_target_is_told_with_those_there_are(translators, tmp_path):
-    with pytest.raises(regard.RegardError, match="no export to 'onnx'; choose from ctranslate2"):
+    with pytest.raises(regard.RegardError, match="exported to ctranslate2, not to 'onnx'"):
         translators["words"].export("onnx", tmp_path / "made")
 
 

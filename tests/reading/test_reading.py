@@ -160,6 +160,16 @@ def test_weights_that_do_not_fit_the_tokens_are_refused(shape, tmp_path):
         Reading.load(path)
 
 
+def test_a_reading_says_in_a_line_what_it_holds(reading):
+    kinds = ("encoder", "decoder", "cross")
+    shapes = [reading.weights(kind, 0).shape for kind in kinds]
+    told = [
+        f"{kind}: layers 2, heads {heads}, rows {rows}, keys {keys}"
+        for kind, (heads, rows, keys) in zip(kinds, shapes, strict=True)
+    ]
+    assert repr(reading) == f"<Reading of {reading.model}; {'; '.join(told)}>"
+
+
 def test_readings_are_told_apart_by_identity():
     # arrays have no one truth, so == between their tables would raise
     reading = with_a_refusal()
@@ -245,8 +255,8 @@ def test_the_alignment_is_of_the_layer_and_head_asked_for(reading):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"layer": 2}, "there is no cross layer 2; there are 0, 1"),
-        ({"layer": -3}, "there is no cross layer -3; there are 0, 1"),
+        ({"layer": 2}, "there is no cross layer 2; layers: 0, 1"),
+        ({"layer": -3}, "there is no cross layer -3; layers: 0, 1"),
         ({"head": 3}, "there is no head 3; cross layer -1 has heads 0 to 2"),
         ({"head": -1}, "there is no head -1"),
     ],

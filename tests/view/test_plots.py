@@ -155,7 +155,7 @@ def test_letters_without_a_font_are_told_in_the_log_and_not_as_a_python_warning(
     monkeypatch.setattr(figure, "FALLBACK_FONTS", ())
     with caplog.at_level(logging.WARNING, logger="regard"):
         plot_alignment(weights(1, 2), ["北京", "cat"], ["x"], tmp_path / "grid.svg")
-        plot_alignment(weights(1, 2), ["dog", "cat"], ["naïve"], tmp_path / "plain.svg")
+        plot_alignment(weights(1, 2), ["dog", "↵"], ["naïve"], tmp_path / "plain.svg")
     (record,) = caplog.records
     assert "京 北" in record.getMessage()
     assert "Noto Sans CJK" in record.getMessage()

@@ -124,7 +124,7 @@ def test_a_token_that_stands_nowhere_is_shown_by_its_name(by_hand):
 
 def test_of_a_text_the_row_is_named_by_what_it_follows(by_hand):
     found = shares(by_hand(["a", " b", " c"], 0, np.full((1, 1, 3), 1 / 3)))
-    assert found.subject == "what follows “c”"
+    assert found.subject == "the token after “c”"
     assert not found.has_answer
     assert found.prompt == pytest.approx(2 / 3)
     assert (found.answer, found.by_word) == (0, [])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split
+from regard.errors import RegardError
 
 if TYPE_CHECKING:
     from regard.training.run import Run
@@ -52,6 +53,8 @@ def evaluate(
 
     opened = Run.open(run)
     if not opened.recipe.translates:
+        if decoding != GREEDY:
+            raise RegardError(f"{run} is a language model, measured on text as it is; leave out options of decoding")
         _evaluate_text(opened, split, json=json, device=device)
         return
     translator = load_run(run, device=device, dtype=dtype)

@@ -96,11 +96,19 @@ def generate(
 
 
 def _streamed(generate: Any, text: str, settings: dict[str, Any]) -> "Generation":
+    started = False
+
+    def say(piece: str) -> None:
+        nonlocal started
+        started = True
+        _say(piece)
+
     try:
-        return generate(text, stream=_say, **settings)
+        return generate(text, stream=say, **settings)
     finally:
         # of what was interrupted too
-        _say("\n")
+        if started:
+            _say("\n")
 
 
 def _say(text: str) -> None:
@@ -121,10 +129,11 @@ def _document(prompt: str, written: "Generation") -> dict[str, Any]:
 def _check_attention(path: Path, num_samples: int) -> None:
     from regard.reading.reading import FORMATS, RENDERERS
     from regard.view.figure import check_path
+    from regard.view.renderers import PICTURES
 
     if num_samples > 1:
         raise RegardError("--attention keeps the reading of one text; leave out --num-samples")
     if path.suffix not in FORMATS | RENDERERS:
         raise RegardError(f"--attention {path}: a reading is saved as {', '.join(FORMATS | RENDERERS)}; rename it")
-    if path.suffix in RENDERERS:
+    if path.suffix in PICTURES:
         check_path(path)

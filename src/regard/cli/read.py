@@ -109,7 +109,7 @@ def read(
         if is_given
     ]
     if isinstance(opened, LanguageModel):
-        _refuse(beams, f"{opened.name} is a model of transformers and writes its likeliest tokens")
+        _refuse(beams, f"{opened.name} is a language model, which is read on its likeliest tokens")
         reading = opened.read(**inputs, target=target, **options.settings())
     else:
         if source is None:

@@ -27,7 +27,7 @@ def train(
     ----------
     recipe
         A TOML file, or the name of a shipped recipe: {numbers,bible}-{rnn,bahdanau,transformer},
-        gpt-{austen,bible}.
+        greek-{bahdanau,luong,transformer}, gpt-{austen,bible}.
     out
         The folder of the run, which must not exist yet; by default runs/NAME.
     set

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from torch import nn
 
-from regard.config import suggest
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.export import ctranslate2
@@ -48,7 +47,7 @@ class Agreement(NamedTuple):
 def check_export(name: str, folder: Path, run: Run) -> None:
     """Raises RegardError for an unknown target, a model it cannot hold, a missing package, a folder that exists."""
     if name not in EXPORTS:
-        raise RegardError(f"there is no export to {name!r}{suggest(name, EXPORTS)}")
+        raise RegardError(f"a translator is exported to {', '.join(EXPORTS)}, not to {name!r}")
     model, held = type_name(run.recipe.model), EXPORTS[name].models
     if model not in held:
         raise RegardError(

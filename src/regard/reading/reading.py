@@ -90,6 +90,13 @@ class Reading:
     # asks the model again with parts of the text hidden; no file keeps it
     knockout: Callable[[int, list[Span]], np.ndarray] | None = None
 
+    def __repr__(self) -> str:
+        parts = []
+        for kind in self.kinds:
+            layers, shape = self.layers(kind), self.maps[kind, self.layers(kind)[0]].shape
+            parts.append(f"{kind}: layers {len(layers)}, heads {shape[0]}, rows {shape[1]}, keys {shape[2]}")
+        return f"<Reading of {self.model}; {'; '.join(parts) or 'nothing was read'}>"
+
     @property
     def kinds(self) -> list[str]:
         """Of `vision`, `encoder`, `decoder` and `cross`, those that were read."""
@@ -128,9 +135,9 @@ class Reading:
         """A statistic by name, of a shape that it names. Raises RegardError if it was not asked for."""
         found = self.statistics.get((kind, self._number(kind, layer)), {})
         if name not in found:
-            raise RegardError(
-                f"this reading has no statistic {name!r}{suggest(name, found)}; read with statistics=({name!r},)"
-            )
+            near = suggest(name, found) if found else ""
+            remedy = near if near.endswith("?") else f"{near}; read with statistics=({name!r},)"
+            raise RegardError(f"this reading has no statistic {name!r}{remedy}")
         return found[name]
 
     def _number(self, kind: str, layer: int) -> int:
@@ -141,7 +148,7 @@ class Reading:
             raise RegardError(f"{kind} layer {number} was refused: {self.refused[kind, number]}")
         if (kind, number) not in self.maps:
             layers = self.layers(kind)
-            raise RegardError(f"there is no {kind} layer {layer}; there are {', '.join(map(str, layers))}")
+            raise RegardError(f"there is no {kind} layer {layer}; layers: {', '.join(map(str, layers))}")
         return number
 
     def queries(self, kind: str) -> list[Token]:

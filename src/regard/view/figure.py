@@ -116,7 +116,9 @@ def save(figure: "Figure", path: Path | None) -> None:
 def _installed_fonts() -> dict[str, str]:
     from matplotlib.font_manager import fontManager
 
-    return {font.name: font.fname for font in fontManager.ttflist}
+    # last, and so the one that is kept of a font's faces: the upright one of plain weight, in which letters are drawn
+    faces = sorted(fontManager.ttflist, key=lambda font: (font.style == "normal", font.weight in (400, "normal")))
+    return {font.name: font.fname for font in faces}
 
 
 def _fonts(letters: frozenset[str]) -> list[str]:

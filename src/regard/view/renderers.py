@@ -65,7 +65,7 @@ def plot(
         raise RegardError("there is nothing to draw: no attention was read")
     what = what or ("alignment" if "cross" in reading.kinds else "text")
     if what not in PLOTS:
-        raise RegardError(f"there is no picture {what!r}{suggest(what, PLOTS)}; there are {', '.join(PLOTS)}")
+        raise RegardError(f"there is no picture {what!r}{suggest(what, PLOTS)}")
     kind = kind or ("cross" if "cross" in reading.kinds else reading.kinds[0])
     if kind not in reading.kinds:
         raise RegardError(f"there is no {kind!r} attention here; there is {', '.join(reading.kinds)}")

@@ -170,7 +170,9 @@ def _chosen(reading: Reading, kind: str, count: int, token: str | None) -> tuple
         if len(rows) > 1:
             return rows, f"the whole answer ({len(rows)} tokens)" if count else f"{len(rows)} tokens of the text"
         last = asked[rows[0]]
-        return rows, f"what follows {_quoted(reading.queries(kind)[rows[0]].text)}" if last is None else _name([last])
+        return rows, f"the token after {_quoted(reading.queries(kind)[rows[0]].text)}" if last is None else _name(
+            [last]
+        )
     if re.fullmatch(r"-?\d+", token):
         if not -len(rows) <= int(token) < len(rows):
             raise RegardError(
