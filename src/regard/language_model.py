@@ -385,14 +385,11 @@ class LanguageModel:
 
     def check_length(self, prompt: int, max_new_tokens: int = 0) -> None:
         """Raises RegardError where so many tokens are more than the model takes."""
-        most = self.context_length
-        new = 0 if self.is_translator else max_new_tokens
+        most, new = self.context_length, 0 if self.is_translator else max_new_tokens
         if most is not None and prompt + new > most:
-            writes = f", {new} new ones may follow" if new else ""
+            told = f"the prompt has {prompt} tokens" + f", {new} new ones may follow" * bool(new)
             fewer = f"ask for at most {most - prompt} new ones or " if new and prompt < most else ""
-            raise RegardError(
-                f"the prompt has {prompt} tokens{writes}, the model takes at most {most}; {fewer}shorten it"
-            )
+            raise RegardError(f"{told}, the model takes at most {most}; {fewer}shorten it")
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is None:

@@ -161,13 +161,8 @@ def test_weights_that_do_not_fit_the_tokens_are_refused(shape, tmp_path):
 
 
 def test_a_reading_says_in_a_line_what_it_holds(reading):
-    kinds = ("encoder", "decoder", "cross")
-    shapes = [reading.weights(kind, 0).shape for kind in kinds]
-    told = [
-        f"{kind}: layers 2, heads {heads}, rows {rows}, keys {keys}"
-        for kind, (heads, rows, keys) in zip(kinds, shapes, strict=True)
-    ]
-    assert repr(reading) == f"<Reading of {reading.model}; {'; '.join(told)}>"
+    told = [f"2 {kind} layers of {reading.weights(kind, 0).shape}" for kind in ("encoder", "decoder", "cross")]
+    assert repr(reading) == f"<Reading of {reading.model}: {', '.join(told)}>"
 
 
 def test_readings_are_told_apart_by_identity():

@@ -91,11 +91,9 @@ class Reading:
     knockout: Callable[[int, list[Span]], np.ndarray] | None = None
 
     def __repr__(self) -> str:
-        parts = []
-        for kind in self.kinds:
-            layers, shape = self.layers(kind), self.maps[kind, self.layers(kind)[0]].shape
-            parts.append(f"{kind}: layers {len(layers)}, heads {shape[0]}, rows {shape[1]}, keys {shape[2]}")
-        return f"<Reading of {self.model}; {'; '.join(parts) or 'nothing was read'}>"
+        shapes = {kind: self.maps[kind, self.layers(kind)[0]].shape for kind in self.kinds}
+        told = [f"{len(self.layers(kind))} {kind} layers of {shape}" for kind, shape in shapes.items()]
+        return f"<Reading of {self.model}: {', '.join(told)}>"
 
     @property
     def kinds(self) -> list[str]:
@@ -117,8 +115,7 @@ class Reading:
 
     def rows(self, kind: str) -> list[int]:
         """The query positions that were kept whole."""
-        first = self.layers(kind)[0]
-        return self.kept.get(kind, list(range(self.maps[kind, first].shape[1])))
+        return self.kept.get(kind, list(range(self.maps[kind, self.layers(kind)[0]].shape[1])))
 
     def weights(self, kind: str, layer: int) -> Float[np.ndarray, "head row key"]:
         """Exact weights. A negative layer counts from the last. Raises RegardError where there are none, saying why."""
@@ -135,9 +132,8 @@ class Reading:
         """A statistic by name, of a shape that it names. Raises RegardError if it was not asked for."""
         found = self.statistics.get((kind, self._number(kind, layer)), {})
         if name not in found:
-            near = suggest(name, found) if found else ""
-            remedy = near if near.endswith("?") else f"{near}; read with statistics=({name!r},)"
-            raise RegardError(f"this reading has no statistic {name!r}{remedy}")
+            near = suggest(name, found) if found else f"; read with statistics=({name!r},)"
+            raise RegardError(f"this reading has no statistic {name!r}{near}")
         return found[name]
 
     def _number(self, kind: str, layer: int) -> int:
@@ -147,8 +143,7 @@ class Reading:
         if (kind, number) in self.refused:
             raise RegardError(f"{kind} layer {number} was refused: {self.refused[kind, number]}")
         if (kind, number) not in self.maps:
-            layers = self.layers(kind)
-            raise RegardError(f"there is no {kind} layer {layer}; layers: {', '.join(map(str, layers))}")
+            raise RegardError(f"there is no {kind} layer {layer}; layers: {', '.join(map(str, self.layers(kind)))}")
         return number
 
     def queries(self, kind: str) -> list[Token]:
