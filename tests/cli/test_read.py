@@ -63,7 +63,7 @@ def test_a_source_comes_from_standard_input(cli, runs):
         (["--source", " "], b"", "the source is empty; there is nothing to read"),
         (["--source", "seven " * 60], b"", "tokens, the model reads at most 48"),
         (["--source", "one", "--target", "sept " * 60], b"", "the target has "),
-        (["--source", "one", "--layer", "2"], b"", "there is no cross layer 2; there are 0, 1"),
+        (["--source", "one", "--layer", "2"], b"", "there is no cross layer 2; layers: 0, 1"),
         (["--source", "one", "--head", "2"], b"", "there is no head 2; cross layer -1 has heads 0 to 1"),
         (["--source", "one", "--target", ""], b"", "the target is empty; there is nothing to read"),
         (["--source", "one", "--target", "un", "--out", "a.csv"], b"", "a.csv: a reading is saved as .safetensors"),
