@@ -93,6 +93,11 @@ class Translator:
         decoding = Decoding.of(decoding, settings)
         if prefixes is not None and len(prefixes) != len(texts):
             raise RegardError(f"{len(prefixes)} prefixes for {len(texts)} texts; give one for each, '' for none")
+        if decoding.num_beams > len(self.tokenizer):
+            raise RegardError(
+                f"num_beams {decoding.num_beams} is more than the {len(self.tokenizer)} tokens that a translation can "
+                "begin with; 4 to 10 serve most"
+            )
         if replace_unknown:
             self.check_replace_unknown()
         filled = [index for index, text in enumerate(texts) if text.strip()]

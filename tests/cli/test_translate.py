@@ -6,6 +6,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import subprocess
 import sys
 
@@ -342,6 +343,60 @@ def test_resume_refuses_the_translations_of_another_text(cli, runs, tmp_path):
         assert f"{out}:1: its source is not standard input:1; choose another --out" in done.err
 
 
+def test_resume_refuses_what_was_begun_otherwise_and_the_record_of_that_goes_when_all_is_done(
+    cli, runs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    (tmp_path / "text").write_text("one\ntwo\nthree\n" + "four " * 200 + "\n")
+    command, out = ["translate", runs["bahdanau"], tmp_path / "text"], tmp_path / "out"
+    done = cli(*command, "--num-beams", 2, "--out", out)
+    assert (done.code, out.read_text().count("\n")) == (1, 3)
+    begun = out.read_text(), (tmp_path / "out.resume").read_text()
+    (tmp_path / "other").write_text("un\n" * 5)
+    for changed, message in (
+        ([*command, "--num-beams", 3], "was begun with num_beams 2, not 3; go on as it was begun"),
+        ([*command, "--num-beams", 2, "--scores"], "was begun with format 'text', not 'scores'"),
+        ([*command, "--num-beams", 2, "--prefix", "u"], "was begun with prefix '', not 'u'"),
+        (["translate", runs["transformer"], *command[2:], "--num-beams", 2], "was begun with run"),
+        ([*command[:2], tmp_path / "other", "--num-beams", 2], "was begun with input"),
+    ):
+        done = cli(*changed, "--out", out, "--resume")
+        assert (done.code, out.read_text(), (tmp_path / "out.resume").read_text()) == (1, *begun)
+        assert f"{out} {message}" in done.err
+    for broken in ("", "[]", "{", "[" * 5000, " " * (1 << 21)):
+        (tmp_path / "out.resume").write_text(broken)
+        done = cli(*command, "--num-beams", 2, "--out", out, "--resume")
+        assert (done.code, out.read_text()) == (1, begun[0])
+        assert f"{out}.resume: not a record of what made {out}" in done.err
+    (tmp_path / "out.resume").write_text(begun[1])
+    (tmp_path / "text").write_text("one\ntwo\nthree\nfour\n")
+    assert cli(*command, "--num-beams", 2, "--out", out, "--resume").code == 0
+    assert out.read_text() == cli(*command, "--num-beams", 2).out
+    assert not (tmp_path / "out.resume").exists()
+
+
+def test_a_file_that_would_not_be_what_its_name_says_is_refused(cli, runs, tmp_path):
+    done = cli("translate", runs["rnn"], "--out", tmp_path / "out.gz", given=b"one\n")
+    assert (done.code, [*tmp_path.iterdir()]) == (1, [])
+    assert "out.gz: what is written here is plain text; leave out .gz and compress it after" in done.err
+
+
+def test_more_beams_than_tokens_or_memory_are_refused(cli, runs, monkeypatch):
+    done = cli("translate", runs["rnn"], "--num-beams", 100_000, given=b"one\n")
+    assert (done.code, done.out) == (1, "")
+    assert "num_beams 100000 is more than the" in done.err
+
+    def full(*arguments, **settings):
+        torch.empty(1 << 60)
+
+    monkeypatch.setattr("regard.generation.translate.beam_search", full)
+    done = cli("translate", runs["rnn"], "--num-beams", 5, given=b"one\n")
+    assert done.code == 1
+    assert (
+        "there is not enough memory for 1 sentences with 5 hypotheses each; lower batch_size or num_beams" in done.err
+    )
+
+
 def test_where_the_disk_fills_up_whole_lines_stand_and_resume_goes_on(cli, runs, tmp_path, monkeypatch):
     monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
     (tmp_path / "text").write_text("\n".join(SOURCES))
@@ -409,7 +464,7 @@ def words(recipes, tmp_path_factory):
 
 
 def test_for_a_word_it_does_not_know_a_model_writes_the_source_word_that_it_looked_at(cli, words):
-    sources = ["one hundred zebras and two", "", "zebras , yaks", "seven"]
+    sources = ["one hundred zebras and two", "", "(zebras),  yaks!", "seven"]
     settings = {"num_beams": 3, "n_best": 3}
     plain = words.translate_n_best(sources, **settings)
     found = words.translate_n_best(sources, replace_unknown=True, **settings)
@@ -425,16 +480,19 @@ def test_for_a_word_it_does_not_know_a_model_writes_the_source_word_that_it_look
             with torch.no_grad():
                 batch = collate([words.tokenizer.encode(source)], [old.tokens])
                 weights = words.module(batch, read=True).attention[-1].weights[0].mean(dim=0)
-            own = words.tokenizer.text_word_indices(source)[1]
+            # Luong et al.'s words: what stands between spaces, a mark by itself
+            spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]", source)]
+            tokens = words.tokenizer.tokens(source)
             texts = iter(old.text.split("⁇"))
             wanted = next(texts)
             for position, token in enumerate(old.tokens):
                 if token == UNKNOWN:
                     received = [
-                        sum(weights[position, i] / len(of) for i, of in enumerate(own) if word in of)
-                        for word in range(len(source.split()))
+                        sum(weights[position, i] for i, token in enumerate(tokens) if start < token.end <= end)
+                        for start, end in spans
                     ]
-                    wanted += source.split()[received.index(max(received))] + next(texts)
+                    start, end = spans[received.index(max(received))]
+                    wanted += source[start:end] + next(texts)
             assert new.text == wanted
     assert unknown > 3
     path = words.run.path

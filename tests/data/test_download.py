@@ -106,11 +106,22 @@ def test_the_very_file_in_the_users_downloads_is_taken_without_pip(wheel, folder
     downloads = tmp_path / "cache" / "downloads"
     downloads.mkdir(parents=True)
     (downloads / "another").write_bytes(b"x" * wheel.size)
+    (downloads / "folder").mkdir()
     given.rename(downloads / "any name")
     monkeypatch.setattr(subprocess, "run", None)
     path = download(wheel, folder)
     assert path.parent == folder
     assert hashlib.sha256(path.read_bytes()).hexdigest() == wheel.sha256
+
+
+def test_a_file_in_the_users_downloads_that_is_cut_off_is_told_and_not_used(wheel, folder, tmp_path, caplog):
+    given = download(wheel, folder)
+    downloads = tmp_path / "cache" / "downloads"
+    downloads.mkdir(parents=True)
+    (downloads / given.name).write_bytes(given.read_bytes()[:-1])
+    given.unlink()
+    assert download(wheel, folder).stat().st_size == wheel.size
+    assert f"{downloads / given.name} is not used: it has {wheel.size - 1} bytes; the file of thing==1" in caplog.text
 
 
 def deb(files: dict[str, bytes], *, before: bytes = b"2.0\n") -> bytes:

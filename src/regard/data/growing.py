@@ -2,11 +2,19 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+import json
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, final
+from typing import IO, Any, final
 
+from regard.data.formats import COMPRESSION_SUFFIXES
 from regard.errors import RegardError
+from regard.files import new_file
+
+LARGEST_RECORD = 1 << 20
+
+logger = logging.getLogger("regard")
 
 
 @final
@@ -53,8 +61,10 @@ class GrowingFile:
 def growing_file(path: Path, *, resume: bool) -> Iterator[GrowingFile]:
     """A new file, in place of any older one, or, where `resume`, the one that is there, of which to `keep` some lines.
 
-    Raises RegardError where it cannot be opened.
+    Raises RegardError where it cannot be opened, and for a name that promises a compressed file.
     """
+    if path.suffix in COMPRESSION_SUFFIXES:
+        raise RegardError(f"{path}: what is written here is plain text; leave out {path.suffix} and compress it after")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # unbuffered, so that nothing is left to be written at the end
@@ -62,6 +72,49 @@ def growing_file(path: Path, *, resume: bool) -> Iterator[GrowingFile]:
             yield GrowingFile(path, raw, lines=_count_lines(path) if resume else 0)
     except OSError as error:
         raise RegardError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from None
+
+
+@contextlib.contextmanager
+def recorded(path: Path, work: Mapping[str, Any]) -> Iterator[None]:
+    """Keep beside a growing file, until it is done, a record of the `work` that fills it, for `check_record`."""
+    # a device or a pipe is not gone on with
+    if path.exists() and not path.is_file():
+        yield
+        return
+    with new_file(_record(path)) as partial:
+        partial.write_text(json.dumps(work, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    yield
+    _record(path).unlink(missing_ok=True)
+
+
+def check_record(path: Path, work: Mapping[str, Any]) -> None:
+    """Raises RegardError, naming what differs, where other `work` than this began to fill a file.
+
+    A file without a record is told of in the log.
+    """
+    record = _record(path)
+    if not record.is_file():
+        if path.is_file() and path.stat().st_size:
+            logger.warning("%s: nothing tells how its lines were made; going on behind them as told now", path)
+        return
+    try:
+        if record.stat().st_size > LARGEST_RECORD:
+            raise ValueError("it is too long")
+        begun = json.loads(record.read_text(encoding="utf-8"))
+        if not isinstance(begun, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise RegardError(f"{record}: not a record of what made {path} ({error}); delete one of the two") from None
+    for name, now in work.items():
+        if begun.get(name) != now:
+            raise RegardError(
+                f"{path} was begun with {name} {begun.get(name)!r}, not {now!r}; go on as it was begun, or choose "
+                "another place"
+            )
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f"{path.name}.resume")
 
 
 def _count_lines(path: Path) -> int:

@@ -77,11 +77,15 @@ def evaluate_alignment(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> AlignmentQuality | None:
-    """How well a model's attention aligns the words of a split; None for a model without attention.
+    """How well a model's attention aligns the words of a split; None for a model without attention, or without links.
 
     `golds` holds the split and, where there is one, `dev`: of several heads the one is measured that aligns dev best.
     Without dev it is the mean of the last layer's heads, from which alignments are read by default.
     """
+    # where nothing is to be found no rate of errors says anything
+    golds = {name: rows for name, rows in golds.items() if any(gold.links.possible for gold in rows)}
+    if split not in golds:
+        return None
     counts = count_links(module, golds[split], batch_size=batch_size, device=device)
     if not counts:
         return None

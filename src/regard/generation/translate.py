@@ -9,6 +9,7 @@ from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.prefix import Prefix, PrefixMask
 from regard.generation.search import Hypothesis, beam_search, sequence_search
+from regard.kernels.memory import memory_for
 from regard.models import TranslatorModule
 
 
@@ -61,11 +62,13 @@ def translate_tokens(
             limits = limits + torch.tensor([len(prefixes[row].tokens) for row in rows])
         limits = limits.clamp(max=max_length - 1)
         batch = source.to(device), lengths.to(device)
-        if decoding.num_beams > 1:
-            found = beam_search(model, *batch, limits=limits, decoding=decoding, prefixes=mask)
-        else:
-            own = [row if numbers is None else numbers[row] for row in rows]
-            found = sequence_search(model, *batch, limits=limits, decoding=decoding, prefixes=mask, numbers=own)
+        hypotheses = max(decoding.num_beams, decoding.n_best)
+        with memory_for(f"{len(rows)} sentences with {hypotheses} hypotheses each", "lower batch_size or num_beams"):
+            if decoding.num_beams > 1:
+                found = beam_search(model, *batch, limits=limits, decoding=decoding, prefixes=mask)
+            else:
+                own = [row if numbers is None else numbers[row] for row in rows]
+                found = sequence_search(model, *batch, limits=limits, decoding=decoding, prefixes=mask, numbers=own)
         for row, hypotheses in zip(rows, found, strict=True):
             if not hypotheses:
                 raise RegardError(

@@ -1,7 +1,13 @@
 """What the C library does with freed memory: keep it for the next tensor, or give it back."""
 
+import contextlib
 import ctypes
 import functools
+from collections.abc import Iterator
+
+import torch
+
+from regard.errors import RegardError
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -29,3 +35,15 @@ def give_back_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@contextlib.contextmanager
+def memory_for(what: str, advice: str) -> Iterator[None]:
+    """Raises RegardError, with this advice, where there is no memory for what is done within."""
+    try:
+        yield
+    except RuntimeError as error:
+        # on the CPU torch has no error of its own for it
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise RegardError(f"there is not enough memory for {what}; {advice}") from None
