@@ -20,7 +20,7 @@ from regard.models.transformer import TransformerConfig
 from regard.training.recipe import Recipe, load_recipe
 
 THREADS = 2
-TURNS = 6
+TURNS = 10
 UPDATES = 40
 RECIPES = {"RNN + attention": "bible-bahdanau", "Transformer": "bible-transformer"}
 CHANGES = {
@@ -29,7 +29,12 @@ CHANGES = {
     "train.learning_rate": 5e-4,
     **joeynmt.COMMON,
 }
-SIDES = ("JoeyNMT", "Regard", "Regard, bfloat16")
+SIDES: dict[str, dict[str, Any]] = {
+    "Regard": {},
+    "Regard, bfloat16": {"train.dtype": "bfloat16"},
+    # JoeyNMT's batches, of sentences of any length, are a third padding; so many tokens hold as many real ones
+    "Regard, smaller batches": {"train.batch_tokens": 1371},
+}
 
 
 def run() -> None:
@@ -42,7 +47,7 @@ def run() -> None:
             f"{figure['parameters']:,}",
             f"{figure['tokens_per_update']:,.0f}",
             report.spread(figure["tokens_per_second"], "{:,.0f}"),
-            f"{figure['ratio']:.2f}",
+            report.spread(figure["ratios"], "{:.2f}"),
             f"{figure['dev_loss']:.3f}",
             f"{figure['share']:.0%}" if "share" in figure else "",
         ]
@@ -59,11 +64,12 @@ def run() -> None:
         rows,
         figures,
         f"JoeyNMT {joeynmt.VERSION} and Regard on the same pairs, tokens and vocabulary, in turns of {UPDATES} "
-        f"updates; medians of {TURNS - 1} turns, their range in brackets; the ratio is the median of the turns' "
-        "ratios. Tokens are real ones, the end of sentence counted. Batches hold at most (JoeyNMT: at least) 2,048 "
-        "with padding, of which Regard's, of sentences of like length, have less. The loss is per token, without "
-        "label smoothing. The rate is the better of torch's and of Regard's own at products of float32 matrices, "
-        f"2048³, in the same turns ({_rates(figures)}); only the model's work on real tokens counts.",
+        f"updates; medians of {TURNS - 1} turns, and of the turns' ratios, their range in brackets. Tokens are real "
+        "ones, the end of sentence counted. Batches hold at most (JoeyNMT: at least) 2,048 with padding, of which "
+        "Regard's, of sentences of like length, have less; the smaller batches hold about as many real tokens as "
+        "JoeyNMT's. JoeyNMT's RNN has an output matrix apart from its embeddings. The loss is per token, without label "
+        "smoothing. The rate is the better of torch's and of Regard's own at products of float32 matrices, 2048³, in "
+        f"the same turns ({_rates(figures)}); only the model's work on real tokens counts.",
     )
 
 
@@ -74,20 +80,20 @@ def _rates(figures: dict[str, Any]) -> str:
 
 
 def _measure(name: str, folder: Path) -> dict[str, Any]:
-    recipe = load_recipe(name, CHANGES)
+    recipes = {side: load_recipe(name, CHANGES | changes) for side, changes in SIDES.items()}
+    recipe = recipes["Regard"]
     data = folder / "data"
     joeynmt.write_data(recipe, data)
     settings = joeynmt.write_settings(recipe, data, folder / f"joeynmt-{name}", log_every=UPDATES)
 
-    def regard(dtype: str) -> Contender:
-        changes = {**CHANGES, **joeynmt.files(data), "train.dtype": dtype}
-        out = str(folder / f"{name}-{dtype}")
+    def regard(side: str) -> Contender:
+        changes = CHANGES | joeynmt.files(data) | SIDES[side]
+        out = str(folder / f"{name}-{side}")
         return Contender(sys.executable, "in_regard", "train", name, changes, out, UPDATES, threads=THREADS)
 
     contenders = {
         "JoeyNMT": Contender(joeynmt.interpreter(), "in_joeynmt", "train", str(settings), threads=THREADS),
-        "Regard": regard("float32"),
-        "Regard, bfloat16": regard("bfloat16"),
+        **{side: regard(side) for side in SIDES},
         "product": Contender(sys.executable, "in_regard", "matrix_product", threads=THREADS),
     }
     turns = [{side: contender.turn() for side, contender in contenders.items()} for _ in range(TURNS)]
@@ -95,12 +101,11 @@ def _measure(name: str, folder: Path) -> dict[str, Any]:
     dev = TokenizedCorpus.open(data / "dev-ids")
     assert ends["JoeyNMT"]["dev_tokens"] == (dev.target_lengths - 1).sum()
     train = TokenizedCorpus.open(data / "train-ids")
-    tokens, flops = _work(recipe, train)
-    for index, turn in enumerate(turns):
-        for side in SIDES[1:]:
-            turn[side] |= {"tokens": tokens[index], "flops": flops[index]}
+    for side in SIDES:
+        for turn, (tokens, work) in zip(turns, _work(recipes[side], train), strict=True):
+            turn[side] |= {"tokens": tokens, "flops": work}
     # the first turn warms up
-    return {side: _figures(side, turns[1:], ends[side], recipe) for side in SIDES}
+    return {side: _figures(side, turns[1:], ends[side], recipe) for side in ("JoeyNMT", *SIDES)}
 
 
 def _figures(side: str, turns: list[dict[str, Any]], end: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
@@ -111,7 +116,6 @@ def _figures(side: str, turns: list[dict[str, Any]], end: dict[str, Any], recipe
         "dev_loss": end["dev_loss"],
         "tokens_per_second": speeds[side],
         "tokens_per_update": statistics.mean(turn[side]["tokens"] for turn in turns) / UPDATES,
-        "ratio": statistics.median(ratios),
         "ratios": ratios,
     }
     if side == "Regard" and isinstance(recipe.model, TransformerConfig):
@@ -125,7 +129,7 @@ def _figures(side: str, turns: list[dict[str, Any]], end: dict[str, Any], recipe
     return figures
 
 
-def _work(recipe: Recipe, train: TokenizedCorpus) -> tuple[list[int], list[float]]:
+def _work(recipe: Recipe, train: TokenizedCorpus) -> list[tuple[int, float]]:
     """Real target tokens of every turn of Regard's, and, of a Transformer, the floating-point operations for them."""
     sources, targets = train.source_lengths, train.target_lengths - 1
     order = batches(
@@ -139,8 +143,9 @@ def _work(recipe: Recipe, train: TokenizedCorpus) -> tuple[list[int], list[float
     turns = [np.concatenate(order[turn * UPDATES : (turn + 1) * UPDATES]) for turn in range(TURNS)]
     tokens = [int(targets[rows].sum()) for rows in turns]
     if not isinstance(recipe.model, TransformerConfig):
-        return tokens, [0.0] * TURNS
-    return tokens, [float(flops(recipe.model, recipe.data.vocab_size, sources[rows], targets[rows])) for rows in turns]
+        return [(count, 0.0) for count in tokens]
+    work = [float(flops(recipe.model, recipe.data.vocab_size, sources[rows], targets[rows])) for rows in turns]
+    return list(zip(tokens, work, strict=True))
 
 
 def flops(model: TransformerConfig, vocab_size: int, sources: np.ndarray, targets: np.ndarray) -> float:

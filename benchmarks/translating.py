@@ -1,4 +1,4 @@
-"""Translating speed: one trained Transformer in JoeyNMT, CTranslate2 and Regard, in turn, by one thread and by two.
+"""Translating speed: one trained Transformer in JoeyNMT, CTranslate2 and Regard, in turn, on one thread.
 
 All three hold the same weights, so that they do the same work and write the same translations, but for the ways in
 which their beams end.
@@ -24,8 +24,6 @@ MAX_NEW_TOKENS = 100
 SENTENCES = 1000
 EVERY = 8
 TURNS = 5
-# in so many of the turns JoeyNMT has its own
-PEER_TURNS = 2
 BATCH_SIZES = (16, 32, 64)
 THREADS = (1,)
 # of Regard alone, to show that the batch changes no translation
@@ -57,8 +55,8 @@ def run() -> None:
             side,
             str(figure["batch_size"]),
             report.spread(figure["sentences_per_second"], "{:,.1f}"),
-            f"{figure['to_joeynmt']:.1f}",
-            f"{figure['to_ctranslate2']:.2f}",
+            report.spread(figure["to_joeynmt"], "{:.1f}"),
+            report.spread(figure["to_ctranslate2"], "{:.2f}"),
             f"{figure['same_greedy']:.1%}",
             f"{figure['same_beam']:.1%}",
         ]
@@ -76,9 +74,9 @@ def run() -> None:
         {"sides": figures, "differing_by_batch_size": differing},
         f"{translator.name}, the same weights in all. {len(texts[::EVERY])} sentences of the test split in order of "
         f"their length, to at most {MAX_NEW_TOKENS} tokens, each side with the batch size that served it best of "
-        f"{', '.join(map(str, BATCH_SIZES))} sentences. Medians of {TURNS} turns ({PEER_TURNS} of JoeyNMT), their "
-        "range in brackets; tokenizing and detokenizing count, except JoeyNMT's. The last columns are the share of "
-        "translations that are Regard's float32 ones to the letter; JoeyNMT never ends a translation before its "
+        f"{', '.join(map(str, BATCH_SIZES))} sentences. Medians of {TURNS} turns, and of the turns' ratios, "
+        "their range in brackets; tokenizing and detokenizing count, except JoeyNMT's. The last columns are the share "
+        "of translations that are Regard's float32 ones to the letter; JoeyNMT never ends a translation before its "
         f"second token, and measures length otherwise. Of Regard's own {len(texts)} translations with batches of "
         f"{WITNESS_BATCH_SIZES[0]}, {and_so_on}.",
     )
@@ -88,27 +86,28 @@ def _measure(translator: regard.Translator, folder: Path, threads: int) -> dict[
     text, tokens, settings = (str(folder / name) for name in ("text.txt", "tokens.txt", "joeynmt.yaml"))
     run, exported = str(translator.run.path), str(folder / "ctranslate2")
     ours = (sys.executable, "in_regard", "translate", run, text)
-    theirs = (sys.executable, "in_ctranslate2", exported, text)
+    peer = (sys.executable, "in_ctranslate2", exported, text)
     contenders = {
         "JoeyNMT": Contender(joeynmt.interpreter(), "in_joeynmt", "translate", settings, tokens, threads=threads),
         # batches side by side, and one batch by all threads
-        "CTranslate2": Contender(*theirs, threads, 1, threads=1),
-        **({"CTranslate2, batches in turn": Contender(*theirs, 1, threads, threads=threads)} if threads > 1 else {}),
+        "CTranslate2": Contender(*peer, threads, 1, threads=1),
+        **({"CTranslate2, batches in turn": Contender(*peer, 1, threads, threads=threads)} if threads > 1 else {}),
         "Regard": Contender(*ours, "float32", threads=threads),
         "Regard, bfloat16": Contender(*ours, "bfloat16", threads=threads),
     }
     greedy = {side: _turn(contender, num_beams=1)["outputs"] for side, contender in contenders.items()}
     best = {side: _best_batch_size(contender) for side, contender in contenders.items()}
     heard: dict[str, list[dict[str, Any]]] = {side: [] for side in contenders}
-    for turn in range(TURNS):
+    for _ in range(TURNS):
         for side, contender in contenders.items():
-            if side != "JoeyNMT" or turn % (TURNS // PEER_TURNS) == 0:
-                heard[side].append(_turn(contender, batch_size=best[side]))
+            heard[side].append(_turn(contender, batch_size=best[side]))
     for contender in contenders.values():
         contender.last()
     speeds = {side: [len(turn["outputs"]) / turn["seconds"] for turn in turns] for side, turns in heard.items()}
-    median = {side: statistics.median(values) for side, values in speeds.items()}
-    bar = max(speed for side, speed in median.items() if side.startswith("CTranslate2"))
+    # where there are several, whichever is fastest in a turn
+    bars = [
+        max(turn) for turn in zip(*(speeds[side] for side in speeds if side.startswith("CTranslate2")), strict=True)
+    ]
     text_of = _decoder(translator)
     beam = {side: turns[0]["outputs"] for side, turns in heard.items()}
     for outputs in (greedy, beam):
@@ -117,13 +116,17 @@ def _measure(translator: regard.Translator, folder: Path, threads: int) -> dict[
         side: {
             "batch_size": best[side],
             "sentences_per_second": speeds[side],
-            "to_joeynmt": median[side] / median["JoeyNMT"],
-            "to_ctranslate2": median[side] / bar,
+            "to_joeynmt": _ratios(speeds[side], speeds["JoeyNMT"]),
+            "to_ctranslate2": _ratios(speeds[side], bars),
             "same_greedy": _same(greedy[side], greedy["Regard"]),
             "same_beam": _same(beam[side], beam["Regard"]),
         }
         for side in contenders
     }
+
+
+def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    return [our / their for our, their in zip(ours, theirs, strict=True)]
 
 
 def _turn(contender: Contender, **changes: Any) -> dict[str, Any]:
