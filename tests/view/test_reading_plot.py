@@ -67,6 +67,8 @@ def test_a_figure_is_written_and_shown_by_a_notebook(dogs, tmp_path):
         ({"kind": "cross"}, "there is no 'cross' attention here; there is decoder"),
         ({"what": "alignment", "layer": 99}, "no decoder layer 99"),
         ({"what": "alignment", "head": 99}, "no head 99"),
+        ({"what": "heads", "head": 0}, "a picture of 'heads' has no use for head; leave it out"),
+        ({"what": "alignment", "token": "dog"}, "a picture of 'alignment' has no use for token"),
         ({"what": "heads", "path": "heads.gif"}, "a picture ends in .png, .svg, .pdf"),
     ],
 )

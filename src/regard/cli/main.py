@@ -56,7 +56,10 @@ def main() -> NoReturn:
         app(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except cyclopts.CycloptsError as error:
-        _say(errors, f"{error}\n`regard --help` lists the verbs, `regard VERB --help` their settings")
+        # the name of a group of options is nothing that anybody typed
+        of_group = isinstance(error, cyclopts.ValidationError) and error.group is not None
+        told = error.exception_message if of_group else error  # pyright: ignore[reportAttributeAccessIssue]
+        _say(errors, f"{told}\n`regard --help` lists the verbs, `regard VERB --help` their settings")
         sys.exit(2)
     except RegardError as error:
         if debug:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURES = (".png", ".svg", ".pdf")
-PLOTS = ("alignment", "heads", "text")
+# with what each cannot show
+PLOTS = {"alignment": ("token",), "heads": ("layer", "head", "token"), "text": ("title",)}
 # on a side of an alignment of tokens
 MOST_TOKENS = 120
 
@@ -69,6 +70,10 @@ def plot(
     kind = kind or ("cross" if "cross" in reading.kinds else reading.kinds[0])
     if kind not in reading.kinds:
         raise RegardError(f"there is no {kind!r} attention here; there is {', '.join(reading.kinds)}")
+    given = {"layer": layer, "head": head, "token": token, "title": title}
+    useless = [name for name in PLOTS[what] if given[name] is not None]
+    if useless:
+        raise RegardError(f"a picture of {what!r} has no use for {useless[0]}; leave it out")
     if what == "heads":
         known = by_head(reading, kind)
         if statistic not in known:

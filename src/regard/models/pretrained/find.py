@@ -10,6 +10,8 @@ from regard.models.pretrained.gguf_convert import convert_gguf
 from regard.models.pretrained.hub import NAME, fetch_model
 
 RUNS = "runs"
+# files that are taken for one: readings and pages in formats that are not opened again, weights without a model, texts
+NO_MODELS = (".json", ".html", ".safetensors", ".txt", ".md", ".png", ".svg", ".pdf")
 
 
 def find_model(model: str | os.PathLike[str]) -> tuple[str, Path]:
@@ -22,6 +24,11 @@ def find_model(model: str | os.PathLike[str]) -> tuple[str, Path]:
     if path.is_dir():
         return path.resolve().name, path
     if path.is_file():
+        if path.suffix in NO_MODELS:
+            raise RegardError(
+                f"{path}: a {path.suffix} file is no model; a model is a run, a Hugging Face folder or a GGUF file, a "
+                "reading a .safetensors file that `regard read --out` wrote"
+            )
         return path.stem, convert_gguf(path)
     name = os.fspath(model)
     if name in ALIASES and not isinstance(model, Path):
