@@ -109,7 +109,7 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
                 f"regard translate {out / 'numbers-bahdanau'} -\n"
                 f"regard read {out / 'numbers-transformer'} --source 'two million and seven'\n"
                 f"regard read {LANGUAGE_MODEL} --chat --prompt 'Why is the sky blue?'\n"
-                "regard train bible-transformer    # real sentences, twenty minutes\n"
+                "regard train bible-transformer    # real sentences, ten minutes\n"
                 f"Pictures and figures are in {out}",
             )
 
