@@ -20,7 +20,7 @@ from regard.models.transformer import TransformerConfig
 from regard.training.recipe import Recipe, load_recipe
 
 THREADS = 2
-TURNS = 10
+TURNS = 8
 UPDATES = 40
 RECIPES = {"RNN + attention": "bible-bahdanau", "Transformer": "bible-transformer"}
 CHANGES = {
