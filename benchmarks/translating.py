@@ -23,7 +23,7 @@ MAX_NEW_TOKENS = 100
 # of the test split; every EVERYth of them is timed
 SENTENCES = 1000
 EVERY = 8
-TURNS = 5
+TURNS = 3
 BATCH_SIZES = (16, 32, 64)
 THREADS = (1,)
 # of Regard alone, to show that the batch changes no translation
