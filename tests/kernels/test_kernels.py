@@ -169,3 +169,17 @@ def test_under_a_causal_mask_no_query_moves_with_a_later_key(kernel):
         changed[:, :, position] += 1
         moved = (kernel(query, key, changed, causal=True) != before).any(dim=-1).flatten(0, 1).any(dim=0)
         assert moved.tolist() == [index >= position for index in range(6)]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_where_a_cpu_learns_in_bfloat16_attention_is_float32s_rounded(autocast):
+    narrow = inputs((2, 3, 5, 13, 8, 5), torch.bfloat16)
+    wide = [tensor.detach().float().requires_grad_() for tensor in narrow]
+    context = KERNELS["fused"](*wide)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found = KERNELS["fused"](*narrow)
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, context.bfloat16())
+    looked_for = torch.randn_like(context).bfloat16()
+    context.backward(looked_for.float()), found.backward(looked_for)
+    assert all(torch.equal(one.grad, other.grad.bfloat16()) for one, other in zip(narrow, wide, strict=True))
