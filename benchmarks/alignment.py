@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 import regard
 from benchmarks import report
-from benchmarks.runs import trained
+from benchmarks.runs import RUNS, trained
 from regard.data.corpora import get_corpus
 from regard.data.formats import Pair
 from regard.data.links import Link, Links
@@ -38,6 +38,8 @@ RECIPES = {
     "RNN + Luong's attention": "greek-luong",
     "Transformer": "greek-transformer",
 }
+# a deeper one, of which every layer and head is measured; its folder stands beside the recipe's
+HEADS = {"model.num_layers": 2, "model.num_heads": 4, "train.epochs": 12}
 ITERATIONS, NUM_RESAMPLES = 30, 1000
 # the number of the source token that stands for none
 NULL = 0
@@ -55,6 +57,8 @@ def run() -> None:
     for name, form in FORMS.items():
         figures[f"IBM Model 1, {name}"] = _statistical(golds, by_word(form))
     translators = {name: trained(recipe) for name, recipe in RECIPES.items()}
+    deeper = RECIPES["Transformer"]
+    translators["Transformer, 2 × 4 heads"] = trained(deeper, RUNS / f"{deeper}-heads", HEADS)
     tokenizer = next(iter(translators.values())).tokenizer
     figures["IBM Model 1, the models' tokens"] = _statistical(golds, partial(Words.of_text, tokenizer))
     for name, translator in translators.items():
