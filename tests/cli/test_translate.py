@@ -375,6 +375,12 @@ def test_resume_refuses_what_was_begun_otherwise_and_the_record_of_that_goes_whe
     assert not (tmp_path / "out.resume").exists()
 
 
+def test_where_nothing_was_written_there_is_no_record_to_go_on_by(cli, runs, tmp_path):
+    done = cli("translate", runs["rnn"], "--out", tmp_path / "out", given=b"")
+    assert (done.code, [each.name for each in tmp_path.iterdir()]) == (1, ["out"])
+    assert cli("translate", runs["rnn"], "--out", tmp_path / "out", given=b"one\n").code == 0
+
+
 def test_a_file_that_would_not_be_what_its_name_says_is_refused(cli, runs, tmp_path):
     done = cli("translate", runs["rnn"], "--out", tmp_path / "out.gz", given=b"one\n")
     assert (done.code, [*tmp_path.iterdir()]) == (1, [])

@@ -6,7 +6,7 @@ import json as json_module
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
 
 from cyclopts import Parameter
 
@@ -100,20 +100,22 @@ def translate(
         translator.check_replace_unknown()
     show = _json if json else _table if scores else _text
     inputs, size, unfinished = _inputs(file, prefix, prefixes), _size(file), 0
-    work = {
-        "run": str(run.resolve()),
-        "weights": file_sha256(run / WEIGHTS),
-        "input": file if file == "-" else str(Path(file).resolve()),
-        "prefix": prefix,
-        "prefixes": prefixes and str(prefixes.resolve()),
-        "replace_unknown": replace_unknown,
-        "format": "json" if json else "scores" if scores else "text",
-        "dtype": dtype,
-        **vars(decoding),
-        "alignments": alignments and {"file": str(alignments.resolve()), "layer": layer, "head": head},
-    }
-    if resume and out is not None:
-        check_record(out, work)
+    work: dict[str, Any] = {}
+    if out is not None:
+        work = {
+            "run": str(run.resolve()),
+            "weights": file_sha256(run / WEIGHTS),
+            "input": file if file == "-" else str(Path(file).resolve()),
+            "prefix": prefix,
+            "prefixes": prefixes and str(prefixes.resolve()),
+            "replace_unknown": replace_unknown,
+            "format": "json" if json else "scores" if scores else "text",
+            "dtype": dtype,
+            **vars(decoding),
+            "alignments": alignments and {"file": str(alignments.resolve()), "layer": layer, "head": head},
+        }
+        if resume:
+            check_record(out, work)
     with contextlib.ExitStack() as stack:
         written = None if out is None else stack.enter_context(growing_file(out, resume=resume))
         aligned = None

@@ -83,8 +83,14 @@ def recorded(path: Path, work: Mapping[str, Any]) -> Iterator[None]:
         return
     with new_file(_record(path)) as partial:
         partial.write_text(json.dumps(work, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    yield
-    _record(path).unlink(missing_ok=True)
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        # where no line was written there is nothing to go on behind
+        if done or not path.is_file() or not path.stat().st_size:
+            _record(path).unlink(missing_ok=True)
 
 
 def check_record(path: Path, work: Mapping[str, Any]) -> None:
@@ -95,7 +101,7 @@ def check_record(path: Path, work: Mapping[str, Any]) -> None:
     record = _record(path)
     if not record.is_file():
         if path.is_file() and path.stat().st_size:
-            logger.warning("%s: nothing tells how its lines were made; going on behind them as told now", path)
+            logger.warning("%s: nothing tells how its lines were made; they are kept as they are", path)
         return
     try:
         if record.stat().st_size > LARGEST_RECORD:

@@ -48,10 +48,10 @@ def test_a_name_that_is_neither_suggests_an_alias(asked, name, says):
     assert asked == []
 
 
-@pytest.mark.parametrize("name", ["reading.json", "page.html", "model.safetensors", "corpus.txt"])
+@pytest.mark.parametrize("name", ["reading.json", "page.html", "model.safetensors", "corpus.txt", "weights"])
 def test_a_file_that_is_no_model_is_told_what_a_model_is(tmp_path, asked, name):
     (tmp_path / name).write_text("{}")
-    with pytest.raises(RegardError, match="file is no model; a model is a run, a Hugging Face folder or a GGUF file"):
+    with pytest.raises(RegardError, match="this file is no model; a model is a run, a Hugging Face folder or a GGUF"):
         find_model(tmp_path / name)
     assert asked == []
 

@@ -7,11 +7,10 @@ from regard.config import suggest
 from regard.errors import RegardError
 from regard.models.pretrained.aliases import ALIASES, alias_folder
 from regard.models.pretrained.gguf_convert import convert_gguf
+from regard.models.pretrained.gguf_head import MAGIC
 from regard.models.pretrained.hub import NAME, fetch_model
 
 RUNS = "runs"
-# files that are taken for one: readings and pages in formats that are not opened again, weights without a model, texts
-NO_MODELS = (".json", ".html", ".safetensors", ".txt", ".md", ".png", ".svg", ".pdf")
 
 
 def find_model(model: str | os.PathLike[str]) -> tuple[str, Path]:
@@ -24,10 +23,10 @@ def find_model(model: str | os.PathLike[str]) -> tuple[str, Path]:
     if path.is_dir():
         return path.resolve().name, path
     if path.is_file():
-        if path.suffix in NO_MODELS:
+        if path.suffix != ".gguf" and not _begins_with_gguf(path):
             raise RegardError(
-                f"{path}: a {path.suffix} file is no model; a model is a run, a Hugging Face folder or a GGUF file, a "
-                "reading a .safetensors file that `regard read --out` wrote"
+                f"{path}: this file is no model; a model is a run, a Hugging Face folder or a GGUF file, a reading a "
+                ".safetensors file that `regard read --out` wrote"
             )
         return path.stem, convert_gguf(path)
     name = os.fspath(model)
@@ -41,6 +40,11 @@ def find_model(model: str | os.PathLike[str]) -> tuple[str, Path]:
         f"there is no model {name!r}: no run, Hugging Face folder or GGUF file of that path, and a name of the hub is "
         f"ORGANISATION/MODEL{suggest(name, ALIASES)}"
     )
+
+
+def _begins_with_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def _is_path(name: str) -> bool:
