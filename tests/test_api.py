@@ -123,7 +123,7 @@ def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(regard.RegardError, match="none: there is no such run, Hugging Face folder or GGUF file"):
         regard.load(tmp_path / "none")
     (tmp_path / "file").write_text("no model")
-    with pytest.raises(regard.RegardError, match="not a GGUF file that can be read"):
+    with pytest.raises(regard.RegardError, match="file: this file is no model; a model is a run"):
         regard.load(str(tmp_path / "file"))
     with pytest.raises(regard.RegardError, match="there is no such run; `regard train RECIPE --out"):
         regard.evaluate(tmp_path / "none")
