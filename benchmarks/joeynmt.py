@@ -168,9 +168,14 @@ def _rnn(model: RNNConfig) -> dict[str, Any]:
         "num_layers": model.num_layers,
     }
     assert model.attention == "additive"
-    decoder = {"input_feeding": model.input_feeding, "init_hidden": "bridge", "attention": "bahdanau"}
+    # by input feeding alone does its state know what was looked at, as Bahdanau's does
+    decoder = {"input_feeding": True, "init_hidden": "bridge", "attention": "bahdanau"}
     return {
         "tied_softmax": False,
+        # as its own recipes for RNNs have it: its embeddings are not scaled
+        "embed_initializer": "normal",
+        "embed_init_weight": 0.1,
+        "init_rnn_orthogonal": True,
         "encoder": {**both, "bidirectional": model.bidirectional},
         "decoder": {**both, **decoder},
     }
@@ -202,14 +207,16 @@ def write_settings(recipe: Recipe, data: Path, folder: Path, *, log_every: int =
 def train(recipe: Recipe, data: Path, folder: Path, *, threads: int) -> None:
     """Train a model by a recipe into `folder`, unless it stands there; its log is FOLDER.log."""
     finished = folder / "finished"
-    if finished.exists():
-        return
     file = write_settings(recipe, data, folder)
+    if finished.exists():
+        if finished.read_bytes() != file.read_bytes():
+            raise RuntimeError(f"{folder} was trained with other settings than {file}; move it away to train anew")
+        return
     with folder.with_suffix(".log").open("w", encoding="utf-8") as log:
         command = [str(interpreter()), "-m", "joeynmt", "train", str(file), "--skip-test"]
         subprocess.run(command, check=True, stdout=log, stderr=log, env=peers.environment_of(threads))
     # it leaves its weights where it failed, too
-    finished.touch()
+    finished.write_bytes(file.read_bytes())
 
 
 def parameters(folder: Path) -> int:

@@ -67,9 +67,9 @@ def run() -> None:
         f"updates; medians of {TURNS - 1} turns, and of the turns' ratios, their range in brackets. Tokens are real "
         "ones, the end of sentence counted. Batches hold at most (JoeyNMT: at least) 2,048 with padding, of which "
         "Regard's, of sentences of like length, have less; the smaller batches hold about as many real tokens as "
-        "JoeyNMT's. JoeyNMT's RNN has an output matrix apart from its embeddings. The loss is per token, without label "
-        "smoothing. The rate is the better of torch's and of Regard's own at products of float32 matrices, 2048³, in "
-        f"the same turns ({_rates(figures)}); only the model's work on real tokens counts.",
+        "JoeyNMT's. JoeyNMT's RNN has an output matrix apart from its embeddings, and feeds what it found into its "
+        "next step, as Regard's does. The loss is per token, without label smoothing. The rate is the better of "
+        f"torch's and of Regard's own at products of float32 matrices, 2048³, in the same turns ({_rates(figures)}); only the model's work on real tokens counts.",
     )
 
 

@@ -65,6 +65,10 @@ def test_a_language_model_is_trained_and_measured_in_bits_per_byte(cli, tmp_path
     beams = cli("evaluate", str(tmp_path / "run"), "--num-beams", "3")
     assert (beams.code, beams.out) == (1, "")
     assert "measured on text as it is; leave out options of decoding" in beams.err
+    for option in (("--dtype", "bfloat16"), ("--batch-size", "1")):
+        refused = cli("evaluate", str(tmp_path / "run"), *option)
+        assert (refused.code, refused.out) == (1, "")
+        assert "measured in float32; leave out --batch-size and --dtype" in refused.err
 
 
 def test_a_text_is_shown_by_the_beginnings_of_its_documents(cli):

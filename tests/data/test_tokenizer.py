@@ -1,9 +1,11 @@
 """Tokenizers: round trips, offsets, words, and text that looks like special tokens."""
 
+import errno
 import json
 import subprocess
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 import tokenizers
@@ -256,6 +258,21 @@ def test_a_saved_tokenizer_is_the_same(kind, bpe, word, character, tmp_path):
     assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
 
 
+def test_a_tokenizer_that_cannot_be_written_leaves_the_older_one_whole(word, tmp_path, monkeypatch):
+    path = tmp_path / "tokenizer.json"
+    path.write_text("the older one")
+
+    def full(self, text, **settings):
+        self.write_bytes(text.encode()[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(RegardError, match=r"tokenizer\.json: cannot be written: No space left on device; free some"):
+        word.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
+    assert path.read_text() == "the older one"
+
+
 def test_training_again_in_another_process_gives_the_same_files_and_a_fork_says_nothing(bpe, word, tmp_path):
     code = (
         "import os, sys; from regard.data.tokenizer import Tokenizer\n"
@@ -344,4 +361,4 @@ def test_a_broken_file_is_refused(bpe, word, tmp_path):
     with pytest.raises(RegardError, match="not a tokenizer file"):
         Tokenizer.load(path)
     with pytest.raises(RegardError, match="cannot be written"):
-        bpe.save(tmp_path / "none" / "tokenizer.json")
+        bpe.save("/dev/null/tokenizer.json")

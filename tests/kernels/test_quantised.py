@@ -24,6 +24,15 @@ def test_a_product_with_8_bits_is_near_that_with_all(inputs, outputs, rows):
     assert ((found.double() - wanted).abs() <= bound).all()
 
 
+def test_a_weight_of_8_bits_is_the_nearest_multiple_of_the_scale_that_is_kept():
+    weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    layer = Int8Linear(weight.float(), None)
+    scales = layer.scales.double()[:, None]
+    # no number of 8 bits is nearer, but beyond 127 scales
+    wanted = weight.clamp(-127 * scales, 127 * scales)
+    assert ((layer.weight.double() * scales - wanted).abs() <= scales / 2 * (1 + 1e-6)).all()
+
+
 @pytest.mark.parametrize("rows", [1, 5, 40, 300])
 def test_a_product_with_4_bits_is_near_that_with_all(rows):
     generator = torch.Generator().manual_seed(rows)

@@ -137,6 +137,22 @@ def test_a_run_takes_its_budget_anew_when_it_goes_on(trained, ctrl_c):
     assert Run.open(stopped.path).recipe.train.steps == 12
 
 
+def test_the_card_promises_the_same_weights_only_of_a_run_that_went_on_as_it_was(trained, ctrl_c):
+    settings = {"schedule": "wsd", "decay": 0.25, "threads": 1}
+    # eleven steps in, the learning rate of twelve has begun to fall
+    stopped = trained(steps=12, report=ctrl_c(11), **settings)
+    resumed = trained(steps=24, folder=stopped.path, resume=True, report=ctrl_c(20), **settings)
+    resumed = trained(steps=24, folder=resumed.path, resume=True, **settings)
+    assert weights(resumed) != weights(trained(steps=24, **settings))
+    assert "weight for weight" not in (resumed.path / "README.md").read_text()
+    stopped = trained(steps=12, report=ctrl_c(5), **settings)
+    resumed = trained(steps=12, folder=stopped.path, resume=True, **settings)
+    assert "`--set train.steps=12 --set train.threads=1`" in (resumed.path / "README.md").read_text()
+    stopped = trained(steps=12, report=ctrl_c(5), **settings)
+    resumed = trained(steps=12, folder=stopped.path, resume=True, **{**settings, "threads": 2})
+    assert "weight for weight" not in (resumed.path / "README.md").read_text()
+
+
 def test_a_run_by_steps_goes_on_by_the_clock(trained, ctrl_c):
     stopped = trained(steps=8, report=ctrl_c(5))
     minutes = (stopped.facts["seconds"] + 1) / 60
@@ -368,7 +384,7 @@ def test_the_model_card_tells_size_data_rights_and_recipe(trained, toy, monkeypa
         "licence: CC-BY 4.0",
         "source: Words by Ada.",
         "finished after 12 steps",
-        "`--set train.steps=12`",
+        f"`--set train.steps=12 --set train.threads={run.facts['threads']}`",
         run.recipe.to_toml().rstrip(),
     ):
         assert told in card

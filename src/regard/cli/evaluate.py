@@ -12,6 +12,8 @@ from regard.errors import RegardError
 if TYPE_CHECKING:
     from regard.training.run import Run
 
+BATCH_SIZE = 64
+
 
 def evaluate(
     run: Path,
@@ -19,7 +21,7 @@ def evaluate(
     *,
     split: Split = "test",
     decoding: DecodingOptions = GREEDY,
-    batch_size: Count = 64,
+    batch_size: Count = BATCH_SIZE,
     json: bool = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -37,7 +39,8 @@ def evaluate(
     split
         train, dev or test.
     batch_size
-        Sentences translated at a time; it does not change the result.
+        Sentences translated at a time. In float32 it does not change the result; the coarser rounding of bfloat16 turns
+        some translations into others.
     json
         One JSON document.
     device
@@ -55,6 +58,8 @@ def evaluate(
     if not opened.recipe.translates:
         if decoding != GREEDY:
             raise RegardError(f"{run} is a language model, measured on text as it is; leave out options of decoding")
+        if batch_size != BATCH_SIZE or dtype != "float32":
+            raise RegardError(f"{run} is a language model, measured in float32; leave out --batch-size and --dtype")
         _evaluate_text(opened, split, json=json, device=device)
         return
     translator = load_run(run, device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""A corpus: sentence pairs in three splits that share no source text."""
+"""A corpus: sentence pairs in three splits; those that are held out by hash share no source text."""
 
 import contextlib
 import hashlib

@@ -5,8 +5,6 @@ Radford et al. 2019, "Language models are unsupervised multitask learners", sect
 """
 
 import codecs
-import contextlib
-import ctypes
 import json
 import os
 from bisect import bisect_left, bisect_right
@@ -22,6 +20,8 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from regard.data.batch import SPECIAL_TOKENS, UNKNOWN
 from regard.data.words import CJK, word_spans
 from regard.errors import RegardError
+from regard.files import new_file
+from regard.kernels.memory import give_back_freed_memory
 
 # threads of tokenizers do not survive a fork; who sets the variable decides otherwise
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -77,7 +77,8 @@ class Tokenizer:
         backend = build.backend({token: index for index, token in enumerate(SPECIAL_TOKENS)}, [], strip_accents)
         trainer = build.trainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
         backend.train_from_iterator(_checked(lines), trainer)
-        _return_freed_memory()
+        # what the counts of all words took is larger than any later need
+        give_back_freed_memory()
         return cls(backend, kind)
 
     @classmethod
@@ -96,11 +97,12 @@ class Tokenizer:
         return cls(TOKENIZERS[kind].backend(vocabulary, merges, strip_accents), kind)
 
     def save(self, path: Path | str) -> None:
-        """Write a `tokenizer.json` that Hugging Face's tokenizers reads too."""
-        try:
-            Path(path).write_text(self._backend.to_str(pretty=True) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise RegardError(f"{path}: cannot be written: {error.strerror}") from None
+        """Write a `tokenizer.json` that Hugging Face's tokenizers reads too.
+
+        Raises RegardError where it cannot be written; nothing half-written is left.
+        """
+        with new_file(Path(path)) as partial:
+            partial.write_text(self._backend.to_str(pretty=True) + "\n", encoding="utf-8")
 
     def __len__(self) -> int:
         return len(self._pieces)
@@ -285,13 +287,6 @@ TOKENIZERS: dict[str, TokenizerKind] = {
     "word": TokenizerKind("WordLevel", _word, trainers.WordLevelTrainer, least=len(SPECIAL_TOKENS) + 1),
     "character": TokenizerKind("WordLevel", _character, trainers.WordLevelTrainer, least=len(SPECIAL_TOKENS) + 1),
 }
-
-
-def _return_freed_memory() -> None:
-    """To the system, where glibc keeps it: what the counts of all words took is larger than any later need."""
-    # macOS has no such function, Windows no library of no name
-    with contextlib.suppress(AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -21,10 +21,8 @@ def keep_freed_memory() -> bool:
     By itself it hands every larger tensor's memory back to the system, which zeroes it page by page when it is next
     needed: in that time a sum over the tensor would be done several times over.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return all([mallopt(M_MMAP_THRESHOLD, LARGEST), mallopt(M_TRIM_THRESHOLD, LARGEST)])
+    mallopt = _of_the_c_library("mallopt")
+    return mallopt is not None and all([mallopt(M_MMAP_THRESHOLD, LARGEST), mallopt(M_TRIM_THRESHOLD, LARGEST)])
 
 
 def give_back_freed_memory() -> None:
@@ -32,9 +30,17 @@ def give_back_freed_memory() -> None:
 
     By itself it keeps blocks of up to 32 MB, and what a long text needs for a moment is hundreds of MB of them.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = _of_the_c_library("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def _of_the_c_library(function: str) -> Callable[..., int] | None:
+    try:
+        # Windows has no library without a name, macOS none with these functions
+        return getattr(ctypes.CDLL(None), function, None)
+    except TypeError:
+        return None
 
 
 @contextlib.contextmanager

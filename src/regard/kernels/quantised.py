@@ -34,11 +34,12 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Float[Tensor, "output input"], bias: Float[Tensor, " output"] | None) -> None:
         super().__init__()
-        scales = weight.float().abs().amax(dim=1).clamp(min=1e-12) / 127
+        scales = (weight.float().abs().amax(dim=1).clamp(min=1e-12) / 127).bfloat16()
         self.padding = -weight.shape[1] % INPUTS
-        rounded = (weight.float() / scales[:, None]).round().to(torch.int8)
+        # by the scale that is kept; a scale that lost its last digits can ask for a little more than 127 of it
+        rounded = (weight.float() / scales.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
         self.register_buffer("weight", functional.pad(rounded, (0, self.padding)))
-        self.register_buffer("scales", scales.bfloat16())
+        self.register_buffer("scales", scales)
         self.register_buffer("bias", None if bias is None else bias.detach().bfloat16())
 
     def forward(self, inputs: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch output"]:

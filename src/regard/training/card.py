@@ -11,10 +11,11 @@ LANGUAGE_MODEL_USE = ("regard generate RUN PROMPT", "regard read RUN --prompt TE
 def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     """Markdown, with the figures of this training."""
     budget = f"{facts['steps']} steps, {facts['epochs']:.1f} epochs, {facts['seconds'] / 60:.1f} minutes"
-    again = [f"- again, weight for weight on this machine: `--set train.steps={facts['steps']}`"]
-    if facts["status"] != "finished":
-        # its learning rate would have gone another way, had it been meant to end there
-        again = []
+    again = []
+    # elsewhere its learning rate, or the order of its sums, was not that of a run of so many steps
+    if facts["status"] == "finished" and facts["repeats"]:
+        changes = f"--set train.steps={facts['steps']} --set train.threads={facts['threads']}"
+        again = [f"- again, weight for weight on this machine: `{changes}`"]
     return "\n".join(
         [
             f"# {recipe.name}",

@@ -42,8 +42,8 @@ FILES = (*SPLITS, "dev_links", "test_links")
 # more text teaches a tokenizer little, while each new word that it counts takes memory
 TOKENIZER_BYTES = 50_000_000
 # facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
-# and on how many threads
-BEGAN = ("hashes", "token_sums", "threads")
+# on how many threads, and whether its number of steps tells how to have it again
+BEGAN = ("hashes", "token_sums", "threads", "repeats")
 # what may be another when a run goes on
 FREE = (*BUDGETS, "device", "threads")
 
@@ -188,7 +188,8 @@ def train_run(
         torch.manual_seed(recipe.train.seed)
         module = build(recipe.model, len(run.tokenizer())).to(device)
         count = recipe.train.threads or began.get("threads") or _fastest(module, train, recipe.train, device)
-        run = replace(run, facts=run.facts | {"threads": count})
+        repeats = before is None or _goes_on_as_it_was(before, recipe, count)
+        run = replace(run, facts=run.facts | {"threads": count, "repeats": repeats})
         if not before:
             _write_facts(run)
         with threads(count):
@@ -249,6 +250,13 @@ def _resumed(recipe: Recipe, before: Run) -> Recipe:
                 "a run goes on as it began, or begins anew under another --out"
             )
     return replace(before.recipe, train=recipe.train)
+
+
+def _goes_on_as_it_was(before: Run, recipe: Recipe, threads: int) -> bool:
+    """Whether a run has had one budget, one device and one number of threads since it began."""
+    had, has = before.recipe.train, recipe.train
+    same = all(getattr(had, name) == getattr(has, name) for name in (*BUDGETS, "device"))
+    return same and before.facts.get("threads") == threads and before.facts.get("repeats", True)
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -391,7 +399,8 @@ def _made(folder: Path, *, resume: bool) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RegardError(f"{folder}: cannot be written: {error.strerror or error}; free the disk") from None
+        where = error.filename or folder
+        raise RegardError(f"{where}: {error.strerror or error}; free the disk, or choose another place") from None
     finally:
         if not resume and not (folder / WEIGHTS).exists() and not (folder / "resume").exists():
             shutil.rmtree(folder, ignore_errors=True)
