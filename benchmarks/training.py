@@ -69,7 +69,8 @@ def run() -> None:
         "Regard's, of sentences of like length, have less; the smaller batches hold about as many real tokens as "
         "JoeyNMT's. JoeyNMT's RNN has an output matrix apart from its embeddings, and feeds what it found into its "
         "next step, as Regard's does. The loss is per token, without label smoothing. The rate is the better of "
-        f"torch's and of Regard's own at products of float32 matrices, 2048³, in the same turns ({_rates(figures)}); only the model's work on real tokens counts.",
+        "torch's and of Regard's own at products of float32 matrices, 2048³, in the same turns "
+        f"({_rates(figures)}); only the model's work on real tokens counts.",
     )
 
 
