@@ -369,10 +369,55 @@ def test_resume_refuses_what_was_begun_otherwise_and_the_record_of_that_goes_whe
         assert (done.code, out.read_text()) == (1, begun[0])
         assert f"{out}.resume: not a record of what made {out}" in done.err
     (tmp_path / "out.resume").write_text(begun[1])
+    # the first two lines are known from the record, which is written after each chunk
+    (tmp_path / "text").write_text("two\none\nthree\nfour\n")
+    done = cli(*command, "--num-beams", 2, "--out", out, "--resume")
+    assert (done.code, out.read_text(), (tmp_path / "out.resume").read_text()) == (1, *begun)
+    assert f"text, or what --prefixes names, begins otherwise than when {out} was begun" in done.err
     (tmp_path / "text").write_text("one\ntwo\nthree\nfour\n")
     assert cli(*command, "--num-beams", 2, "--out", out, "--resume").code == 0
     assert out.read_text() == cli(*command, "--num-beams", 2).out
     assert not (tmp_path / "out.resume").exists()
+
+
+def test_resume_begins_the_alignments_that_its_own_work_had_not_come_to(cli, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    (tmp_path / "text").write_text("one\ntwo\nthree\nfour\n")
+    out, aligned = tmp_path / "out", tmp_path / "aligned"
+    command = ["translate", runs["bahdanau"], tmp_path / "text", "--out", out, "--alignments", aligned]
+    with monkeypatch.context() as patch:
+        patch.setattr("regard.reading.replay.pharaoh", lambda table: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cli(*command)
+    assert (out.read_text().count("\n"), aligned.read_text()) == (2, "")
+    assert cli(*command, "--resume").code == 0
+    resumed = out.read_text(), aligned.read_text()
+    out.unlink(), aligned.unlink()
+    assert cli(*command).code == 0
+    assert (out.read_text(), aligned.read_text()) == resumed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "text"], "text is --out and FILE at once; choose another --out"),
+        (["--out", "text", "--resume"], "text is --out and FILE at once; choose another --out"),
+        (["--alignments", "text"], "text is --alignments and FILE at once; choose another --alignments"),
+        (["--out", "new", "--alignments", "./new"], "new is --alignments and --out at once"),
+        (["--out", "new", "--alignments", "./new", "--resume"], "new is --alignments and --out at once"),
+        (["--prefixes", "full", "--out", "full"], "full is --out and --prefixes at once"),
+        (["--alignments", "full"], "full exists already; choose another --alignments"),
+        (["--out", "new", "--alignments", "full"], "full exists already; --resume goes on behind it, or choose"),
+    ],
+)
+def test_nothing_that_is_read_or_stands_there_is_written_over(cli, runs, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("text", "full"):
+        (tmp_path / name).write_text("one\n")
+    done = cli("translate", runs["bahdanau"], "text", *options)
+    assert (done.code, done.out) == (1, "")
+    assert message in done.err
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"text": "one\n", "full": "one\n"}
 
 
 def test_where_nothing_was_written_there_is_no_record_to_go_on_by(cli, runs, tmp_path):

@@ -46,6 +46,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         # what we write is UTF-8 whatever the terminal's old code page
         stream.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
+    # closed, as it may be where a service runs, it has nothing to say
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
     errors = Console(stderr=True)
     # some 50 µs: threads that spin on slow all down where another program has a core too, those that sleep at once
     # halve the speed of a model that writes

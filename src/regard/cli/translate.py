@@ -1,6 +1,7 @@
 """`regard translate`: line in, line out."""
 
 import contextlib
+import hashlib
 import itertools
 import json as json_module
 import sys
@@ -27,6 +28,28 @@ class Line(NamedTuple):
     place: int
     text: str
     prefix: str
+
+
+class Consumed:
+    """How many lines of the input have been translated, and a hash of them, by which another input is known."""
+
+    def __init__(self) -> None:
+        self._lines = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, line: Line) -> None:
+        self._lines += 1
+        self._hash.update(f"{line.text}\n{line.prefix}\n".encode())
+
+    def told(self) -> dict[str, Any]:
+        """What goes into the record."""
+        return {"consumed": {"lines": self._lines, "sha256": self._hash.hexdigest()}}
+
+    def differs(self, before: object) -> bool:
+        """Whether so many lines were others, by what a record tells of them."""
+        if not isinstance(before, dict) or before.get("lines") != self._lines:
+            return False
+        return before.get("sha256") != self._hash.hexdigest()
 
 
 def translate(
@@ -73,7 +96,8 @@ def translate(
     alignments
         Writes the word alignment of each best translation, a line of source-target pairs (Pharaoh format).
     layer
-        The cross layer that --alignments reads; -1 is the last.
+        The cross layer that --alignments reads; -1 is the last. Where there are gold links, `regard evaluate` tells
+        which layer and head align best.
     head
         The head that --alignments reads; by default the mean of all.
     scores
@@ -92,6 +116,9 @@ def translate(
     from regard.training.run import WEIGHTS
 
     _check(prefix=prefix, prefixes=prefixes, out=out, resume=resume, scores=scores, json=json)
+    _check_written(
+        {"--out": out, "--alignments": alignments}, {"FILE": Path(file), "--prefixes": prefixes}, resume=resume
+    )
     translator = load_run(run, device=device, dtype=dtype)
     # told before anything is translated
     if alignments is not None:
@@ -101,6 +128,7 @@ def translate(
     show = _json if json else _table if scores else _text
     inputs, size, unfinished = _inputs(file, prefix, prefixes), _size(file), 0
     work: dict[str, Any] = {}
+    begun, consumed = None, Consumed()
     if out is not None:
         work = {
             "run": str(run.resolve()),
@@ -115,7 +143,7 @@ def translate(
             "alignments": alignments and {"file": str(alignments.resolve()), "layer": layer, "head": head},
         }
         if resume:
-            check_record(out, work)
+            begun = check_record(out, work)
     with contextlib.ExitStack() as stack:
         written = None if out is None else stack.enter_context(growing_file(out, resume=resume))
         aligned = None
@@ -127,10 +155,18 @@ def translate(
         advance = stack.enter_context(_progress(translator.name, size, hidden=out is None and sys.stdout.isatty()))
         if resume and written is not None:
             lines_each = 1 if json else decoding.n_best
-            skipped = _skip(inputs, written, aligned, lines_each=lines_each, json=json, file=file)
-            advance(sum(map(weigh, skipped)))
-        if out is not None:
-            stack.enter_context(recorded(out, work))
+            known = begun is not None
+            skipped = _skip(inputs, written, aligned, lines_each=lines_each, json=json, file=file, known=known)
+            for line in skipped:
+                consumed.add(line)
+                if begun is not None and consumed.differs(begun.get("consumed")):
+                    raise RegardError(
+                        f"{display_name(file)}, or what --prefixes names, begins otherwise than when {out} was begun; "
+                        "put it back, or choose another --out"
+                    )
+                advance(weigh(line))
+        note = stack.enter_context(recorded(out, work)) if out is not None else lambda progress: None
+        note(consumed.told())
 
         def translate_lines(lines: list[Line]) -> "list[list[Generation]]":
             each = sum(map(weigh, lines)) / len(lines)
@@ -158,6 +194,9 @@ def translate(
             if aligned is not None:
                 tables = translator.alignments(sources, best, layer=layer, head=head)
                 aligned.write("".join(pharaoh(table) + "\n" for table in tables))
+            for line in lines:
+                consumed.add(line)
+            note(consumed.told())
             unfinished += sum(not generation.finished for generation in best)
     if unfinished:
         print(f"regard: {unfinished} translations were cut at the limit; see --max-new-tokens", file=sys.stderr)
@@ -170,8 +209,21 @@ def _check(*, prefix: str, prefixes: Path | None, out: Path | None, resume: bool
         raise RegardError("--json has the scores already; leave out --scores")
     if resume and out is None:
         raise RegardError("--resume goes on behind what --out has; name that file")
-    if not resume and out is not None and out.is_file() and out.stat().st_size:
-        raise RegardError(f"{out} exists already; --resume goes on behind it, or choose another --out")
+
+
+def _check_written(written: dict[str, Path | None], read: dict[str, Path | None], *, resume: bool) -> None:
+    """What is written must be neither what is read nor another file of what is written, nor put an end to any other."""
+    others = [(name, path.resolve()) for name, path in read.items() if path is not None and path.is_file()]
+    for option, path in written.items():
+        if path is None or (path.exists() and not path.is_file()):
+            continue
+        for name, other in others:
+            if path.resolve() == other:
+                raise RegardError(f"{path} is {option} and {name} at once; choose another {option}")
+        others.append((option, path.resolve()))
+        if not resume and path.exists() and path.stat().st_size:
+            remedy = "--resume goes on behind it, or choose" if written["--out"] is not None else "choose"
+            raise RegardError(f"{path} exists already; {remedy} another {option}")
 
 
 def _inputs(file: str, prefix: str, prefixes: Path | None) -> Iterator[Line]:
@@ -223,13 +275,17 @@ def _skip(
     lines_each: int,
     json: bool,
     file: str,
+    known: bool,
 ) -> Iterator[Line]:
-    """The lines that are translated already, read one by one; then what is half done is dropped from the files."""
+    """The lines that are translated already, read one by one; then what is half done is dropped from the files.
+
+    Translations without alignments are `known` to be of this work, or might be anybody's.
+    """
     from regard.data.formats import display_name
 
     done, line = written.lines // lines_each, None
     if isinstance(aligned, GrowingFile):
-        if done and not aligned.lines:
+        if done and not aligned.lines and not known:
             raise RegardError(
                 f"{aligned.path} has no alignments of the translations in {written.path}; leave it out, or begin anew"
             )

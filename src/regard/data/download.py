@@ -18,7 +18,10 @@ import platformdirs
 
 from regard.errors import RegardError
 
-OWN_FILE = 'or bring your own text: [data] train = "my.tsv", with source, tab, target on each line'
+OWN_FILE = (
+    'or bring your own text: [data] train = "my.tsv", with source, tab, target on each line, or, for a language model, '
+    'train = "my.txt"'
+)
 TIMEOUT_SECONDS = 1800
 AR_MAGIC = b"!<arch>\n"
 AR_HEADER_SIZE = 60

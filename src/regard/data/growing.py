@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, final
 
@@ -75,17 +75,24 @@ def growing_file(path: Path, *, resume: bool) -> Iterator[GrowingFile]:
 
 
 @contextlib.contextmanager
-def recorded(path: Path, work: Mapping[str, Any]) -> Iterator[None]:
-    """Keep beside a growing file, until it is done, a record of the `work` that fills it, for `check_record`."""
+def recorded(path: Path, work: Mapping[str, Any]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Keep beside a growing file, until it is done, a record of the `work` that fills it, for `check_record`.
+
+    Gives a function that adds to the record how far the work has come.
+    """
+
+    def note(progress: Mapping[str, Any]) -> None:
+        with new_file(_record(path)) as partial:
+            partial.write_text(json.dumps({**work, **progress}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
     # a device or a pipe is not gone on with
     if path.exists() and not path.is_file():
-        yield
+        yield lambda progress: None
         return
-    with new_file(_record(path)) as partial:
-        partial.write_text(json.dumps(work, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    note({})
     done = False
     try:
-        yield
+        yield note
         done = True
     finally:
         # where no line was written there is nothing to go on behind
@@ -93,16 +100,16 @@ def recorded(path: Path, work: Mapping[str, Any]) -> Iterator[None]:
             _record(path).unlink(missing_ok=True)
 
 
-def check_record(path: Path, work: Mapping[str, Any]) -> None:
-    """Raises RegardError, naming what differs, where other `work` than this began to fill a file.
+def check_record(path: Path, work: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of a file that this `work` began to fill; of one without a record the log tells.
 
-    A file without a record is told of in the log.
+    Raises RegardError, naming what differs, where other work began to fill it.
     """
     record = _record(path)
     if not record.is_file():
         if path.is_file() and path.stat().st_size:
             logger.warning("%s: nothing tells how its lines were made; they are kept as they are", path)
-        return
+        return None
     try:
         if record.stat().st_size > LARGEST_RECORD:
             raise ValueError("it is too long")
@@ -117,6 +124,7 @@ def check_record(path: Path, work: Mapping[str, Any]) -> None:
                 f"{path} was begun with {name} {begun.get(name)!r}, not {now!r}; go on as it was begun, or choose "
                 "another place"
             )
+    return begun
 
 
 def _record(path: Path) -> Path:

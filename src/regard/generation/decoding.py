@@ -52,7 +52,7 @@ class Decoding:
     # farther out length ** length_penalty is no number any more
     length_penalty: float = setting(1.0, least=-10, most=10)
     length_normalization: str = setting("power", choices=("power", "gnmt"))
-    coverage_penalty: float = setting(0.0, least=0)
+    coverage_penalty: float = setting(0.0, least=0, most=100)
     max_new_tokens: int | None = setting(None, least=1)
     do_sample: bool = setting(False)
     temperature: float = setting(1.0, above=0)

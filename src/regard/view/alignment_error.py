@@ -18,7 +18,7 @@ def error_rate_line(quality: dict) -> Text:
         chosen = quality["aer_head"]
         told.append(f"\ncross layer {chosen['layer']}, {_name(chosen['head'])}", "not bold")
         if chosen["chosen_on"]:
-            told.append(f", which aligns {chosen['chosen_on']} best", "not bold")
+            told.append(f", the one head that aligns {chosen['chosen_on']} best", "not bold")
     return told
 
 
