@@ -54,8 +54,8 @@ def test_pairs_over_the_length_are_skipped_counted_and_told(tmp_path, tokenizer,
 
 
 def test_nothing_left_is_refused_and_leaves_nothing(tmp_path, tokenizer):
-    with pytest.raises(RegardError, match="4 have more than 2 tokens"):
-        prepare(PAIRS, tokenizer, tmp_path / "made", max_length=2)
+    with pytest.raises(RegardError, match="no sentence pair is left of dev of mine: 4 have more than 2 tokens"):
+        prepare(PAIRS, tokenizer, tmp_path / "made", max_length=2, name="dev of mine")
     assert not list(tmp_path.iterdir())
 
 

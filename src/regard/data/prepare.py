@@ -77,11 +77,13 @@ class TokenizedCorpus:
         return np.asarray(self._ids[side][start:end])
 
 
-def prepare(pairs: Iterable[Pair], tokenizer: Tokenizer, folder: Path, *, max_length: int) -> TokenizedCorpus:
+def prepare(
+    pairs: Iterable[Pair], tokenizer: Tokenizer, folder: Path, *, max_length: int, name: str = "this corpus"
+) -> TokenizedCorpus:
     """Encode pairs into `folder`, which appears once it is whole.
 
     A pair is skipped, counted and logged if a side has more than `max_length` tokens, special ones included.
-    Raises RegardError if no pair is left or the disk is full.
+    Raises RegardError, with the `name` of the text, if no pair is left, or if the disk is full.
     """
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
     with new_folder(folder) as temporary:
@@ -93,7 +95,7 @@ def prepare(pairs: Iterable[Pair], tokenizer: Tokenizer, folder: Path, *, max_le
             np.save(temporary / f"{side}_offsets.npy", offsets, allow_pickle=False)
         (temporary / FACTS).write_text(json.dumps({"skipped": skipped}) + "\n", encoding="utf-8")
         if not lengths["source"]:
-            raise _nothing_left(skipped, max_length)
+            raise _nothing_left(name, skipped, max_length)
     return open_prepared(folder, max_length=max_length)
 
 
@@ -112,7 +114,7 @@ def tokenize(pairs: Sequence[Pair], tokenizer: Tokenizer, *, max_length: int) ->
     encoded = [tokenizer.encode_batch([pair[side] for pair in pairs]) for side in range(len(SIDES))]
     kept = [index for index, rows in enumerate(zip(*encoded, strict=True)) if _fits(rows, max_length)]
     if not kept:
-        raise _nothing_left(len(pairs), max_length)
+        raise _nothing_left("these", len(pairs), max_length)
     _tell_skipped(len(pairs) - len(kept), max_length)
     rows = {side: [ids[index] for index in kept] for side, ids in zip(SIDES, encoded, strict=True)}
     ids = {side: np.concatenate([np.asarray(row, dtype=np.int64) for row in rows[side]]) for side in SIDES}
@@ -146,9 +148,9 @@ def _tell_skipped(skipped: int, max_length: int) -> None:
         logger.warning("pairs skipped because a side has more than %d tokens: %d", max_length, skipped)
 
 
-def _nothing_left(skipped: int, max_length: int) -> RegardError:
+def _nothing_left(name: str, skipped: int, max_length: int) -> RegardError:
     return RegardError(
-        f"no sentence pair is left of this corpus: {skipped} have more than {max_length} tokens on a side; "
+        f"no sentence pair is left of {name}: {skipped} have more than {max_length} tokens on a side; "
         "raise max_length or give other text"
     )
 

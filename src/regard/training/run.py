@@ -121,7 +121,7 @@ class Run:
         pairs, folder = corpus.pairs(split), self._token_folder(corpus, split)
         if folder.is_dir():
             return open_prepared(folder, max_length=max_length)
-        return prepare(pairs, self.tokenizer(), folder, max_length=max_length)
+        return prepare(pairs, self.tokenizer(), folder, max_length=max_length, name=f"{split} of {corpus.name}")
 
     def text(self, split: str) -> PackedText:
         """`tokenized` of a language model."""
@@ -140,7 +140,7 @@ class Run:
             key = hashlib.sha256((self.path / TOKENIZER).read_bytes())
             files = [(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in corpus.splits[split]]
         except OSError as error:
-            raise RegardError(f"{error.filename}: cannot be read: {error.strerror}; put it back") from None
+            raise RegardError(f"{error.filename}: cannot be read: {error.strerror}; check the path") from None
         key.update(repr((files, corpus.hashes.get(split), self.recipe.model.max_length)).encode())
         return cache_dir() / "tokens" / key.hexdigest()[:32]
 
