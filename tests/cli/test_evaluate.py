@@ -93,7 +93,8 @@ def test_the_terminal_tells_the_error_rate_and_that_of_every_head(cli, linked, m
     done = cli("evaluate", linked["transformer"])
     assert done.code == 0
     assert f"alignment error rate {100 * quality.aer:.1f} %" in done.out
-    assert f"cross layer {quality.aer_head.layer}, head {quality.aer_head.head}, which aligns dev best" in done.out
+    chosen = f"cross layer {quality.aer_head.layer}, head {quality.aer_head.head}"
+    assert f"{chosen}, the one head that aligns dev best" in done.out
     grid = [line.split()[-2:] for line in done.out.splitlines() if line.strip().startswith(("head ", "mean of heads"))]
     rates = {(part.layer, part.head): f"{100 * part.aer:.1f}" for part in quality.aer_by_head}
     assert grid == [[rates[0, head], rates[1, head]] for head in (0, 1, None)]

@@ -78,10 +78,16 @@ def drawing(texts: Iterable[str]) -> Iterator["Figure"]:
     import matplotlib.style
 
     style = STYLE | {"font.family": _fonts(frozenset("".join(texts)))}
-    with matplotlib.style.context(["default", style]), warnings.catch_warnings():
-        # told once, and with the remedy, by _fonts
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with matplotlib.style.context(["default", style]), _missing_letters_told_before():
         yield _picture()()
+
+
+@contextlib.contextmanager
+def _missing_letters_told_before() -> Iterator[None]:
+    """Without matplotlib's words on each letter that no font has: _fonts tells of them once, and with the remedy."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 @functools.lru_cache(maxsize=1)
@@ -93,7 +99,8 @@ def _picture() -> type["Figure"]:
 
         def _repr_png_(self) -> bytes:
             data = io.BytesIO()
-            self.savefig(data, format="png", dpi=SCREEN_DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.1)
+            with _missing_letters_told_before():
+                self.savefig(data, format="png", dpi=SCREEN_DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.1)
             return data.getvalue()
 
     return Picture
