@@ -86,7 +86,7 @@ export class Reader {
     return element(
       "div",
       { class: "walk", role: "toolbar", "aria-label": words.step },
-      button("⏮", words.start, () => viewer.start()),
+      button("⇤", words.start, () => viewer.start()),
       button("←", words.back, () => viewer.step(-1)),
       button("→", words.forward, () => viewer.step(1)),
       this.playing,
@@ -121,7 +121,7 @@ export class Reader {
       else spine.minimap.update(null, palette);
     }
     this.legend(showsUsage ? usage.largest : current.largest);
-    this.playing.textContent = viewer.timer ? "⏸" : "▶";
+    this.playing.textContent = viewer.timer ? "‖" : "▶";
     this.playing.setAttribute("aria-label", viewer.timer ? words.pause : words.play);
     this.status.textContent = view.failure ?? view.progress ?? this.told ?? words.keys;
     this.keyUnits = keyUnits;
