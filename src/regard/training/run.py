@@ -19,8 +19,6 @@ from torch import nn
 from regard.config import read_toml
 from regard.data.corpora import Corpus, cache_dir
 from regard.data.download import file_sha256
-from regard.data.formats import write_tsv
-from regard.data.links import write_links
 from regard.data.packed import PackedText, pack
 from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
 from regard.data.text import Text
@@ -32,13 +30,11 @@ from regard.kernels.threads import fastest_threads, threads
 from regard.models import build
 from regard.training import checkpoint
 from regard.training.card import model_card
+from regard.training.data_files import absolute, files_of_stdin, from_within, with_data_at_hand, with_files
 from regard.training.loop import Data, Outcome, Progress, State, check_dtype, fit, rehearsal
-from regard.training.recipe import BUDGETS, DataConfig, Recipe, TrainConfig, read_recipe
+from regard.training.recipe import BUDGETS, Recipe, TrainConfig, read_recipe
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
-SPLITS = ("train", "dev", "test")
-# settings that name files
-FILES = (*SPLITS, "dev_links", "test_links")
 # more text teaches a tokenizer little, while each new word that it counts takes memory
 TOKENIZER_BYTES = 50_000_000
 # facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
@@ -65,7 +61,7 @@ class Run:
         if not (folder / RECIPE).is_file():
             raise RegardError(f"{folder}: not a run, it holds no {RECIPE}; name a folder that `regard train` made")
         recipe = read_recipe(read_toml(folder / RECIPE), where=str(folder / RECIPE))
-        recipe = replace(recipe, data=_with_files(recipe.data, lambda path: str(folder.resolve() / path)))
+        recipe = replace(recipe, data=with_files(recipe.data, lambda path: str(folder.resolve() / path)))
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -168,14 +164,14 @@ def train_run(
         raise RegardError(f"{folder} exists already; choose another --out, or go on with it by --resume")
     with _made(folder, resume=resume):
         if not before:
-            recipe = _with_data_at_hand(recipe, folder)
+            recipe = with_data_at_hand(recipe, folder)
         began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
         corpus = Run(folder, recipe, facts=began).corpus()
         run = Run(folder, recipe, facts={"hashes": {split: list(ends) for split, ends in corpus.hashes.items()}})
         for split in corpus.links:
             # read for their errors, before and not after the training
             collections.deque(run.pair_corpus().gold(split), maxlen=0)
-        kept = replace(recipe, data=_with_files(recipe.data, lambda path: _from_within(folder, path)))
+        kept = replace(recipe, data=with_files(recipe.data, lambda path: from_within(folder, path)))
         if not before:
             _train_tokenizer(recipe, corpus).save(folder / TOKENIZER)
             _write(folder / RECIPE, kept.to_toml())
@@ -238,8 +234,8 @@ def _train_tokenizer(recipe: Recipe, corpus: Corpus | Text) -> Tokenizer:
 
 def _resumed(recipe: Recipe, before: Run) -> Recipe:
     """The recipe that a run began with, with the budget, device and threads of `recipe`."""
-    data = _with_files(recipe.data, _absolute)
-    kept = _files_of_stdin(before.path, data)
+    data = with_files(recipe.data, absolute)
+    kept = files_of_stdin(before.path, data)
     if data.train == "-" and before.recipe.data.train == kept["train"]:
         data = replace(data, **kept)
     ours, theirs = _settings(before.recipe), _settings(replace(recipe, data=data))
@@ -306,49 +302,6 @@ def _check_budget(run: Run, train: Data) -> None:
 def _steps_per_epoch(train: Data, config: TrainConfig) -> int:
     order = train.order(batch_tokens=config.batch_tokens, seed=config.seed, epoch=0)
     return -(-len(order) // config.accumulate)
-
-
-def _with_data_at_hand(recipe: Recipe, folder: Path) -> Recipe:
-    """A recipe that finds its data from any folder; what came by standard input is kept in the run."""
-    if recipe.data.train != "-":
-        return replace(recipe, data=_with_files(recipe.data, _absolute))
-    corpus = recipe.corpus()
-    assert isinstance(corpus, Corpus), "plain text by standard input"
-    files = _files_of_stdin(folder, recipe.data)
-    (folder / "data").mkdir()
-    for split in SPLITS:
-        write_tsv(Path(files[split]), corpus.pairs(split))
-    for split in corpus.links:
-        # of the very pairs that were written: those with a blank side are gone
-        write_links(Path(files[f"{split}_links"]), (links for _, links in corpus.gold(split)))
-    return replace(recipe, data=replace(recipe.data, **files))
-
-
-def _files_of_stdin(folder: Path, data: DataConfig) -> dict[str, str]:
-    """Where a run keeps its data that came by standard input, by the settings that name them."""
-    names = {split: f"{split}.tsv" for split in SPLITS} | {f"{split}_links": f"{split}.links" for split in data.links}
-    return {setting: str((folder / "data" / name).resolve()) for setting, name in names.items()}
-
-
-def _with_files(data: DataConfig, change: Callable[[str], str]) -> DataConfig:
-    """The settings with every path of a file changed."""
-    files = {name: getattr(data, name) for name in FILES}
-    changed = {
-        name: [change(path) for path in paths] if isinstance(paths, list) else change(paths)
-        for name, paths in files.items()
-        if paths is not None
-    }
-    return replace(data, **changed)
-
-
-def _absolute(path: str) -> str:
-    return path if path == "-" else str(Path(path).resolve())
-
-
-def _from_within(folder: Path, path: str) -> str:
-    """The path of a file in the run as seen from the run, so that the folder can be moved."""
-    inside = Path(path).is_relative_to(folder.resolve())
-    return Path(path).relative_to(folder.resolve()).as_posix() if inside else path
 
 
 def _facts(
