@@ -205,6 +205,7 @@ def test_what_stands_before_a_line_that_cannot_be_translated_is_translated(
         (["--top-k", "3"], "--top-k belongs to sampling; add --do-sample, or leave it out"),
         (["--do-sample", "--num-beams", "2"], "--do-sample goes one way at a time, without --num-beams"),
         (["--length-normalization", "wu"], "--length-normalization must be one of power, gnmt, not 'wu'"),
+        (["--coverage-penalty", "1e308", "--num-beams", "2"], "--coverage-penalty must be at most 100, not 1e+308"),
         (["--coverage-penalty", "0.2"], "--coverage-penalty ranks the hypotheses of a beam search; set --num-beams"),
     ],
 )
@@ -418,6 +419,15 @@ def test_nothing_that_is_read_or_stands_there_is_written_over(cli, runs, tmp_pat
     assert (done.code, done.out) == (1, "")
     assert message in done.err
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"text": "one\n", "full": "one\n"}
+
+
+def test_a_closed_standard_input_is_an_empty_one(runs):
+    code = "import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, '-m', 'regard', *sys.argv[1:]])"
+    command = [sys.executable, "-c", code, "translate", str(runs["rnn"])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "standard input: the file is empty" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_where_nothing_was_written_there_is_no_record_to_go_on_by(cli, runs, tmp_path):
