@@ -51,6 +51,14 @@ def test_in_order_every_token_is_asked_for_once(size):
     assert sum(counts) == size
 
 
+@pytest.mark.parametrize(("size", "count", "expected"), [(5, 2, [3, 2]), (2, 3, [1, 1, 0]), (4, 1, [4])])
+def test_the_parts_of_a_batch_have_all_of_it_once_in_equal_numbers(size, count, expected):
+    starts = np.arange(0, 4 * size, 4)
+    parts = packed(np.arange(10, 30)).parts(starts, count)
+    assert [len(part) for part in parts] == expected
+    assert np.concatenate(parts).tolist() == starts.tolist()
+
+
 @pytest.mark.parametrize("size", [16, 18])
 def test_an_epoch_learns_every_token_once_but_for_less_than_a_window(size):
     text = packed(np.arange(10, 10 + size))

@@ -45,6 +45,25 @@ def test_a_batch_has_the_special_tokens_and_the_lengths_that_were_promised(tmp_p
     assert batch.target_lengths.tolist() == corpus.target_lengths[[2, 0]].tolist()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("size", [1, 2, 3, 40])
+def test_the_parts_of_a_batch_have_all_of_it_once_and_about_as_much_work_each(tmp_path, tokenizer, size, count):
+    lengths = np.random.default_rng(size).integers(1, 30, size=size)
+    pairs = [Pair("one " * length, "un " * 20) for length in lengths]
+    corpus = prepare(pairs, tokenizer, tmp_path / "made", max_length=40)
+    parts = corpus.parts(np.arange(size), count)
+    assert len(parts) == count
+    joined = np.concatenate(parts)
+    assert sorted(joined) == list(range(size))
+    assert (np.diff(lengths[joined]) >= 0).all()
+    # the process that leads always has something to do
+    assert len(parts[0])
+    work = corpus.source_lengths + module.TARGET_WORK * corpus.target_lengths
+    shares = [work[part].sum() for part in parts]
+    # no cut is further than a row from where it should be
+    assert max(shares) <= work.sum() / count + work.max()
+
+
 def test_pairs_over_the_length_are_skipped_counted_and_told(tmp_path, tokenizer, caplog):
     # "un deux" is two tokens, with BOS and EOS four; "trois et un" is five, "un " * 30 more
     corpus = prepare(PAIRS, tokenizer, tmp_path / "made", max_length=4)

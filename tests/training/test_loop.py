@@ -16,7 +16,8 @@ from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
 from regard.kernels.compiler import check_compiler
 from regard.models import build
-from regard.training.loop import check_dtype, fit, rehearsal, smoothed_loss
+from regard.training.loop import check_dtype, fit, rehearsal
+from regard.training.loss import smoothed_loss
 
 CPU = torch.device("cpu")
 

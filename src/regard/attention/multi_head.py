@@ -78,4 +78,7 @@ class MultiHeadAttention(nn.Module):
         weight, bias = self.in_proj.weight, self.in_proj.bias
         assert bias is not None
         projected = linear(inputs, weight[rows], bias[rows])
-        return projected.unflatten(-1, (parts.stop - parts.start, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        # cut here, and not into heads first: so the gradients need only be put side by side
+        return tuple(
+            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in projected.split(model_dim, -1)
+        )

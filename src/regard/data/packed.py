@@ -79,6 +79,10 @@ class PackedText:
         """The same from the first token on, so that `batch(…, once=True)` asks for every token just once."""
         return _cut(np.arange(0, len(self), self.context), max(1, batch_tokens // self.context))
 
+    def parts(self, starts: Int[np.ndarray, " window"], count: int) -> list[np.ndarray]:
+        """The windows of a batch as `count` batches; where there are too few the last ones are empty."""
+        return np.array_split(starts, count)
+
     def batch(self, starts: Int[np.ndarray, " window"], *, once: bool = False) -> TextBatch:
         """The windows that begin at these places, round the ring; with `once` nothing is asked for past its end."""
         places = starts[:, None] + np.arange(self.context + 1)

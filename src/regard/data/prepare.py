@@ -22,6 +22,8 @@ SIDES = ("source", "target")
 # a source ends with EOS, a target is BOS … EOS
 SPECIAL_COUNTS = {"source": 1, "target": 2}
 FACTS = "tokenized.json"
+# a model has about this many times as much work with a target token as with a source token
+TARGET_WORK = 2
 
 logger = logging.getLogger("regard")
 
@@ -64,6 +66,15 @@ class TokenizedCorpus:
     def order(self, *, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
         """The pairs of each batch of an epoch, as `batches` draws them."""
         return batches(self.source_lengths, self.target_lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch)
+
+    def parts(self, indices: np.ndarray, count: int) -> list[np.ndarray]:
+        """The pairs of a batch as `count` batches of about as much work each, those of shorter sources first.
+
+        Where there are too few pairs the last ones are empty.
+        """
+        indices = indices[self.source_lengths[indices].argsort(kind="stable")]
+        work = (self.source_lengths[indices] + TARGET_WORK * self.target_lengths[indices]).cumsum()
+        return np.split(indices, 1 + work.searchsorted(work[-1] * np.arange(1, count) / count))
 
     def batch(self, indices: Iterable[int]) -> Batch:
         """These pairs as one padded batch with special tokens."""

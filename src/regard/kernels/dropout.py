@@ -38,9 +38,10 @@ def _factors(inputs: Tensor, share: float) -> Tensor:
     """0 or 1 / (1 - share) for each number, drawn from a stream that torch's seed decides."""
     count = inputs.numel()
     stream = np.random.SFC64(int(torch.randint(1 << 62, ())))
-    draws = torch.from_numpy(stream.random_raw(-(-count // 4)).view(np.int16)[:count])
-    kept = draws.view(inputs.shape) >= round(share * RANGE) - RANGE // 2
-    return kept.to(inputs.dtype).mul_(1 / (1 - share))
+    draws = stream.random_raw(-(-count // 4)).view(np.int16)[:count]
+    # torch compares and converts truth values one by one, numpy compares and torch converts bytes by whole vectors
+    kept = torch.from_numpy(draws >= round(share * RANGE) - RANGE // 2).view(torch.int8)
+    return kept.view(inputs.shape).to(inputs.dtype).mul_(1 / (1 - share))
 
 
 @final

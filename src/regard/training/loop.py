@@ -9,16 +9,15 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from regard.attention.output import ModelOutput
-from regard.data.batch import PAD, Batch, TextBatch
+from regard.data.batch import Batch, TextBatch
 from regard.data.packed import PackedText
 from regard.data.prepare import TokenizedCorpus
 from regard.errors import RegardError
@@ -26,7 +25,10 @@ from regard.evaluation.likelihood import likelihood
 from regard.evaluation.text import bits_per_byte
 from regard.files import new_folder
 from regard.kernels.memory import keep_freed_memory
+from regard.kernels.threads import threads
 from regard.training import checkpoint
+from regard.training.data_parallel import Helper
+from regard.training.loss import add_gradients, batch_loss
 from regard.training.optimizers import OPTIMIZERS, Optimizer
 from regard.training.recipe import BUDGETS, TrainConfig
 from regard.training.schedule import share, total_steps
@@ -88,8 +90,11 @@ def fit(
     device: torch.device,
     report: Callable[[Progress], None],
     resume: bool = False,
+    helpers: Sequence[Helper] = (),
 ) -> Outcome:
     """Train `model` in place and leave it with the mean of its `average` best checkpoints, or the best.
+
+    Of every batch each of the `helpers` does a part.
 
     Writes metrics.jsonl, checkpoints/ and resume/ in `folder`. Ctrl-C ends the step and returns with the
     status interrupted; a second one ends at once.
@@ -99,7 +104,7 @@ def fit(
     keep_freed_memory()
     optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay)
     state = _load_state(model, optimizer, folder) if resume else State()
-    run = _Run(model, train, dev, config, folder, device, optimizer, state)
+    run = _Run(model, train, dev, config, folder, device, optimizer, state, helpers)
     model.train()
     status, tokens, started = "finished", 0, time.perf_counter()
     dev_loss, validated = None, -1
@@ -172,9 +177,11 @@ class _Run:
     device: torch.device
     optimizer: Optimizer
     state: State
+    helpers: Sequence[Helper]
 
     def __post_init__(self) -> None:
         self._forward = torch.compile(self.model, dynamic=True) if self.config.compile else self.model
+        self._threads = max(1, torch.get_num_threads() // (1 + len(self.helpers)))
         self._order = self._epoch_order(0)
         self._order_epoch = 0
         self.steps_per_epoch = -(-len(self._order) // self.config.accumulate)
@@ -221,21 +228,22 @@ class _Run:
     def step(self) -> tuple[float, float, int]:
         """One optimiser step: its learning rate, its loss per token, and its target tokens."""
         config, state = self.config, self.state
-        parts = self._batches(state.step)
+        parts, *others = self._parts(state.step)
         state.step += 1
         rate = config.learning_rate * share(
             config.schedule, state.step, warmup=config.warmup_steps, total=state.total, decay=config.decay
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # dropout depends on the seed and the step alone
-        torch.manual_seed(config.seed * 1_000_003 + state.step)
-        count = sum(part.label_count for part in parts)
-        total = 0.0
-        for part in parts:
-            loss = _loss(self._forward, part.to(self.device), config) / count
-            loss.backward()
-            total += loss.item()
+        # what is dropped out depends on the seed and the step alone
+        seed = config.seed * 1_000_003 + state.step
+        count = sum(part.label_count for part in chain(parts, *others))
+        asked = [(helper, theirs) for helper, theirs in zip(self.helpers, others, strict=True) if theirs]
+        for helper, theirs in asked:
+            helper.ask(theirs, seed=seed, count=count)
+        with threads(self._threads):
+            total = add_gradients(self._forward, parts, config, seed=seed, count=count)
+        total += sum(helper.collect(self.model) for helper, _ in asked)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         if not bool(norm.isfinite()):
             raise RegardError(
@@ -298,43 +306,37 @@ class _Run:
     def _checkpoint(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step-{step:08d}.safetensors"
 
-    def _batches(self, step: int) -> list[Batch | TextBatch]:
+    def _parts(self, step: int) -> list[list[Batch | TextBatch]]:
+        """What this process and each helper does of a step: a part of every batch that has a row for it."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._order_epoch:
             self._order, self._order_epoch = self._epoch_order(epoch), epoch
         first = index * self.config.accumulate
-        return [self.train.batch(rows) for rows in self._order[first : first + self.config.accumulate]]
+        cut = [
+            self.train.parts(rows, 1 + len(self.helpers))
+            for rows in self._order[first : first + self.config.accumulate]
+        ]
+        return [
+            [self.train.batch(rows).to(self.device) for rows in parts if len(rows)] for parts in zip(*cut, strict=True)
+        ]
 
     def _epoch_order(self, epoch: int) -> list:
         return self.train.order(batch_tokens=self.config.batch_tokens, seed=self.config.seed, epoch=epoch)
 
 
-def rehearsal(model: nn.Module, train: Data, config: TrainConfig) -> Callable[[], None]:
-    """A training step that leaves all as it was, on the CPU, to see how long it takes."""
-    batch = train.batch(train.order(batch_tokens=config.batch_tokens, seed=config.seed, epoch=0)[0])
+def rehearsal(model: nn.Module, train: Data, config: TrainConfig, processes: int = 1) -> Callable[[], None]:
+    """What one of so many processes does in a training step, on the CPU, to see how long it takes.
+
+    It leaves all as it was.
+    """
+    rows, *_ = train.order(batch_tokens=config.batch_tokens, seed=config.seed, epoch=0)
+    batch = train.batch(train.parts(rows, processes)[0])
 
     def step() -> None:
-        _loss(model, batch, config).backward()
+        batch_loss(model, batch, config).backward()
         model.zero_grad(set_to_none=True)
 
     return step
-
-
-def _loss(model: Callable[..., ModelOutput], batch: Batch | TextBatch, config: TrainConfig) -> Tensor:
-    with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-        logits = model(*batch.arguments).logits
-    return smoothed_loss(logits, batch, config.label_smoothing)
-
-
-def smoothed_loss(logits: Tensor, batch: Batch | TextBatch, label_smoothing: float) -> Tensor:
-    """Cross-entropy summed over the target tokens; padding has no part in it."""
-    return functional.cross_entropy(
-        logits.float().flatten(0, 1),
-        batch.labels.flatten(),
-        ignore_index=PAD,
-        label_smoothing=label_smoothing,
-        reduction="sum",
-    )
 
 
 def _load_state(model: nn.Module, optimizer: Optimizer, folder: Path) -> State:

@@ -31,6 +31,7 @@ from regard.models import build
 from regard.training import checkpoint
 from regard.training.card import model_card
 from regard.training.data_files import absolute, files_of_stdin, from_within, with_data_at_hand, with_files
+from regard.training.data_parallel import helpers, num_processes
 from regard.training.loop import Data, Outcome, Progress, State, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, Recipe, TrainConfig, read_recipe
 
@@ -188,8 +189,22 @@ def train_run(
         run = replace(run, facts=run.facts | {"threads": count, "repeats": repeats})
         if not before:
             _write_facts(run)
-        with threads(count):
-            outcome = fit(module, train, dev, recipe.train, folder=folder, device=device, report=report, resume=resume)
+        processes = num_processes(recipe.train, device, count)
+        with (
+            threads(count),
+            helpers(module, folder, count=processes - 1, num_threads=count // processes) as others,
+        ):
+            outcome = fit(
+                module,
+                train,
+                dev,
+                recipe.train,
+                folder=folder,
+                device=device,
+                report=report,
+                resume=resume,
+                helpers=others,
+            )
         facts = run.facts | _facts(corpus, train, module, outcome, device)
         run = replace(run, facts=facts)
         checkpoint.save_weights(module, folder / WEIGHTS)
@@ -338,8 +353,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def _fastest(module: nn.Module, train: Data, config: TrainConfig, device: torch.device) -> int:
+    """On how many threads, of all processes together, a step is done first."""
     most = torch.get_num_threads()
-    return most if device.type != "cpu" else fastest_threads(rehearsal(module, train, config), most)
+    if device.type != "cpu":
+        return most
+    processes = num_processes(config, device, most)
+    return processes * fastest_threads(rehearsal(module, train, config, processes), most // processes)
 
 
 @contextmanager

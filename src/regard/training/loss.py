@@ -1,0 +1,45 @@
+"""What a training step minimises, and its gradient."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from regard.attention.output import ModelOutput
+from regard.data.batch import PAD, Batch, TextBatch
+from regard.training.recipe import TrainConfig
+
+
+def add_gradients(
+    model: Callable[..., ModelOutput], parts: Iterable[Batch | TextBatch], config: TrainConfig, *, seed: int, count: int
+) -> float:
+    """Add to each parameter's gradient what these parts of a step give, and return their share of its loss.
+
+    The step has `count` target tokens in all; what is dropped out depends on `seed` alone.
+    """
+    torch.manual_seed(seed)
+    total = 0.0
+    for part in parts:
+        loss = batch_loss(model, part, config) / count
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def batch_loss(model: Callable[..., ModelOutput], batch: Batch | TextBatch, config: TrainConfig) -> Tensor:
+    """`smoothed_loss` of what the model writes, by the precision that is set."""
+    with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
+        logits = model(*batch.arguments).logits
+    return smoothed_loss(logits, batch, config.label_smoothing)
+
+
+def smoothed_loss(logits: Tensor, batch: Batch | TextBatch, label_smoothing: float) -> Tensor:
+    """Cross-entropy summed over the target tokens; padding has no part in it."""
+    return functional.cross_entropy(
+        logits.float().flatten(0, 1),
+        batch.labels.flatten(),
+        ignore_index=PAD,
+        label_smoothing=label_smoothing,
+        reduction="sum",
+    )
