@@ -61,8 +61,19 @@ def product(
     if not _by_onednn(inputs):
         return functional.linear(inputs, weight, bias)
     rows = _dense(inputs.reshape(-1, inputs.shape[-1]))
-    found = torch.ops.mkldnn._linear_pointwise(rows, _dense(weight), bias, "none", [], "")
+    weight = weight if weight.is_mkldnn else _dense(weight)
+    found = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return found.view(*inputs.shape[:-1], len(weight))
+
+
+def packed(weight: Float[Tensor, "output_dim input_dim"], num_rows: int) -> Tensor:
+    """The weight of several products, each of so many rows, in the order in which their kernel goes through it.
+
+    Good for `product` alone, which by itself puts the weight in order each time.
+    """
+    if not _by_onednn(weight):
+        return weight
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), num_rows)
 
 
 def _dense(matrix: Tensor) -> Tensor:

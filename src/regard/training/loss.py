@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from regard.attention.output import ModelOutput
 from regard.data.batch import PAD, Batch, TextBatch
+from regard.kernels.cross_entropy import cross_entropy
 from regard.training.recipe import TrainConfig
 
 
@@ -36,10 +36,4 @@ def batch_loss(model: Callable[..., ModelOutput], batch: Batch | TextBatch, conf
 
 def smoothed_loss(logits: Tensor, batch: Batch | TextBatch, label_smoothing: float) -> Tensor:
     """Cross-entropy summed over the target tokens; padding has no part in it."""
-    return functional.cross_entropy(
-        logits.float().flatten(0, 1),
-        batch.labels.flatten(),
-        ignore_index=PAD,
-        label_smoothing=label_smoothing,
-        reduction="sum",
-    )
+    return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore=PAD, label_smoothing=label_smoothing)
