@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+# processes that share the tests, each of which computes on one thread
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -28,11 +30,12 @@ demo: setup
 	$(BIN)/regard demo --out demo-$$(date +%Y%m%d-%H%M%S)
 
 test: setup-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 	# settings of wrong types, which test_decoding.py gives on purpose, never come past the shapes' own checks, and
 	# while a step is traced to be compiled sizes are symbols, which they do not know
-	$(BIN)/python -m pytest --jaxtyping-packages=regard,beartype.beartype tests/attention tests/kernels tests/models \
-		tests/generation --ignore tests/generation/test_decoding.py --ignore tests/models/test_compiled.py
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
+		--jaxtyping-packages=regard,beartype.beartype tests/attention tests/kernels tests/models tests/generation \
+		--ignore tests/generation/test_decoding.py --ignore tests/models/test_compiled.py
 
 check: setup-dev
 	$(BIN)/ruff format --check src tests benchmarks
