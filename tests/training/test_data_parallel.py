@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,9 +22,18 @@ TOKENS = 1024
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory without a name is Linux's alone")
 
 
-def children():
-    """The processes that this one has started and that have not ended."""
-    return [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+def children(parent="self"):
+    """The processes that this one, or another, has started and that have not ended."""
+    return [int(pid) for path in Path(f"/proc/{parent}/task").glob("*/children") for pid in path.read_text().split()]
+
+
+def is_at_work(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return False
+    # one that has ended stays until somebody asks how
+    return state != "Z"
 
 
 @pytest.fixture
@@ -121,6 +133,30 @@ def test_a_process_is_out_of_reach_of_ctrl_c(helper_of):
     with helpers(module, run.path, count=1, num_threads=1):
         (child,) = set(children()) - set(before)
         assert os.getpgid(child) != os.getpgid(0)
+
+
+def test_a_process_imports_nothing_from_where_the_user_is(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("json.py").write_text("raise SystemExit('not the json that was meant')", encoding="utf-8")
+    assert trained(threads=2, batch_tokens=TOKENS, steps=1).facts["steps"] == 1
+
+
+def test_a_process_ends_when_the_one_that_leads_is_gone(recipe, tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe(threads=2, batch_tokens=TOKENS, steps=10**6).to_toml(), encoding="utf-8")
+    lead = subprocess.Popen([sys.executable, "-m", "regard", "train", str(path), "--out", str(tmp_path / "run")])
+    try:
+        deadline = time.monotonic() + 120
+        metrics = tmp_path / "run" / "metrics.jsonl"
+        while not (metrics.is_file() and metrics.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        (helper,) = children(lead.pid)
+    finally:
+        lead.kill()
+        lead.wait()
+    while is_at_work(helper) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_at_work(helper)
 
 
 def test_a_process_that_is_killed_ends_the_training_with_what_to_do(trained):

@@ -40,7 +40,8 @@ class Helper:
         self._gradients = gradients
         self._index = index
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "regard.training.helper", *arguments],
+            # -P: no module of the folder in which the user happens to be
+            [sys.executable, "-P", "-m", "regard.training.helper", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
