@@ -1,6 +1,7 @@
 """Every test starts from the same seed, on one thread and without a clock: tests share their machine with others."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ settings.load_profile("regard")
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard():
+    """A shell that starts the tests in the background has them ignore Ctrl-C, and so all that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
