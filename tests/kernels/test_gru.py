@@ -7,12 +7,14 @@ from torch import nn
 from regard.attention.additive import AdditiveAttention
 from regard.kernels.gru import attentive_gru, gru
 
-# batch, step, hidden, key, score_dim, value_dim
-SIZES = [(1, 1, 1, 1, 1, 1), (1, 4, 3, 5, 2, 4), (3, 7, 4, 6, 5, 8), (5, 2, 6, 1, 3, 3)]
+# batch, step, hidden, key, score_dim, value_dim; the last one is long enough for weights to be packed
+SIZES = [(1, 1, 1, 1, 1, 1), (1, 4, 3, 5, 2, 4), (3, 7, 4, 6, 5, 8), (5, 2, 6, 1, 3, 3), (5, 13, 17, 6, 9, 20)]
+DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 
 
 def numbers(*shapes):
-    return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    # of weights much larger than this an RNN's steps are chaotic: they blow up any rounding, torch's too
+    return [(0.3 * torch.randn(shape, dtype=torch.float64)).requires_grad_() for shape in shapes]
 
 
 def gru_numbers(batch, step, hidden):
@@ -35,40 +37,47 @@ def cell(weight, bias):
     return lambda inputs, hidden: torch.func.functional_call(unit, state, (inputs, hidden))
 
 
-def assert_same_gradients(found, true, tensors):
-    gradients = [torch.randn_like(output) for output in true]
-    for ours, theirs in zip(found, true, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
-    ours, theirs = (torch.autograd.grad(outputs, tensors, gradients) for outputs in (found, true))
+def assert_same_gradients(found, true, tensors, dtype):
+    """What was computed in `dtype` is what is true in float64, and so are the gradients."""
+    outputs, gradients = ((1e-10, 1e-12), (1e-9, 1e-11)) if dtype == torch.float64 else ((1e-5, 1e-6), (1e-4, 1e-5))
+    given = [torch.randn_like(output) for output in true]
+    wide = [output.double() for output in found]
+    for ours, theirs in zip(wide, true, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=outputs[0], atol=outputs[1])
+    ours, theirs = (torch.autograd.grad(outputs, tensors, given) for outputs in (wide, true))
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(one, other, rtol=gradients[0], atol=gradients[1])
 
 
+@DTYPES
 @pytest.mark.parametrize(("batch", "step", "hidden"), [size[:3] for size in SIZES])
-def test_a_sequence_is_torchs_cell_step_by_step(batch, step, hidden):
+def test_a_sequence_is_torchs_cell_step_by_step(batch, step, hidden, dtype):
     tensors = gru_numbers(batch, step, hidden)
     inputs, state, weight, bias = tensors
     move, states = cell(weight, bias), []
     for now in inputs.unbind(1):
         state = move(now, state)
         states.append(state)
-    assert_same_gradients([gru(*tensors)], [torch.stack(states, dim=1)], tensors)
+    found = gru(*(tensor.to(dtype) for tensor in tensors))
+    assert found.dtype == dtype
+    assert_same_gradients([found], [torch.stack(states, dim=1)], tensors, dtype)
 
 
+@DTYPES
 @pytest.mark.parametrize(("batch", "step", "hidden", "key", "score_dim", "value_dim"), SIZES)
-def test_a_sequence_that_looks_is_the_papers_loop(batch, step, hidden, key, score_dim, value_dim):
+def test_a_sequence_that_looks_is_the_papers_loop(batch, step, hidden, key, score_dim, value_dim, dtype):
     tensors = gru_numbers(batch, step, hidden) + numbers(
         (3 * hidden, value_dim), (score_dim, hidden), (score_dim,), (batch, key, score_dim), (batch, key, value_dim)
     )
     inputs, state, weight, bias, context_weight, query_weight, score_weight, prepared, values = tensors
     mask, move = lengths_mask(batch, key), cell(weight, bias)
     looks = attentive_gru(
-        *tensors[:4],
-        context_weight=context_weight,
-        query_weight=query_weight,
-        score_weight=score_weight,
-        prepared=prepared,
-        values=values,
+        *(tensor.to(dtype) for tensor in tensors[:4]),
+        context_weight=context_weight.to(dtype),
+        query_weight=query_weight.to(dtype),
+        score_weight=score_weight.to(dtype),
+        prepared=prepared.to(dtype),
+        values=values.to(dtype),
         mask=mask,
     )
     states, contexts, weights = [], [], []
@@ -84,10 +93,11 @@ def test_a_sequence_that_looks_is_the_papers_loop(batch, step, hidden, key, scor
         context = (weight_of[:, :, None] * values).sum(1)
         state = move(now + context @ context_weight.T, state)
         states.append(state), contexts.append(context), weights.append(weight_of)
-    torch.testing.assert_close(looks.weights, torch.stack(weights, dim=1), rtol=1e-10, atol=1e-12)
+    tolerance = {"rtol": 1e-10, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(looks.weights.double(), torch.stack(weights, dim=1), **tolerance)
     assert not looks.weights.requires_grad
     true = [torch.stack(part, dim=1) for part in (states, contexts)]
-    assert_same_gradients([looks.states, looks.context], true, tensors)
+    assert_same_gradients([looks.states, looks.context], true, tensors, dtype)
 
 
 def test_gradients_are_those_of_finite_differences():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from regard.kernels.linear import Linear, linear, matmul
+from regard.kernels.linear import LEAST_PRODUCTS, Linear, linear, matmul, packed, product
 
 # shape of the inputs, output_dim
 SIZES = [
@@ -93,3 +93,22 @@ def test_a_layer_starts_as_torchs_does():
     assert torch.equal(ours.weight, theirs.weight)
     assert torch.equal(ours.bias, theirs.bias)
     assert Linear(7, 5, bias=False).bias is None
+
+
+@pytest.mark.parametrize("rows", [1, 5, 33])
+@pytest.mark.parametrize("products", [1, LEAST_PRODUCTS])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_packed_weight_gives_the_same_product(rows, products, turned):
+    torch.manual_seed(0)
+    weight = torch.randn(17, 31).T if turned else torch.randn(31, 17)
+    inputs, bias = torch.randn(rows, 17), torch.randn(31)
+    ordered = packed(weight, rows=rows, products=products)
+    # where there is oneDNN
+    assert ordered.is_mkldnn is (products >= LEAST_PRODUCTS and torch.backends.mkldnn.is_available())
+    exact = inputs.double() @ weight.double().T + bias.double()
+    torch.testing.assert_close(product(inputs, ordered, bias).double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_float64_is_never_packed():
+    weight = torch.randn(3, 4, dtype=torch.float64)
+    assert packed(weight, rows=2, products=100) is weight

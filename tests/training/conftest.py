@@ -7,6 +7,7 @@ import random
 import signal
 
 import pytest
+from safetensors.torch import load_file
 
 from regard.training.recipe import read_recipe
 from regard.training.run import train_run
@@ -85,3 +86,14 @@ def ctrl_c():
 def metrics_of():
     """The lines of metrics.jsonl."""
     return lambda folder: [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def first_gradient_of():
+    """The gradient of a run's first step: Adam's first moment is a tenth of it (Kingma and Ba 2015, algorithm 1)."""
+
+    def read(folder):
+        state = load_file(folder / "resume" / "optimizer.safetensors")
+        return {name.removesuffix(".exp_avg"): 10 * value for name, value in state.items() if name.endswith(".exp_avg")}
+
+    return read

@@ -64,15 +64,11 @@ def loss_of_each(model, corpus, rows):
     return total, count
 
 
-def first_gradient(folder):
-    """The gradient of the first step: Adam's first moment is a tenth of it (Kingma and Ba 2015, algorithm 1)."""
-    state = load_file(folder / "resume" / "optimizer.safetensors")
-    return {name.removesuffix(".exp_avg"): 10 * value for name, value in state.items() if name.endswith(".exp_avg")}
-
-
 @pytest.mark.parametrize("name", ["rnn", "bahdanau", "transformer"])
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_the_gradient_of_a_step_is_that_of_the_mean_token_of_all_its_batches(fitted, corpora, name, accumulate):
+def test_the_gradient_of_a_step_is_that_of_the_mean_token_of_all_its_batches(
+    fitted, corpora, first_gradient_of, name, accumulate
+):
     settings = {"steps": 1, "accumulate": accumulate, "validate_every": 1, "clip": 1e9, "label_smoothing": 0.0}
     model, before, folder, _ = fitted(name, double=True, **settings)
     _, train, _ = corpora
@@ -83,16 +79,16 @@ def test_the_gradient_of_a_step_is_that_of_the_mean_token_of_all_its_batches(fit
     assert len(order) > 3
     total, count = loss_of_each(model, train, np.concatenate(order[:accumulate]))
     (total / count).backward()
-    found = first_gradient(folder)
+    found = first_gradient_of(folder)
     for parameter_name, parameter in model.named_parameters():
         # the loop's loss is taken in float32
         scale = parameter.grad.abs().max().item()
         torch.testing.assert_close(found[parameter_name], parameter.grad, rtol=1e-4, atol=1e-5 * scale + 1e-9)
 
 
-def test_a_gradient_longer_than_the_clip_is_cut_to_its_length_and_keeps_its_direction(fitted):
+def test_a_gradient_longer_than_the_clip_is_cut_to_its_length_and_keeps_its_direction(fitted, first_gradient_of):
     _, _, folder, _ = fitted(steps=1, validate_every=1, clip=0.01)
-    gradient = torch.cat([value.flatten() for value in first_gradient(folder).values()])
+    gradient = torch.cat([value.flatten() for value in first_gradient_of(folder).values()])
     assert math.isclose(gradient.norm().item(), 0.01, rel_tol=1e-3)
 
 

@@ -77,8 +77,6 @@ class MultiHeadAttention(nn.Module):
         rows = slice(parts.start * model_dim, parts.stop * model_dim)
         weight, bias = self.in_proj.weight, self.in_proj.bias
         assert bias is not None
-        projected = linear(inputs, weight[rows], bias[rows])
-        # cut here, and not into heads first: so the gradients need only be put side by side
-        return tuple(
-            part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in projected.split(model_dim, -1)
-        )
+        # query, key and value are cut apart before the heads are: one copy puts their gradients side by side
+        projected = linear(inputs, weight[rows], bias[rows]).split(model_dim, dim=-1)
+        return tuple(part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in projected)

@@ -111,7 +111,7 @@ class _GRU(Function):
     @custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, inputs: Tensor, state: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         gates = _Gates(inputs, state)
-        ordered = packed(weight, len(state))
+        ordered = packed(weight, rows=len(state), products=inputs.shape[1])
         for step in range(inputs.shape[1]):
             gates.move(step, inputs[:, step], product(gates.states[step], ordered, bias))
         ctx.save_for_backward(weight, gates.states, gates.reset_update, gates.new, gates.recurrent_new)
@@ -127,7 +127,7 @@ class _GRU(Function):
         by_state = torch.empty_like(to_new)
         by_gates = torch.empty_like(to_gates)
         before = torch.zeros_like(states[0])
-        turned = packed(weight.T, len(before))
+        turned = packed(weight.T, rows=len(before), products=len(to_new))
         for step in reversed(range(len(to_new))):
             now = torch.add(given[step], before, out=by_state[step])
             torch.mul(now[:, None], to_gates[step], out=by_gates[step])
@@ -164,7 +164,9 @@ class _AttentiveGRU(Function):
         pairs = inputs.new_empty(steps, *prepared.shape)
         weights = inputs.new_empty(steps, batch_size, 1, prepared.shape[1])
         context = inputs.new_empty(steps, batch_size, 1, values.shape[2])
-        ordered, ordered_context = packed(joint_weight, batch_size), packed(context_weight, batch_size)
+        ordered, ordered_context = (
+            packed(matrix, rows=batch_size, products=steps) for matrix in (joint_weight, context_weight)
+        )
         for step in range(steps):
             recurrent = product(gates.states[step], ordered, joint_bias)
             torch.add(prepared, recurrent[:, None, three_gates:], out=pairs[step])
@@ -197,7 +199,9 @@ class _AttentiveGRU(Function):
         by_prepared = torch.zeros_like(pairs[0])
         by_score_weight = torch.zeros_like(score_weight)
         before = torch.zeros_like(states[0])
-        turned, turned_context = packed(joint_weight.T, batch_size), packed(context_weight.T, batch_size)
+        turned, turned_context = (
+            packed(matrix.T, rows=batch_size, products=steps) for matrix in (joint_weight, context_weight)
+        )
         for step in reversed(range(steps)):
             now = torch.add(given[step], before, out=by_state[step])
             torch.mul(now[:, None], to_gates[step], out=by_gates[step])

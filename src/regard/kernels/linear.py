@@ -14,6 +14,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+# to put a weight in order takes as long as is gained in about so many products
+LEAST_PRODUCTS = 8
+
 
 @final
 class Linear(nn.Module):
@@ -66,14 +69,14 @@ def product(
     return found.view(*inputs.shape[:-1], len(weight))
 
 
-def packed(weight: Float[Tensor, "output_dim input_dim"], num_rows: int) -> Tensor:
-    """The weight of several products, each of so many rows, in the order in which their kernel goes through it.
+def packed(weight: Float[Tensor, "output_dim input_dim"], *, rows: int, products: int) -> Tensor:
+    """The weight of so many products of so many rows each, in the order in which their kernel goes through it.
 
-    Good for `product` alone, which by itself puts the weight in order each time.
+    Good for `product` alone, which by itself puts the weight in order each time. Of few products it is left as it is.
     """
-    if not _by_onednn(weight):
+    if products < LEAST_PRODUCTS or not _by_onednn(weight):
         return weight
-    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), num_rows)
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
 
 
 def _dense(matrix: Tensor) -> Tensor:
