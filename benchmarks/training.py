@@ -65,7 +65,8 @@ def run() -> None:
         figures,
         f"JoeyNMT {joeynmt.VERSION} and Regard on the same pairs, tokens and vocabulary, in turns of {UPDATES} "
         f"updates; medians of {TURNS - 1} turns, and of the turns' ratios, their range in brackets. Regard's threads "
-        "are processes that each do a part of every batch. Tokens are real ones, the end of sentence counted. Batches hold at most (JoeyNMT: at least) 2,048 with padding, of which "
+        "are processes that each do a part of every batch. Tokens are real ones, the end of sentence counted. Batches "
+        "hold at most (JoeyNMT: at least) 2,048 with padding, of which "
         "Regard's, of sentences of like length, have less; the smaller batches hold about as many real tokens as "
         "JoeyNMT's. JoeyNMT's RNN has an output matrix apart from its embeddings, and feeds what it found into its "
         "next step, as Regard's does. The loss is per token, without label smoothing. The rate is the better of "
