@@ -3,6 +3,7 @@
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
@@ -53,7 +54,7 @@ def run() -> None:
     )
 
 
-def _profile(recipe: str, dtype: str, folder: Path) -> dict[str, object]:
+def _profile(recipe: str, dtype: str, folder: Path) -> dict[str, Any]:
     profiler = profile(activities=[ProfilerActivity.CPU])
 
     def watch(progress: Progress) -> None:
