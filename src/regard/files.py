@@ -48,6 +48,12 @@ def new_folder(path: Path) -> Iterator[Path]:
             made.rename(path)
 
 
+def check_new_folder(path: Path) -> None:
+    """Raises RegardError where `new_folder` would take the place of anything but an empty folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise RegardError(f"{path} exists already; choose another folder, or delete it")
+
+
 def _umask() -> int:
     # it can be read only by setting it
     mask = os.umask(0o077)

@@ -255,8 +255,8 @@ class Translator:
         """Write the model into a new folder for another tool, `target`, which must then translate as Regard does.
 
         Both translate the sample greedily, by default the first sentences of the run's dev split.
-        Raises RegardError if there is no such target or it cannot hold this model, if the folder is there already,
-        and, leaving no folder, if fewer than 99 % of the translations are the same.
+        Raises RegardError if there is no such target or it cannot hold this model, if the folder is not empty, and,
+        leaving nothing, if fewer than 99 % of the translations are the same.
         """
         check_export(target, Path(folder), self.run)
         return export(

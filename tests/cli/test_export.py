@@ -34,10 +34,18 @@ def test_what_the_target_cannot_hold_is_told(cli, runs, tmp_path):
         done = cli("export", runs[name], tmp_path / "made", "--to", "ctranslate2")
         assert (done.code, done.out) == (1, "")
         assert "(rungs 1 and 2), which ctranslate2 cannot hold; it holds transformer (rung 3)" in done.err
-    done = cli("export", runs["transformer"], tmp_path, "--to", "ctranslate2")
-    assert (done.code, done.out) == (1, "")
-    assert "exists already; choose another folder, or delete it" in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_folder_is_filled_and_a_full_one_stays(cli, runs, tmp_path):
+    command = ("export", runs["transformer"], tmp_path, "--to", "ctranslate2")
+    done = cli(*command)
+    assert (done.code, done.out) == (0, f"{tmp_path}\n"), done.err
+    made = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    done = cli(*command)
+    assert (done.code, done.out) == (1, "")
+    assert f"{tmp_path} exists already; choose another folder, or delete it" in done.err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == made
 
 
 def test_an_unknown_or_missing_target_is_a_matter_of_usage(cli, runs, tmp_path):

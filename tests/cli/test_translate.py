@@ -381,6 +381,19 @@ def test_resume_refuses_what_was_begun_otherwise_and_the_record_of_that_goes_whe
     assert not (tmp_path / "out.resume").exists()
 
 
+def test_a_file_that_has_the_name_of_the_record_but_is_none_stays(cli, runs, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "out.resume"
+    (tmp_path / "text").write_text("one\ntwo\n")
+    command = ("translate", runs["rnn"], tmp_path / "text", "--out", out)
+    for text in ("my notes", json.dumps({"name": "mine"})):
+        other.write_text(text)
+        done = cli(*command)
+        assert (done.code, out.exists(), other.read_text()) == (1, False, text)
+        assert f"{other} exists already, where it is noted how {out} is made; choose another place" in done.err
+    other.unlink()
+    assert cli(*command).code == 0
+
+
 def test_resume_begins_the_alignments_that_its_own_work_had_not_come_to(cli, runs, tmp_path, monkeypatch):
     monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
     (tmp_path / "text").write_text("one\ntwo\nthree\nfour\n")

@@ -101,6 +101,8 @@ def test_a_bad_json_line_is_refused_with_its_number(tmp_path, line, says):
     [
         (b"", "empty"),
         (b"\xef\xbb\xbf", "empty"),
+        (b"one\rtwo\r", "carriage returns alone"),
+        (b"\xef\xbb\xbfone\rtwo", "carriage returns alone"),
         ("one\nun".encode("utf-16"), "UTF-16"),
         ("one\nun".encode("utf-16-be"), "UTF-16"),
         ("one\nun".encode("utf-16-le"), "UTF-16"),

@@ -26,7 +26,8 @@ def export(
     model
         A run folder; of language models also a Hugging Face folder, a name of its hub, a GGUF file, or smollm2.
     folder
-        What is written, which must not exist yet: the model, its tokenizer, and a README.md that tells how to use them.
+        What is written, a folder that is empty or does not exist yet: the model, its tokenizer, and a README.md that
+        tells how to use them.
     to
         ctranslate2: for Transformers that translate. hf: language models, for transformers' AutoModelForCausalLM.
     sample

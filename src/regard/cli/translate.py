@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
 from cyclopts import Parameter
 
 from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, HyphenOrText
-from regard.data.growing import GrowingFile, check_record, growing_file, recorded
+from regard.data.growing import GrowingFile, check_no_other_record, check_record, growing_file, recorded
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ def translate(
         }
         if resume:
             begun = check_record(out, work)
+        else:
+            check_no_other_record(out, work)
     with contextlib.ExitStack() as stack:
         written = None if out is None else stack.enter_context(growing_file(out, resume=resume))
         aligned = None

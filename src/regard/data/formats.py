@@ -42,7 +42,7 @@ def read_lines(path: Path | str) -> Iterator[str]:
     r"""The lines of a UTF-8 text file, split at "\n" only; "-" is standard input, gzip and xz are unpacked.
 
     Raises RegardError for what is not text: no file, nothing in it, another encoding, NUL bytes, HTML, a broken
-    archive, a line longer than LONGEST_LINE bytes.
+    archive, a line longer than LONGEST_LINE bytes; and for carriage returns in place of newlines.
     """
     name = display_name(path)
     return_told = False
@@ -56,6 +56,8 @@ def read_lines(path: Path | str) -> Iterator[str]:
                 line = line.removeprefix(BOM)
                 if raw == BOM:
                     raise _empty(name)
+            if number == 1 and b"\r" in line and not raw.endswith(b"\n"):
+                raise RegardError(f"{name}: its lines end in carriage returns alone; save it with newlines (LF)")
             if line.endswith(b"\r"):
                 line = line.removesuffix(b"\r")
                 if not return_told:

@@ -111,11 +111,7 @@ def check_record(path: Path, work: Mapping[str, Any]) -> dict[str, Any] | None:
             logger.warning("%s: nothing tells how its lines were made; they are kept as they are", path)
         return None
     try:
-        if record.stat().st_size > LARGEST_RECORD:
-            raise ValueError("it is too long")
-        begun = json.loads(record.read_text(encoding="utf-8"))
-        if not isinstance(begun, dict):
-            raise ValueError("it holds no object")
+        begun = _read(record)
     except (OSError, ValueError, RecursionError) as error:
         raise RegardError(f"{record}: not a record of what made {path} ({error}); delete one of the two") from None
     for name, now in work.items():
@@ -124,6 +120,28 @@ def check_record(path: Path, work: Mapping[str, Any]) -> dict[str, Any] | None:
                 f"{path} was begun with {name} {begun.get(name)!r}, not {now!r}; go on as it was begun, or choose "
                 "another place"
             )
+    return begun
+
+
+def check_no_other_record(path: Path, work: Mapping[str, Any]) -> None:
+    """Raises RegardError where the record of a file to be filled would take the place of what is no such record."""
+    record = _record(path)
+    if not record.exists():
+        return
+    try:
+        is_ours = work.keys() <= _read(record).keys()
+    except (OSError, ValueError, RecursionError):
+        is_ours = False
+    if not is_ours:
+        raise RegardError(f"{record} exists already, where it is noted how {path} is made; choose another place")
+
+
+def _read(record: Path) -> dict[str, Any]:
+    if record.stat().st_size > LARGEST_RECORD:
+        raise ValueError("it is too long")
+    begun = json.loads(record.read_text(encoding="utf-8"))
+    if not isinstance(begun, dict):
+        raise ValueError("it holds no object")
     return begun
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.export import ctranslate2
-from regard.files import new_folder
+from regard.files import check_new_folder, new_folder
 from regard.models import type_name
 from regard.training.card import rights
 from regard.training.run import Run
@@ -45,7 +45,7 @@ class Agreement(NamedTuple):
 
 
 def check_export(name: str, folder: Path, run: Run) -> None:
-    """Raises RegardError for an unknown target, a model it cannot hold, a missing package, a folder that exists."""
+    """Raises RegardError for an unknown target, a model it cannot hold, a missing package, a folder not empty."""
     if name not in EXPORTS:
         raise RegardError(f"a translator is exported to {', '.join(EXPORTS)}, not to {name!r}")
     model, held = type_name(run.recipe.model), EXPORTS[name].models
@@ -56,8 +56,7 @@ def check_export(name: str, folder: Path, run: Run) -> None:
         )
     if importlib.util.find_spec(name) is None:
         raise RegardError(f"an export to {name} needs that package; pip install 'regard[{name}]'")
-    if folder.exists():
-        raise RegardError(f"{folder} exists already; choose another folder, or delete it")
+    check_new_folder(folder)
 
 
 def export(

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from regard.errors import RegardError
-from regard.files import new_folder
+from regard.files import check_new_folder, new_folder
 from regard.models.gpt import GPT, GPTConfig
 from regard.models.pretrained.folder import CONFIG, GENERATION_CONFIG, WEIGHTS, load_folder
 from regard.models.pretrained.gpt_weights import config_of, parts
@@ -32,10 +32,9 @@ def export(module: GPT, tokenizer: Any, folder: Path, *, name: str, ends: frozen
     """Write configuration, weights, tokenizer, and a README.md that tells how to use them.
 
     The folder appears once transformers has loaded it and given the same logits.
-    Raises RegardError for a model that is none of transformers', and if the folder is there already.
+    Raises RegardError for a model that is none of transformers', and if the folder is not empty.
     """
-    if folder.exists():
-        raise RegardError(f"{folder} exists already; choose another folder, or delete it")
+    check_new_folder(folder)
     values = config_values(module.config, len(module.embedding.weight))
     tensors = weights(module)
     dtype = module.norm.weight.dtype
