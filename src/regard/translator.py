@@ -265,7 +265,7 @@ class Translator:
             module=self.module,
             tokenizer=self.tokenizer,
             run=self.run,
-            sample=self._export_sample() if sample is None else [text for text in sample if text.strip()],
+            sample=self._export_sample() if sample is None else list(sample),
             translate=lambda texts, most: [
                 each.text for each in self.translate(texts, num_beams=1, max_new_tokens=most)
             ],

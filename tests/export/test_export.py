@@ -153,6 +153,7 @@ def test_a_sample_must_be_of_text_that_the_model_can_read(translators, tmp_path)
         ([], "no sentence to check"),
         ([" "], "no sentence to check"),
         (["one " * 50], "at most 24"),
+        (["one", "", "one " * 50], "^sentence 3 has"),
     ):
         with pytest.raises(regard.RegardError, match=message):
             translators["words"].export("ctranslate2", tmp_path / "made", sample=sample)

@@ -71,13 +71,15 @@ def export(
 ) -> Agreement:
     """Write what `check_export` let through into `folder`, which appears once the target has translated the sample.
 
+    Blank lines of the sample are passed over; they count where an error names a sentence.
     `translate(texts, max_new_tokens)` gives the model's own greedy translations.
     Raises RegardError if fewer than 99 % of the target's are the same, and for an empty sample.
     """
-    if not sample:
+    if not any(text.strip() for text in sample):
         raise RegardError("there is no sentence to check the export on; give a sample with some text")
     target, most = EXPORTS[name], run.recipe.model.max_length - 1
-    ours = translate(sample, most)
+    ours = [text for line, text in zip(sample, translate(sample, most), strict=True) if line.strip()]
+    sample = [line for line in sample if line.strip()]
     with new_folder(folder) as made:
         target.write(module, tokenizer, made)
         theirs = target.translate(made, sample, most)
