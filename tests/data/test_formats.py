@@ -59,6 +59,11 @@ def test_a_byte_order_mark_and_carriage_returns_are_removed_and_told_once(tmp_pa
     assert "carriage return" in messages[1]
 
 
+def test_a_carriage_return_at_the_end_of_a_single_line_or_within_one_of_several_is_no_fault(tmp_path):
+    assert list(read_lines(file(tmp_path, b"one\r"))) == ["one"]
+    assert list(read_lines(file(tmp_path, b"one\rtwo\nthree"))) == ["one\rtwo", "three"]
+
+
 def test_a_pair_with_a_blank_side_is_dropped_whole_and_counted(tmp_path, caplog):
     source = file(tmp_path, b"one\n\nthree\n \n", "a.en")
     target = file(tmp_path, b"un\ndeux\n\n\xe3\x80\x80\n", "a.fr")
@@ -104,6 +109,7 @@ def test_a_bad_json_line_is_refused_with_its_number(tmp_path, line, says):
         (b"one\rtwo\r", "carriage returns alone"),
         (b"\xef\xbb\xbfone\rtwo", "carriage returns alone"),
         ("one\nun".encode("utf-16"), "UTF-16"),
+        ("one\run".encode("utf-16"), "UTF-16"),
         ("one\nun".encode("utf-16-be"), "UTF-16"),
         ("one\nun".encode("utf-16-le"), "UTF-16"),
         (b"one\nca\xe9\n", ":2: not UTF-8 at byte 6"),

@@ -56,14 +56,14 @@ def read_lines(path: Path | str) -> Iterator[str]:
                 line = line.removeprefix(BOM)
                 if raw == BOM:
                     raise _empty(name)
-            if number == 1 and b"\r" in line and not raw.endswith(b"\n"):
-                raise RegardError(f"{name}: its lines end in carriage returns alone; save it with newlines (LF)")
             if line.endswith(b"\r"):
                 line = line.removesuffix(b"\r")
                 if not return_told:
                     tell_once("%s:%d: carriage return at the end of lines removed, here and below", name, number)
                     return_told = True
             text = _decoded(line, name, number, offset)
+            if number == 1 and "\r" in text and not raw.endswith(b"\n"):
+                raise RegardError(f"{name}: its lines end in carriage returns alone; save it with newlines (LF)")
             if at_start and text.strip():
                 at_start = False
                 if text.lstrip()[:20].lower().startswith(MARKUP_STARTS):
