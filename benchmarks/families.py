@@ -24,7 +24,7 @@ from benchmarks.zoo import ARCHITECTURES, Architecture
 from benchmarks.zoo.architecture import BEGIN, IMPLEMENTATIONS, PAD, Inputs
 from benchmarks.zoo.decoders import DECODERS
 from benchmarks.zoo.translators import TRANSLATORS
-from regard.reading.reading import Reading
+from regard.reading.record import Reading
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 # of a weight, which is at most 1

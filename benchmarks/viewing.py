@@ -19,8 +19,8 @@ import regard.api  # noqa: F401  it brings what shows a reading
 from benchmarks import report
 from benchmarks.peers import Contender, environment
 from regard.data.words import word_spans
-from regard.reading.reading import Check, Reading, Top
-from regard.reading.spelling import placed
+from regard.reading.labels import placed
+from regard.reading.record import Check, Reading, Top
 
 LAYERS, HEADS, ROWS, TOP = 30, 9, 64, 8
 ROUNDS, HOVERS, SCROLL_SECONDS = 3, 40, 4

@@ -12,7 +12,7 @@ import pytest
 import safetensors
 
 import regard
-from regard.reading.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "reading.md").read_text(encoding="utf-8")
 

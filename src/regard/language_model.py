@@ -25,9 +25,9 @@ from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
 from regard.models.pretrained.needs import quiet, told
 from regard.models.pretrained.texts import Offsets, Texts
+from regard.reading.compute.rows import Rows
 from regard.reading.language import Settings, Spelt, decoder_start, read_noted, read_pair, read_tokens
-from regard.reading.pieces import Rows
-from regard.reading.reading import Reading
+from regard.reading.record import Reading
 from regard.reading.segments import Segmenter
 
 logger = logging.getLogger("regard")

@@ -9,7 +9,7 @@ import regard
 from regard.errors import RegardError
 from regard.reading.effects import Effects
 from regard.reading.ranks import rank_correlation
-from regard.reading.reading import Check, Reading, Sequence, Token
+from regard.reading.record import Check, Reading, Sequence, Token
 
 transformers = pytest.importorskip("transformers")
 

@@ -9,10 +9,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import regard
 from regard.errors import RegardError
-from regard.reading import tiles
+from regard.reading.compute import tiles
+from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+from regard.reading.labels import segments
 from regard.reading.segments import SEGMENTERS
-from regard.reading.spelling import segments
-from regard.reading.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
 
 transformers = pytest.importorskip("transformers")
 

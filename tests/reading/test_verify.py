@@ -10,8 +10,8 @@ from torch import nn
 
 from regard.attention.output import AttentionMap, ModelOutput
 from regard.errors import RegardError
+from regard.reading.compute.verify import check, complaint
 from regard.reading.replay import alignments, replay
-from regard.reading.verify import check, complaint
 
 
 def true_map(dtype=torch.float32):

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 import regard
 from regard.errors import RegardError
-from regard.reading.reading import FORMAT, Reading
+from regard.reading.record import FORMAT, Reading
 from regard.view import wire
 from regard.view.server.limits import LIMITS
 from regard.view.server.readings import OpenReadings, title

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regard.errors import RegardError
-from regard.reading.reading import Top
+from regard.reading.record import Top
 from regard.view import wire
 
 

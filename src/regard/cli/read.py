@@ -20,7 +20,7 @@ from regard.cli.options import (
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
-    from regard.reading.reading import Reading
+    from regard.reading.record import Reading
 
 
 def _one_of_them(arguments: ArgumentCollection) -> None:
@@ -133,7 +133,7 @@ def read(
 
 
 def _check_out(out: tuple[Path, ...]) -> None:
-    from regard.reading.reading import FORMATS, RENDERERS
+    from regard.reading.record import FORMATS, RENDERERS
     from regard.view.figure import check_path
     from regard.view.renderers import PICTURES
 

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from regard.errors import RegardError
 from regard.reading.call import AttentionCall
-from regard.reading.reading import Check, Reading, Sequence, Top
-from regard.reading.sequences import Forward, Generation, LayerKey, Piece, Step, follow, path_of
-from regard.reading.spelling import sequence, tokens
-from regard.reading.statistics import ROLLOUT, STATISTICS
+from regard.reading.compute.statistics import ROLLOUT, STATISTICS
+from regard.reading.compute.verify import worst
+from regard.reading.labels import sequence, tokens
+from regard.reading.record import Check, Reading, Sequence, Top
+from regard.reading.runs import Forward, Generation, LayerKey, Piece, Step, follow, path_of
 from regard.reading.unseen import name_unseen
-from regard.reading.verify import worst
 
 if TYPE_CHECKING:
-    from regard.reading.pieces import Rows
+    from regard.reading.compute.rows import Rows
     from regard.reading.watch import Watch
 
 

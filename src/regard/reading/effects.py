@@ -18,7 +18,7 @@ from torch import Tensor
 from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
 from regard.models.gpt import GPT
-from regard.reading.reading import Span
+from regard.reading.record import Span
 from regard.reading.watch import watching
 
 # spans that are hidden in one run, each with a copy of the cache

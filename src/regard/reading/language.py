@@ -11,13 +11,13 @@ from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.generation.result import Generation
 from regard.models.gpt import GPT
+from regard.reading.compute.rows import Rows
 from regard.reading.effects import Effects
-from regard.reading.pieces import Rows
-from regard.reading.reading import Reading
-from regard.reading.reading import Sequence as Tokens
+from regard.reading.labels import placed, sequence
+from regard.reading.record import Reading
+from regard.reading.record import Sequence as Tokens
 from regard.reading.replay import proved
 from regard.reading.segments import Segmenter
-from regard.reading.spelling import placed, sequence
 from regard.reading.watch import watching
 
 

@@ -15,9 +15,9 @@ from regard.attention.output import AttentionMap
 from regard.data.batch import BOS, EOS, SPECIAL_TOKENS, collate
 from regard.data.tokenizer import Token, Tokenizer
 from regard.errors import RegardError
-from regard.reading import reading as records
+from regard.reading import record as records
 from regard.reading.alignment import word_alignment
-from regard.reading.verify import check, complaint
+from regard.reading.compute.verify import check, complaint
 
 
 @torch.inference_mode()

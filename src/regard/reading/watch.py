@@ -17,14 +17,15 @@ from torch.utils.hooks import RemovableHandle
 from regard.attention.key_values import KeyValues
 from regard.config import suggest
 from regard.errors import RegardError
-from regard.reading import assemble, capture, naming
-from regard.reading.asked import checked_layers, checked_rows, refuse_compiled
+from regard.reading import assemble, capture
+from regard.reading import layers as naming
 from regard.reading.call import AttentionCall
-from regard.reading.pieces import Rows, Wanted, note_rollout, read_call
-from regard.reading.reading import Reading
+from regard.reading.compute.rows import Rows, Wanted, note_rollout, read_call
+from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+from regard.reading.options import checked_layers, checked_rows, refuse_compiled
+from regard.reading.record import Reading
+from regard.reading.runs import Forward, Generation, LayerKey, batch_size_of, compose
 from regard.reading.segments import SEGMENTERS, Segmenter
-from regard.reading.sequences import Forward, Generation, LayerKey, batch_size_of, compose
-from regard.reading.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
 
 # what models call the cache that they are given; `past` is Regard's own
 CACHES = ("past_key_values", "cache_params", "past")

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from regard.reading.reading import Reading
+from regard.reading.record import Reading
 
 QUERY_STATISTICS = (
     "entropy",

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.reading.alignment import word_alignment
-from regard.reading.reading import Reading, Token
+from regard.reading.record import Reading, Token
 from regard.reading.segments import SEGMENTERS
 from regard.view.words import printable, shorten
 

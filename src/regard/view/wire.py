@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from regard.errors import RegardError
-from regard.reading.reading import Reading, Sequence
+from regard.reading.record import Reading, Sequence
 from regard.reading.segments import paragraphs, sentences
 from regard.view.heads import QUERY_STATISTICS, by_head
 

@@ -11,7 +11,7 @@ from regard.config import suggest
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.writing import Writing
-from regard.reading.reading import Reading
+from regard.reading.record import Reading
 from regard.view.server.jobs import Job
 from regard.view.server.limits import LIMITS, Limits
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regard.errors import RegardError
 from regard.reading.call import AttentionCall
-from regard.reading.tiles import Text, Tile
+from regard.reading.compute.tiles import Text, Tile
 
 Axis = Literal["query", "key", "query segment", "segment key"]
 

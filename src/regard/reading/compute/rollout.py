@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regard.reading.assemble import Frame
 from regard.reading.call import AttentionCall, Visibility
-from regard.reading.tiles import Text, tiles
+from regard.reading.compute.tiles import Text, tiles
 
 
 def rollout(

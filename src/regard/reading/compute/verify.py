@@ -6,7 +6,7 @@ from torch import Tensor
 
 from regard.attention.output import AttentionMap
 from regard.reading.call import AttentionCall, Visibility, contexts, exact_weights
-from regard.reading.reading import Check
+from regard.reading.record import Check
 
 # queries of a call that are checked beside those that are kept
 SAMPLE = 8

@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regard.reading.call import AttentionCall
-from regard.reading.reading import Check
-from regard.reading.tiles import Text
+from regard.reading.compute.tiles import Text
+from regard.reading.record import Check
 
 # what a layer is known by while it is read: kind, module path, and how often the module was called before in one run
 LayerKey = tuple[str, str, int]

@@ -7,7 +7,7 @@ import torch
 
 from regard.reading import assemble
 from regard.reading.call import AttentionCall, exact_weights
-from regard.reading.sequences import Forward, LayerKey
+from regard.reading.runs import Forward, LayerKey
 
 
 def kind_of(call: AttentionCall, model: Any, forward: Forward) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from regard.errors import RegardError
-from regard.reading.pieces import Rows
+from regard.reading.compute.rows import Rows
 
 
 def refuse_compiled(model: nn.Module) -> None:

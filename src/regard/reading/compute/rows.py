@@ -9,15 +9,15 @@ from torch import Tensor
 
 from regard.errors import RegardError
 from regard.kernels.memory import give_back_freed_memory
-from regard.reading import assemble, spelling
+from regard.reading import assemble, labels
 from regard.reading.call import AttentionCall, Visibility, exact_weights
-from regard.reading.reading import Check
-from regard.reading.rollout import rollout
+from regard.reading.compute.rollout import rollout
+from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+from regard.reading.compute.tiles import Text, sweep
+from regard.reading.compute.verify import SAMPLE, check_rows, complaint, worst
+from regard.reading.record import Check
+from regard.reading.runs import Forward, Piece
 from regard.reading.segments import Segmenter
-from regard.reading.sequences import Forward, Piece
-from regard.reading.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
-from regard.reading.tiles import Text, sweep
-from regard.reading.verify import SAMPLE, check_rows, complaint, worst
 
 Rows = str | int | slice | Sequence[int]
 # pairs of queries and keys from which on a layer leaves much free memory behind
@@ -188,10 +188,10 @@ def _text(forward: Forward, kind: str, item: int, wanted: Wanted, device: torch.
     """Tokens at all positions so far, and the segment of each: the same for all layers."""
     key = (kind, item)
     if key not in forward.texts:
-        sides = [spelling.tokens(forward, kind, side, item) for side in ("query", "key")]
+        sides = [labels.tokens(forward, kind, side, item) for side in ("query", "key")]
         by_segment = any("segment" in STATISTICS[name].axis for name in wanted.swept)
         segments = [
-            spelling.segments(ids, wanted.segments, wanted.tokenizer) if by_segment else torch.zeros_like(ids)
+            labels.segments(ids, wanted.segments, wanted.tokenizer) if by_segment else torch.zeros_like(ids)
             for ids in sides
         ]
         count = 1 + max(int(each.max()) if len(each) else 0 for each in segments)

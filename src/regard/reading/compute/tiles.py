@@ -15,7 +15,7 @@ from regard.kernels.linear import linear
 from regard.reading.call import AttentionCall, Visibility, grouped
 
 if TYPE_CHECKING:
-    from regard.reading.statistics import Statistic
+    from regard.reading.compute.statistics import Statistic
 
 # scores of a tile are about so many at most: few enough for the processor's cache, enough for a fast product
 TILE_SCORES = 1 << 21

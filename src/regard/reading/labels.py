@@ -11,9 +11,9 @@ from torch import Tensor
 
 from regard.data.words import word_spans
 from regard.errors import RegardError
-from regard.reading.reading import Sequence, Token
+from regard.reading.record import Sequence, Token
+from regard.reading.runs import Forward, path_of
 from regard.reading.segments import SEGMENTERS, Segmenter
-from regard.reading.sequences import Forward, path_of
 
 
 def tokens(forward: Forward, kind: str, side: str, item: int) -> Int[Tensor, " position"]:
