@@ -19,6 +19,7 @@ from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
 from regard.models.gpt import GPT
 from regard.reading.record import Span
+from regard.reading.runs import Run
 from regard.reading.watch import watching
 
 # spans that are hidden in one run, each with a copy of the cache
@@ -100,12 +101,9 @@ class Effects:
                 past_key_values=cache,
                 use_cache=True,
             ).logits
-        for runs in watch.forwards:
-            for key, pieces in runs.pieces.items():
-                for index, (start, end) in enumerate(spans):
-                    seen = pieces[index].weights
-                    low = pieces[index].first_key + runs.first(index)
-                    assert seen is not None
-                    if seen[..., max(0, start - low) : max(0, end - low)].any():
-                        raise RegardError(f"{key[1]} still sees what was to be hidden from it")
+        for run in watch.recording.seen:
+            assert isinstance(run, Run)
+            # what is hidden stands outside the sequence, whose weights prove themselves
+            for (_, path, _), why in run.refused.items():
+                raise RegardError(f"{path} still sees what was to be hidden from it: {why}")
         return logits[:, -1].double().log_softmax(-1)

@@ -1,5 +1,6 @@
 """Reading a transformers model by replay: it writes by its fastest path, then runs once over all of it, watched."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from regard.generation.result import Generation
 from regard.models.gpt import GPT
 from regard.reading.compute.rows import Rows
 from regard.reading.effects import Effects
-from regard.reading.labels import placed, sequence
+from regard.reading.labels import Label, placed, sequence
 from regard.reading.record import Reading
 from regard.reading.record import Sequence as Tokens
 from regard.reading.replay import proved
@@ -31,7 +32,7 @@ class Spelt:
 
     def followed_by(self, ids: list[int], tokenizer: Any) -> Tokens:
         """The text with the tokens that were written after it."""
-        added = sequence(ids, tokenizer)
+        added = sequence([Label(id) for id in ids], tokenizer)
         start = len(self.text)
         text = self.text + added.text
         spans = [*_filled(self.offsets), *((start + token.start, start + token.end) for token in added.tokens)]
@@ -130,7 +131,10 @@ def read_pair(
     with settings.watching(module, tokenizer, name) as watch:
         module(input_ids=tokens, attention_mask=torch.ones_like(tokens), decoder_input_ids=decoder)
     reading = watch.reading(0)
-    sequences = {"source": source.followed_by([], tokenizer), "target": sequence(target, tokenizer)}
+    sequences = {
+        "source": source.followed_by([], tokenizer),
+        "target": sequence([Label(id) for id in target], tokenizer),
+    }
     names = {side for kind in reading.kinds for side in reading.sides[kind]}
     return replace(reading, sequences={name: sequences[name] for name in names})
 
@@ -142,7 +146,7 @@ def _inputs(module: Any, tokens: Tensor) -> dict[str, Any]:
     if module.can_generate():
         # no cache of what is never gone on with, no logits that nobody reads
         inputs["use_cache"] = False
-        if "logits_to_keep" in module.forward.__code__.co_varnames:
+        if "logits_to_keep" in inspect.signature(module.forward).parameters:
             inputs["logits_to_keep"] = 1
     return inputs
 

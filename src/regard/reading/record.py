@@ -25,7 +25,7 @@ FORMAT = "regard-reading-1"
 # of a translator: which sequence asks and which is looked at
 TRANSLATION = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cross": ("target", "source")}
 # attention within the input comes before attention within the output, and that before between them
-KINDS = ("vision", "encoder", "decoder", "cross")
+KINDS = ("vision", "resampler", "encoder", "decoder", "cross")
 
 
 # from the first position to before the second
@@ -33,13 +33,17 @@ Span = tuple[int, int]
 
 
 class Token(NamedTuple):
-    """One token: `start` and `end` are characters of the sequence's text, `words` the indices of its words."""
+    """One token: `start` and `end` are characters of the sequence's text, `words` the indices of its words.
+
+    What is no token of a text has the id −1; `sort` says what it is.
+    """
 
     id: int
     text: str
     start: int
     end: int
     words: list[int]
+    sort: str = "token"
 
 
 @dataclass(frozen=True)
