@@ -16,7 +16,7 @@ from regard.errors import RegardError
 from regard.reading import assemble
 from regard.reading.capture import patches
 from regard.reading.compute.rows import Rows, Wanted
-from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+from regard.reading.compute.statistics import SINK_SHARE, STATISTICS
 from regard.reading.options import checked_layers, checked_rows, refuse_compiled
 from regard.reading.record import Reading
 from regard.reading.recorder import Recorder, Recording
@@ -124,10 +124,10 @@ def watching(
     """Read what `model`, of transformers or any torch module, attends to while it runs: `watch.reading(item)`.
 
     `rows` are the queries whose weights are kept whole: "last", "all", "generated", positions or a slice. `top_k` keeps
-    the strongest keys of every query, `statistics` are names of `STATISTICS` and `ROW_STATISTICS`, `layers` numbers of
-    layers (all by default). With a `tokenizer` the reading knows its text and can cut it into `segments`: "sentences",
-    "paragraphs", "turns", "documents", or what a function from text to starts says. The model's outputs stay bitwise
-    what they are, and whatever goes wrong while it is read leaves its run alone.
+    the strongest keys of every query, `statistics` are names of `STATISTICS`, `layers` numbers of layers (all by
+    default). With a `tokenizer` the reading knows its text and can cut it into `segments`: "sentences", "paragraphs",
+    "turns", "documents", or what a function from text to starts says. The model's outputs stay bitwise what they are,
+    and whatever goes wrong while it is read leaves its run alone.
     Raises RegardError for settings that make no sense and for a compiled model.
     """
     if not isinstance(model, nn.Module) and isinstance(getattr(model, "module", None), nn.Module):
@@ -140,10 +140,10 @@ def watching(
         raise RegardError(f"top_k must be at least 1, not {top_k}")
     statistics = (statistics,) if isinstance(statistics, str) else tuple(statistics)
     for statistic in statistics:
-        known = (*STATISTICS, *ROW_STATISTICS, ROLLOUT)
+        known = [each for each in STATISTICS if each != SINK_SHARE]
         if statistic not in known:
             raise RegardError(f"there is no statistic {statistic!r}{suggest(statistic, known)}")
-    if {"segments", "received_by_segment"} & set(statistics) and tokenizer is None:
+    if any("segment" in STATISTICS[each].axes for each in statistics) and tokenizer is None:
         raise RegardError("segments are found in the text: give watching the model's tokenizer=")
     if isinstance(segments, str) and segments not in SEGMENTERS:
         raise RegardError(f"there are no segments {segments!r}{suggest(segments, SEGMENTERS)}")

@@ -40,7 +40,9 @@ def header(reading: Reading) -> dict[str, Any]:
         "sequences": {name: _sequence(sequence) for name, sequence in reading.sequences.items()},
         "kinds": [_kind(reading, kind) for kind in reading.kinds],
         "checks": [
-            {"kind": kind, "layer": layer, **check._asdict()} for (kind, layer), check in sorted(reading.checks.items())
+            {"kind": kind, "layer": layer, **check._asdict()}
+            for (kind, layer), check in sorted(reading.checks.items())
+            if (kind, layer) in reading.maps
         ],
         "refused": [
             {"kind": kind, "layer": layer, "why": why} for (kind, layer), why in sorted(reading.refused.items())

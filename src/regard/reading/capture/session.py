@@ -94,11 +94,11 @@ def enter(module: nn.Module, arguments: Callable[[], dict[str, Any]]) -> list[Wa
     """A model begins to run on these arguments; the watches that have noted it."""
     found = []
     for watcher in owners(module):
-        if any(isinstance(each, Tensor) and unreadable(each) for each in arguments().values()):
-            # traced, or given what holds no numbers
-            return []
         with harmless(watcher, watcher.path(module)):
-            watcher.recorder().enter(module, arguments())
+            given = arguments()
+            # what is traced, or holds no numbers, is no run that could be read
+            if not any(isinstance(each, Tensor) and unreadable(each) for each in given.values()):
+                watcher.recorder().enter(module, given)
         found.append(watcher)
     return found
 

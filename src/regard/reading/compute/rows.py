@@ -13,7 +13,7 @@ from regard.kernels.memory import give_back_freed_memory
 from regard.reading import labels
 from regard.reading.call import AttentionCall, Visibility, exact_weights
 from regard.reading.compute.rollout import rollout
-from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+from regard.reading.compute.statistics import ROLLOUT, STATISTICS
 from regard.reading.compute.tiles import Text, sweep
 from regard.reading.compute.verify import SAMPLE, check_rows, complaint, worst
 from regard.reading.layouts import Layout
@@ -40,11 +40,12 @@ class Wanted:
 
     @property
     def swept(self) -> dict[str, Any]:
-        return {name: STATISTICS[name] for name in self.statistics if name in STATISTICS}
+        return {name: STATISTICS[name] for name in self.statistics if STATISTICS[name].is_swept}
 
     @property
     def of_rows(self) -> dict[str, Any]:
-        return {name: ROW_STATISTICS[name] for name in self.statistics if name in ROW_STATISTICS}
+        found = {name: STATISTICS[name] for name in self.statistics if not STATISTICS[name].is_swept}
+        return {name: statistic.compute for name, statistic in found.items() if statistic.compute is not None}
 
 
 # of a kind and an item the ids at so many positions that look and that are looked at
