@@ -1,0 +1,420 @@
+"""Ways of running a model beside forward and greedy `generate`, each with the rows and the names that must be read.
+
+A scenario builds a `Case` from an architecture and a backend, or None where it does not apply. The truth of a
+generated sequence is a teacher-forced eager pass, of another run the eager model's own calls.
+"""
+
+import dataclasses
+import importlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import DynamicCache
+
+from benchmarks import witness, written
+from benchmarks.judging import Case, Ids, Truth, tensors
+from benchmarks.zoo.architecture import BEGIN, PAD, VOCABULARY, Architecture, Inputs
+
+GREEDY = {
+    "do_sample": False,
+    "num_beams": 1,
+    "max_new_tokens": 5,
+    "return_dict_in_generate": True,
+    "suppress_tokens": [PAD, BEGIN],
+}
+VIRTUAL = 4
+Scenario = Callable[[Architecture, str], Case | None]
+
+
+# truths
+
+
+def _text(architecture: Architecture, ids: Tensor, mask: Tensor | None = None) -> Ids:
+    """The ids of real positions; -1 where a position holds a patch of a picture."""
+    found = (ids if mask is None else ids[mask.bool()]).tolist()
+    pictured = "pixel_values" in architecture.make_inputs()
+    return [-1 if pictured and token == VOCABULARY - 1 else token for token in found]
+
+
+def _source(architecture: Architecture, item: int, num_keys: int) -> Ids:
+    inputs = architecture.prompt()
+    if "input_ids" not in inputs:
+        return [-1] * num_keys
+    return list(inputs["input_ids"][item][inputs["attention_mask"][item].bool()].tolist())
+
+
+def of_written(
+    architecture: Architecture, sequences: Tensor, rows: Sequence[written.Rows], *, names: Tensor | None = None
+) -> list[Truth]:
+    """The truths of returned sequences; `names` are their ids where they are not all known."""
+    truths = []
+    masks = written.prompt_masks(architecture, len(sequences))
+    is_translator = "cross" in architecture.kinds
+    start = written.prompt_length(architecture)
+    copies = max(1, len(sequences) // len(next(iter(architecture.prompt().values()))))
+    counts = written.num_written(architecture, sequences)
+    named = sequences if names is None else names
+    for item, (weights, count) in enumerate(zip(rows, counts, strict=True)):
+        mask = torch.ones(1) if is_translator else masks[item]
+        mask = torch.cat([mask.bool(), torch.ones(count, dtype=torch.bool)])
+        ids = _text(architecture, named[item, : start + count], mask)
+        first = len(ids) - count
+        truth = Truth(weights, {}, {})
+        for kind, layer in weights:
+            truth.queries[kind], truth.written[kind] = ids[first - 1 : -1], ids[first:]
+            truth.positions[kind] = list(range(first - 1, first - 1 + count))
+            keys = weights[kind, layer].shape[-1]
+            truth.keys[kind] = _source(architecture, item // copies, keys) if kind == "cross" else ids[:-1]
+        truths.append(truth)
+    return truths
+
+
+def without_padding(architecture: Architecture, inputs: Inputs, kind: str, weights: Tensor, item: int) -> Tensor:
+    """The truth [head, query, key] of an item at real positions alone."""
+    mask = inputs.get("attention_mask")
+    own = inputs.get("decoder_attention_mask") if "cross" in architecture.kinds else mask
+    sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, mask), "vision": (None, None)}[kind]
+    # sound is shorter behind its convolutions: what nobody sees is padding
+    seen = weights[item].amax((0, 1)) > 0
+    real = [torch.ones(count, dtype=torch.bool) for count in weights.shape[2:]]
+    for side, given in enumerate(sides):
+        if given is not None and given.dim() == 2 and given.shape[1] == len(real[side]):
+            real[side] = given[item].bool()
+        elif given is not None and given.dim() == 2 and (side or kind == "encoder"):
+            real[side] = seen
+    return weights[item][:, real[0]][..., real[1]]
+
+
+def of_forward(architecture: Architecture, inputs: Inputs, calls: Sequence[witness.Call]) -> list[Truth]:
+    """The truths of a forward pass over a batch."""
+    truths = []
+    for item in range(len(next(iter(inputs.values())))):
+        truth = Truth({}, {}, {})
+        for call in calls:
+            kind = call.kind
+            if call.layer not in architecture.layers.get(kind, ()):
+                continue
+            weights = without_padding(architecture, inputs, kind, witness.truth(call), item)
+            truth.weights[kind, call.layer] = weights
+            prefixes = {"decoder": ("decoder_", "decoder_"), "cross": ("decoder_", "")}.get(kind, ("", ""))
+            if "cross" not in architecture.kinds:
+                prefixes = ("", "")
+            for side, prefix, count in zip(
+                (truth.queries, truth.keys), prefixes, weights.shape[1:], strict=True
+            ):
+                ids, mask = inputs.get(f"{prefix}input_ids"), inputs.get(f"{prefix}attention_mask")
+                if ids is None or kind == "vision":
+                    side[kind] = [-1] * count
+                else:
+                    real = mask[item] if mask is not None and mask.dim() == 2 else None
+                    side[kind] = _text(architecture, ids[item], real)
+        truths.append(truth)
+    return truths
+
+
+def _eager(architecture: Architecture, implementation: str) -> str:
+    # Falcon's two implementations of ALiBi differ
+    return implementation if "falcon" in architecture.model.lower() else "eager"
+
+
+# generate
+
+
+def generating(
+    architecture: Architecture, implementation: str, *, model: Any = None, captured: bool = False,
+    settings: dict[str, Any] | None = None, around: Callable[[], Any] | None = None, **how: Any,
+) -> Case | None:  # fmt: skip
+    """A case of `generate` with further settings; `captured` where only the run's own calls have its rows."""
+    if not architecture.generates:
+        return None
+    model = architecture.build(implementation) if model is None else model
+    prompt = architecture.prompt(next(model.parameters()).dtype)
+
+    def run(_: Any) -> Any:
+        if around is None:
+            return model.generate(**prompt, **GREEDY | how)
+        with around():
+            return model.generate(**prompt, **GREEDY | how)
+
+    def truths(output: Any) -> list[Truth]:
+        sequences, beams = output.sequences, getattr(output, "beam_indices", None)
+        if captured or not architecture.steps_agree:
+            torch.manual_seed(0)
+            calls = witness.capture(model, lambda: run(None), kinds=architecture.kinds)
+            rows = written.from_run(architecture, calls, sequences, beams)
+        else:
+            rows = written.teacher_forced(architecture, sequences, implementation=_eager(architecture, implementation))
+        return of_written(architecture, sequences, rows)
+
+    return Case(model, run, truths, {"rows": "generated"} | (settings or {}))
+
+
+def _alone(architecture: Architecture) -> Architecture:
+    """The padded second sequence alone."""
+    return dataclasses.replace(
+        architecture, make_inputs=lambda: {name: x[1:] for name, x in architecture.make_inputs().items()}
+    )
+
+
+def _is_decoder(architecture: Architecture) -> bool:
+    return set(architecture.kinds) == {"decoder"} and architecture.generates
+
+
+def assisted(architecture: Architecture, implementation: str) -> Case | None:
+    if not architecture.generates:
+        return None
+    assistant = architecture.build(implementation, seed=1)
+    return generating(_alone(architecture), implementation, assistant_model=assistant)
+
+
+def inputs_embeds(architecture: Architecture, implementation: str) -> Case | None:
+    if not _is_decoder(architecture):
+        return None
+    model, prompt = architecture.build(implementation), architecture.prompt()
+    given = {
+        "inputs_embeds": model.get_input_embeddings()(prompt["input_ids"]),
+        "attention_mask": prompt["attention_mask"],
+    }
+
+    def truths(output: Any) -> list[Truth]:
+        sequences = torch.cat([prompt["input_ids"], output.sequences], dim=1)
+        names = torch.cat([torch.full_like(prompt["input_ids"], -1), output.sequences], dim=1)
+        rows = written.teacher_forced(architecture, sequences, implementation=_eager(architecture, implementation))
+        return of_written(architecture, sequences, rows, names=names)
+
+    return Case(model, lambda _: model.generate(**given, **GREEDY), truths)
+
+
+def turns(architecture: Architecture, implementation: str, *, before: bool = False) -> Case | None:
+    """Two turns on one cache; with `before` the first of them ran before the watch was opened."""
+    case = generating(architecture, implementation)
+    if case is None or not _is_decoder(architecture):
+        return None
+    model, prompt = case.watched, architecture.prompt()
+
+    def first() -> Any:
+        cache, mask = DynamicCache(config=model.config), prompt["attention_mask"][:, :6]
+        given = {"input_ids": prompt["input_ids"][:, :6], "attention_mask": mask}
+        if "position_ids" in written.arguments(model):
+            given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+        model(**given, past_key_values=cache)
+        return cache
+
+    def run(cache: Any) -> Any:
+        return model.generate(**prompt, past_key_values=first() if cache is None else cache, **GREEDY)
+
+    def truths(output: Any) -> list[Truth]:
+        made = case.truths(output)
+        for truth in made if before else ():
+            # of what ran before, no id is proved
+            truth.keys = {kind: [None] * len(ids) for kind, ids in truth.keys.items()}
+        return made
+
+    return Case(model, run, truths, prepare=first if before else lambda: None)
+
+
+def prompt_tuning(architecture: Architecture, implementation: str) -> Case | None:
+    """Virtual tokens before the prompt, and so before its padding."""
+    if not _is_decoder(architecture):
+        return None
+    peft = importlib.import_module("peft")
+    base = architecture.build(implementation)
+    torch.manual_seed(1)
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=VIRTUAL)
+    model = peft.get_peft_model(base, config).eval().requires_grad_(False)
+    prompt = architecture.prompt()
+    longer = dataclasses.replace(
+        architecture,
+        make_inputs=lambda: {
+            "input_ids": functional.pad(prompt["input_ids"], (VIRTUAL, 0), value=-1),
+            "attention_mask": functional.pad(prompt["attention_mask"], (VIRTUAL, 0), value=1),
+        },
+    )
+
+    def run(_: Any) -> Any:
+        return model.generate(**prompt, **GREEDY)
+
+    def truths(output: Any) -> list[Truth]:
+        sequences = functional.pad(output.sequences, (VIRTUAL, 0), value=-1)
+        calls = witness.capture(base, lambda: run(None), kinds=architecture.kinds)
+        return of_written(longer, sequences, written.from_run(longer, calls, sequences))
+
+    return Case(model, run, truths)
+
+
+def lora(architecture: Architecture, implementation: str) -> Case | None:
+    """A wrapper whose own `generate` is called and which is watched."""
+    if not architecture.generates:
+        return None
+    peft = importlib.import_module("peft")
+
+    def adapted(name: str) -> Any:
+        torch.manual_seed(1)
+        config = peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+        return peft.get_peft_model(architecture.build(name), config).eval().requires_grad_(False)
+
+    model, twin = adapted(implementation), adapted(_eager(architecture, implementation)).get_base_model()
+    prompt = architecture.prompt()
+
+    def truths(output: Any) -> list[Truth]:
+        rows = written.teacher_forced(architecture, output.sequences, model=twin)
+        return of_written(architecture, output.sequences, rows)
+
+    return Case(model, lambda _: model.generate(**prompt, **GREEDY), truths)
+
+
+def offloaded_weights(architecture: Architecture, implementation: str) -> Case | None:
+    """Parameters that are on the meta device between the calls of their modules."""
+    accelerate = importlib.import_module("accelerate")
+    model = accelerate.cpu_offload(architecture.build(implementation), execution_device=torch.device("cpu"))
+    settings = {"rows": "generated", "statistics": ("received", "output_norm")}
+    # the dtype is asked of a parameter, which the meta device has too
+    return generating(architecture, implementation, model=model, settings=settings)
+
+
+def half(architecture: Architecture, implementation: str) -> Case | None:
+    model = architecture.build(implementation, dtype=torch.float16)
+    case = generating(architecture, implementation, model=model, captured=True)
+    return case and dataclasses.replace(case, tolerance=2e-3)
+
+
+def autocast(architecture: Architecture, implementation: str) -> Case | None:
+    """Mixed precision: the kernel gets bfloat16 queries and keys."""
+    case = generating(
+        architecture, implementation, captured=True, around=lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+    )
+    return case and dataclasses.replace(case, tolerance=3e-2)
+
+
+# forward
+
+
+def forward(
+    architecture: Architecture, implementation: str, *, given: Inputs | None = None, model: Any = None, **settings: Any
+) -> Case:
+    model = architecture.build(implementation) if model is None else model
+    inputs = architecture.inputs() if given is None else given
+
+    def truths(_: Any) -> list[Truth]:
+        twin = architecture.build(_eager(architecture, implementation))
+        calls = witness.capture(twin, lambda: twin(**inputs), kinds=architecture.kinds)
+        return of_forward(architecture, inputs, calls)
+
+    return Case(model, lambda _: model(**inputs), truths, {"rows": "all"} | settings)
+
+
+def own_mask(architecture: Architecture, implementation: str) -> Case | None:
+    """A mask [batch, 1, query, key] of the user's own, which hides the first three tokens from all later ones."""
+    if set(architecture.kinds) != {"decoder"}:
+        return None
+    ids = architecture.inputs()["input_ids"][:1]
+    count = ids.shape[1]
+    seen = torch.ones(count, count, dtype=torch.bool).tril()
+    seen[3:, :3] = False
+    mask = torch.zeros(count, count).masked_fill(~seen, torch.finfo(torch.float32).min)
+    given = {"input_ids": ids, "attention_mask": mask[None, None], "position_ids": torch.arange(count)[None]}
+    return forward(architecture, implementation, given=given)
+
+
+def packed(architecture: Architecture, implementation: str) -> Case | None:
+    """Two texts in one row, told apart by their position ids alone."""
+    if set(architecture.kinds) != {"decoder"}:
+        return None
+    ids = architecture.inputs()["input_ids"][:1]
+    positions = torch.cat([torch.arange(5), torch.arange(ids.shape[1] - 5)])[None]
+    return forward(architecture, implementation, given={"input_ids": ids, "position_ids": positions})
+
+
+def training(architecture: Architecture, implementation: str, *, checkpointing: bool = False) -> Case | None:
+    """A step of training with dropout off; its output are loss and gradients."""
+    model = architecture.build(implementation).train().requires_grad_(True)
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and ("dropout" in name or "layerdrop" in name or isinstance(module, nn.Dropout)):
+                setattr(module, name, 0.0)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    inputs = architecture.inputs()
+
+    def run(_: Any) -> Any:
+        with torch.enable_grad():
+            outputs = [x for x in tensors(model(**inputs)) if x.requires_grad]
+            loss = sum(x.square().mean() for x in outputs)
+            loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        model.zero_grad(set_to_none=True)
+        return [loss.detach(), *gradients]
+
+    return dataclasses.replace(forward(architecture, implementation, model=model), run=run)
+
+
+def threads(architecture: Architecture, implementation: str) -> Case | None:
+    """Each sequence in a thread of its own, which reads it."""
+    case = forward(architecture, implementation)
+    inputs, model = architecture.inputs(), case.watched
+    watches: list[Any] = [None]
+    readings: dict[int, Any] = {}
+
+    def run(_: Any) -> Any:
+        outputs: dict[int, Any] = {}
+        both = threading.Barrier(2)
+
+        def one(item: int) -> None:
+            both.wait()
+            with torch.no_grad():
+                outputs[item] = model(**{name: x[item : item + 1] for name, x in inputs.items()})
+            both.wait()
+            if watches[0] is not None:
+                readings[item] = watches[0].reading(0)
+
+        workers = [threading.Thread(target=one, args=(item,)) for item in range(2)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return [list(tensors(outputs[item])) for item in range(2)]
+
+    return dataclasses.replace(
+        case,
+        run=run,
+        readings=lambda: [readings[item] for item in sorted(readings)],
+        enter=lambda watch: watches.__setitem__(0, watch),
+    )
+
+
+def _generating(name: str, **how: Any) -> Scenario:
+    captured = how.pop("captured", False)
+    return lambda architecture, implementation: generating(architecture, implementation, captured=captured, **how)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "sampling": _generating("sampling", do_sample=True, num_return_sequences=2),
+    "beams": _generating("beams", num_beams=3, num_return_sequences=2),
+    "assisted": assisted,
+    "prompt lookup": lambda a, i: generating(_alone(a), i, prompt_lookup_num_tokens=3) if a.generates else None,
+    "static cache": _generating("static", cache_implementation="static"),
+    "quantised cache": _generating(
+        "quantised", cache_implementation="quantized", cache_config={"backend": "fp8"}, captured=True
+    ),
+    "offloaded cache": _generating("offloaded", cache_implementation="offloaded"),
+    "chunked prefill": _generating("chunked", prefill_chunk_size=4),
+    "guidance": _generating("guidance", guidance_scale=1.5),
+    "turns": turns,
+    "filled cache": lambda a, i: turns(a, i, before=True),
+    "inputs_embeds": inputs_embeds,
+    "own mask": own_mask,
+    "packed": packed,
+    "prompt tuning": prompt_tuning,
+    "LoRA": lora,
+    "offloaded weights": offloaded_weights,
+    "autocast": autocast,
+    "half": half,
+    "threads": threads,
+    "training": training,
+    "checkpointing": lambda a, i: training(a, i, checkpointing=True),
+    "pictures": lambda a, i: generating(a, i) if "pixel_values" in a.prompt() else None,
+}
