@@ -125,6 +125,9 @@ def _run(case: Case, watch: Watch | None) -> Any:
 
 def _faults(reading: Reading, truth: Truth, tolerance: float) -> Iterator[str]:
     kinds = dict.fromkeys(kind for kind, _ in truth.weights)
+    for place, weights in reading.maps.items():
+        if weights.size and place not in truth.weights:
+            yield f"{place} was read, and the witness saw no such layer"
     for place, expected in truth.weights.items():
         weights = reading.maps.get(place)
         if weights is None:

@@ -7,17 +7,18 @@ generated sequence is a teacher-forced eager pass, of another run the eager mode
 import dataclasses
 import importlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from transformers import DynamicCache
 
 from benchmarks import witness, written
-from benchmarks.judging import Case, Ids, Truth, tensors
-from benchmarks.zoo.architecture import BEGIN, PAD, VOCABULARY, Architecture, Inputs
+from benchmarks.judging import Case, Truth, tensors
+from benchmarks.truths import eager_for, of_forward, of_written
+from benchmarks.zoo.architecture import BEGIN, PAD, Architecture, Inputs
 
 GREEDY = {
     "do_sample": False,
@@ -30,95 +31,8 @@ VIRTUAL = 4
 Scenario = Callable[[Architecture, str], Case | None]
 
 
-# truths
-
-
-def _text(architecture: Architecture, ids: Tensor, mask: Tensor | None = None) -> Ids:
-    """The ids of real positions; -1 where a position holds a patch of a picture."""
-    found = (ids if mask is None else ids[mask.bool()]).tolist()
-    pictured = "pixel_values" in architecture.make_inputs()
-    return [-1 if pictured and token == VOCABULARY - 1 else token for token in found]
-
-
-def _source(architecture: Architecture, item: int, num_keys: int) -> Ids:
-    inputs = architecture.prompt()
-    if "input_ids" not in inputs:
-        return [-1] * num_keys
-    return list(inputs["input_ids"][item][inputs["attention_mask"][item].bool()].tolist())
-
-
-def of_written(
-    architecture: Architecture, sequences: Tensor, rows: Sequence[written.Rows], *, names: Tensor | None = None
-) -> list[Truth]:
-    """The truths of returned sequences; `names` are their ids where they are not all known."""
-    truths = []
-    masks = written.prompt_masks(architecture, len(sequences))
-    is_translator = "cross" in architecture.kinds
-    start = written.prompt_length(architecture)
-    copies = max(1, len(sequences) // len(next(iter(architecture.prompt().values()))))
-    counts = written.num_written(architecture, sequences)
-    named = sequences if names is None else names
-    for item, (weights, count) in enumerate(zip(rows, counts, strict=True)):
-        mask = torch.ones(1) if is_translator else masks[item]
-        mask = torch.cat([mask.bool(), torch.ones(count, dtype=torch.bool)])
-        ids = _text(architecture, named[item, : start + count], mask)
-        first = len(ids) - count
-        truth = Truth(weights, {}, {})
-        for kind, layer in weights:
-            truth.queries[kind], truth.written[kind] = ids[first - 1 : -1], ids[first:]
-            truth.positions[kind] = list(range(first - 1, first - 1 + count))
-            keys = weights[kind, layer].shape[-1]
-            truth.keys[kind] = _source(architecture, item // copies, keys) if kind == "cross" else ids[:-1]
-        truths.append(truth)
-    return truths
-
-
-def without_padding(architecture: Architecture, inputs: Inputs, kind: str, weights: Tensor, item: int) -> Tensor:
-    """The truth [head, query, key] of an item at real positions alone."""
-    mask = inputs.get("attention_mask")
-    own = inputs.get("decoder_attention_mask") if "cross" in architecture.kinds else mask
-    sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, mask), "vision": (None, None)}[kind]
-    # sound is shorter behind its convolutions: what nobody sees is padding
-    seen = weights[item].amax((0, 1)) > 0
-    real = [torch.ones(count, dtype=torch.bool) for count in weights.shape[2:]]
-    for side, given in enumerate(sides):
-        if given is not None and given.dim() == 2 and given.shape[1] == len(real[side]):
-            real[side] = given[item].bool()
-        elif given is not None and given.dim() == 2 and (side or kind == "encoder"):
-            real[side] = seen
-    return weights[item][:, real[0]][..., real[1]]
-
-
-def of_forward(architecture: Architecture, inputs: Inputs, calls: Sequence[witness.Call]) -> list[Truth]:
-    """The truths of a forward pass over a batch."""
-    truths = []
-    for item in range(len(next(iter(inputs.values())))):
-        truth = Truth({}, {}, {})
-        for call in calls:
-            kind = call.kind
-            if call.layer not in architecture.layers.get(kind, ()):
-                continue
-            weights = without_padding(architecture, inputs, kind, witness.truth(call), item)
-            truth.weights[kind, call.layer] = weights
-            prefixes = {"decoder": ("decoder_", "decoder_"), "cross": ("decoder_", "")}.get(kind, ("", ""))
-            if "cross" not in architecture.kinds:
-                prefixes = ("", "")
-            for side, prefix, count in zip(
-                (truth.queries, truth.keys), prefixes, weights.shape[1:], strict=True
-            ):
-                ids, mask = inputs.get(f"{prefix}input_ids"), inputs.get(f"{prefix}attention_mask")
-                if ids is None or kind == "vision":
-                    side[kind] = [-1] * count
-                else:
-                    real = mask[item] if mask is not None and mask.dim() == 2 else None
-                    side[kind] = _text(architecture, ids[item], real)
-        truths.append(truth)
-    return truths
-
-
-def _eager(architecture: Architecture, implementation: str) -> str:
-    # Falcon's two implementations of ALiBi differ
-    return implementation if "falcon" in architecture.model.lower() else "eager"
+# what a scenario needs beside transformers
+NEEDS = {"prompt tuning": "peft", "LoRA": "peft", "offloaded weights": "accelerate"}
 
 
 # generate
@@ -147,7 +61,9 @@ def generating(
             calls = witness.capture(model, lambda: run(None), kinds=architecture.kinds)
             rows = written.from_run(architecture, calls, sequences, beams)
         else:
-            rows = written.teacher_forced(architecture, sequences, implementation=_eager(architecture, implementation))
+            rows = written.teacher_forced(
+                architecture, sequences, implementation=eager_for(architecture, implementation)
+            )
         return of_written(architecture, sequences, rows)
 
     return Case(model, run, truths, {"rows": "generated"} | (settings or {}))
@@ -183,7 +99,7 @@ def inputs_embeds(architecture: Architecture, implementation: str) -> Case | Non
     def truths(output: Any) -> list[Truth]:
         sequences = torch.cat([prompt["input_ids"], output.sequences], dim=1)
         names = torch.cat([torch.full_like(prompt["input_ids"], -1), output.sequences], dim=1)
-        rows = written.teacher_forced(architecture, sequences, implementation=_eager(architecture, implementation))
+        rows = written.teacher_forced(architecture, sequences, implementation=eager_for(architecture, implementation))
         return of_written(architecture, sequences, rows, names=names)
 
     return Case(model, lambda _: model.generate(**given, **GREEDY), truths)
@@ -257,7 +173,7 @@ def lora(architecture: Architecture, implementation: str) -> Case | None:
         config = peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
         return peft.get_peft_model(architecture.build(name), config).eval().requires_grad_(False)
 
-    model, twin = adapted(implementation), adapted(_eager(architecture, implementation)).get_base_model()
+    model, twin = adapted(implementation), adapted(eager_for(architecture, implementation)).get_base_model()
     prompt = architecture.prompt()
 
     def truths(output: Any) -> list[Truth]:
@@ -300,7 +216,7 @@ def forward(
     inputs = architecture.inputs() if given is None else given
 
     def truths(_: Any) -> list[Truth]:
-        twin = architecture.build(_eager(architecture, implementation))
+        twin = architecture.build(eager_for(architecture, implementation))
         calls = witness.capture(twin, lambda: twin(**inputs), kinds=architecture.kinds)
         return of_forward(architecture, inputs, calls)
 
@@ -320,6 +236,31 @@ def own_mask(architecture: Architecture, implementation: str) -> Case | None:
     return forward(architecture, implementation, given=given)
 
 
+def masked_step(architecture: Architecture, implementation: str) -> Case | None:
+    """A step on a cache whose own mask hides the first three keys."""
+    case = own_mask(architecture, implementation)
+    if case is None:
+        return None
+    model, ids = case.watched, architecture.inputs()["input_ids"][:1]
+    count = ids.shape[1]
+    positions, hidden = torch.arange(count)[None], torch.zeros(1, 1, 1, count)
+    hidden[..., :3] = torch.finfo(torch.float32).min
+
+    def run(_: Any) -> Any:
+        cache = DynamicCache(config=model.config)
+        model(input_ids=ids[:, :-1], position_ids=positions[:, :-1], past_key_values=cache)
+        step = {"input_ids": ids[:, -1:], "attention_mask": hidden, "position_ids": positions[:, -1:]}
+        return model(**step, past_key_values=cache)
+
+    seen = torch.ones(count, count, dtype=torch.bool).tril()
+    seen[-1, :3] = False
+    mask = torch.zeros(count, count).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None]
+    whole = forward(
+        architecture, implementation, given={"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    )
+    return dataclasses.replace(case, run=run, truths=whole.truths)
+
+
 def packed(architecture: Architecture, implementation: str) -> Case | None:
     """Two texts in one row, told apart by their position ids alone."""
     if set(architecture.kinds) != {"decoder"}:
@@ -334,7 +275,9 @@ def training(architecture: Architecture, implementation: str, *, checkpointing: 
     model = architecture.build(implementation).train().requires_grad_(True)
     for module in model.modules():
         for name, value in list(vars(module).items()):
-            if isinstance(value, float) and ("dropout" in name or "layerdrop" in name or isinstance(module, nn.Dropout)):
+            if isinstance(value, float) and (
+                "dropout" in name or "layerdrop" in name or isinstance(module, nn.Dropout)
+            ):
                 setattr(module, name, 0.0)
     if checkpointing:
         model.gradient_checkpointing_enable()
@@ -386,27 +329,27 @@ def threads(architecture: Architecture, implementation: str) -> Case | None:
     )
 
 
-def _generating(name: str, **how: Any) -> Scenario:
+def _generating(**how: Any) -> Scenario:
     captured = how.pop("captured", False)
     return lambda architecture, implementation: generating(architecture, implementation, captured=captured, **how)
 
 
 SCENARIOS: dict[str, Scenario] = {
-    "sampling": _generating("sampling", do_sample=True, num_return_sequences=2),
-    "beams": _generating("beams", num_beams=3, num_return_sequences=2),
+    "sampling": _generating(do_sample=True, num_return_sequences=2),
+    "beams": _generating(num_beams=3, num_return_sequences=2),
     "assisted": assisted,
     "prompt lookup": lambda a, i: generating(_alone(a), i, prompt_lookup_num_tokens=3) if a.generates else None,
-    "static cache": _generating("static", cache_implementation="static"),
-    "quantised cache": _generating(
-        "quantised", cache_implementation="quantized", cache_config={"backend": "fp8"}, captured=True
-    ),
-    "offloaded cache": _generating("offloaded", cache_implementation="offloaded"),
-    "chunked prefill": _generating("chunked", prefill_chunk_size=4),
-    "guidance": _generating("guidance", guidance_scale=1.5),
+    "static cache": _generating(cache_implementation="static"),
+    "quantised cache": _generating(cache_implementation="quantized", cache_config={"backend": "fp8"}, captured=True),
+    "offloaded cache": _generating(cache_implementation="offloaded"),
+    # a translator's prompt is one token
+    "chunked prefill": lambda a, i: generating(a, i, prefill_chunk_size=4) if "cross" not in a.kinds else None,
+    "guidance": _generating(guidance_scale=1.5),
     "turns": turns,
     "filled cache": lambda a, i: turns(a, i, before=True),
     "inputs_embeds": inputs_embeds,
     "own mask": own_mask,
+    "masked step": masked_step,
     "packed": packed,
     "prompt tuning": prompt_tuning,
     "LoRA": lora,
