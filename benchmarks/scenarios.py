@@ -27,7 +27,7 @@ GREEDY = {
     "return_dict_in_generate": True,
     "suppress_tokens": [PAD, BEGIN],
 }
-VIRTUAL = 4
+VIRTUAL, CHUNK = 4, 4
 Scenario = Callable[[Architecture, str], Case | None]
 
 
@@ -40,9 +40,12 @@ NEEDS = {"prompt tuning": "peft", "LoRA": "peft", "offloaded weights": "accelera
 
 def generating(
     architecture: Architecture, implementation: str, *, model: Any = None, captured: bool = False,
-    settings: dict[str, Any] | None = None, around: Callable[[], Any] | None = None, **how: Any,
+    before: int = 0, settings: dict[str, Any] | None = None, around: Callable[[], Any] | None = None, **how: Any,
 ) -> Case | None:  # fmt: skip
-    """A case of `generate` with further settings; `captured` where only the run's own calls have its rows."""
+    """A case of `generate` with further settings.
+
+    `captured` where only the run's own calls have its rows, from `before` forwards on.
+    """
     if not architecture.generates:
         return None
     model = architecture.build(implementation) if model is None else model
@@ -59,7 +62,7 @@ def generating(
         if captured or not architecture.steps_agree:
             torch.manual_seed(0)
             calls = witness.capture(model, lambda: run(None), kinds=architecture.kinds)
-            rows = written.from_run(architecture, calls, sequences, beams)
+            rows = written.from_run(architecture, calls, sequences, beams, before=before)
         else:
             rows = written.teacher_forced(
                 architecture, sequences, implementation=eager_for(architecture, implementation)
@@ -88,7 +91,7 @@ def assisted(architecture: Architecture, implementation: str) -> Case | None:
 
 
 def inputs_embeds(architecture: Architecture, implementation: str) -> Case | None:
-    if not _is_decoder(architecture):
+    if not _is_decoder(architecture) or not architecture.steps_agree:
         return None
     model, prompt = architecture.build(implementation), architecture.prompt()
     given = {
@@ -124,7 +127,13 @@ def turns(architecture: Architecture, implementation: str, *, before: bool = Fal
         return model.generate(**prompt, past_key_values=first() if cache is None else cache, **GREEDY)
 
     def truths(output: Any) -> list[Truth]:
-        made = case.truths(output)
+        if architecture.unread:
+            # the state of a layer without attention may not be what one forward over both turns gives
+            calls = witness.capture(model, lambda: run(None), kinds=architecture.kinds)
+            rows = written.from_run(architecture, calls, output.sequences, before=1)
+            made = of_written(architecture, output.sequences, rows)
+        else:
+            made = case.truths(output)
         for truth in made if before else ():
             # of what ran before, no id is proved
             truth.keys = {kind: [None] * len(ids) for kind, ids in truth.keys.items()}
@@ -177,7 +186,12 @@ def lora(architecture: Architecture, implementation: str) -> Case | None:
     prompt = architecture.prompt()
 
     def truths(output: Any) -> list[Truth]:
-        rows = written.teacher_forced(architecture, output.sequences, model=twin)
+        if architecture.steps_agree:
+            rows = written.teacher_forced(architecture, output.sequences, model=twin)
+        else:
+            base = model.get_base_model()
+            calls = witness.capture(base, lambda: model.generate(**prompt, **GREEDY), kinds=architecture.kinds)
+            rows = written.from_run(architecture, calls, output.sequences)
         return of_written(architecture, output.sequences, rows)
 
     return Case(model, lambda _: model.generate(**prompt, **GREEDY), truths)
@@ -329,6 +343,15 @@ def threads(architecture: Architecture, implementation: str) -> Case | None:
     )
 
 
+def chunked(architecture: Architecture, implementation: str) -> Case | None:
+    if not _is_decoder(architecture) and "vision" not in architecture.kinds:
+        # a translator's prompt is one token
+        return None
+    count = written.prompt_length(architecture)
+    own = {"captured": bool(architecture.unread), "before": (count - 1) // CHUNK}
+    return generating(architecture, implementation, **own, prefill_chunk_size=CHUNK)
+
+
 def _generating(**how: Any) -> Scenario:
     captured = how.pop("captured", False)
     return lambda architecture, implementation: generating(architecture, implementation, captured=captured, **how)
@@ -342,9 +365,9 @@ SCENARIOS: dict[str, Scenario] = {
     "static cache": _generating(cache_implementation="static"),
     "quantised cache": _generating(cache_implementation="quantized", cache_config={"backend": "fp8"}, captured=True),
     "offloaded cache": _generating(cache_implementation="offloaded"),
-    # a translator's prompt is one token
-    "chunked prefill": lambda a, i: generating(a, i, prefill_chunk_size=4) if "cross" not in a.kinds else None,
-    "guidance": _generating(guidance_scale=1.5),
+    "chunked prefill": chunked,
+    # where steps differ from one forward, the two runs of each step are not told apart from outside
+    "guidance": lambda a, i: generating(a, i, guidance_scale=1.5) if a.steps_agree else None,
     "turns": turns,
     "filled cache": lambda a, i: turns(a, i, before=True),
     "inputs_embeds": inputs_embeds,

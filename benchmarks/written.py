@@ -29,11 +29,14 @@ def from_run(
     calls: Sequence[witness.Call],
     sequences: Tensor,
     beam_indices: Tensor | None = None,
+    *,
+    before: int = 0,
 ) -> list[Rows]:
     """For each returned sequence, by kind and layer, [head, row, key] in float64, as the run with a cache had them.
 
-    `calls` are those of one `generate`; `beam_indices` [item, row] is its output where it searched with beams. A
-    sliding cache keeps few keys: the others get 0. Not for static caches.
+    `calls` are those of one `generate`; `beam_indices` [item, row] is its output where it searched with beams;
+    `before` counts the forwards before the one that chose the first token. A sliding cache keeps few keys: the others
+    get 0. Not for static caches.
     """
     found = {(call.forward, call.kind, call.layer): witness.truth(call)[:, :, -1] for call in calls if call.forward}
     masks = prompt_masks(architecture, len(sequences))
@@ -45,7 +48,8 @@ def from_run(
                 continue
             sources = range(count) if beam_indices is None else beam_indices[item].tolist()
             steps = [
-                found[step + 1, kind, layer][item if beam_indices is None else sources[step]] for step in range(count)
+                found[before + step + 1, kind, layer][item if beam_indices is None else sources[step]]
+                for step in range(count)
             ]
             num_keys = steps[-1].shape[-1] if kind == "cross" else prompt_length(architecture) + count - 1
             weights = steps[0].new_zeros(len(steps[0]), count, num_keys)
