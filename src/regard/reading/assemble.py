@@ -63,13 +63,17 @@ def reading(watch: Any, seen: Run | Generation, item: int) -> Reading:
             "(torch.compile, torch.export), or attends in no way that is known here"
         )
     sides = _sides(watch, steps)
+    settings = {"implementation": getattr(getattr(watch.model, "config", None), "_attn_implementation", None)}
+    left_out = {
+        name: why for layer in layers.values() for piece, _ in layer.parts for name, why in piece.left_out.items()
+    }
     return Reading(
         model=watch.name,
         sequences=_sequences(watch, steps, sides, lengths, written),
         maps={place: layer.weights(rows[place[0]]) for place, layer in layers.items()},
         checks={place: layer.check for place, layer in layers.items()},
         refused=why,
-        settings={"implementation": getattr(getattr(watch.model, "config", None), "_attn_implementation", None)},
+        settings=settings | ({"left_out": left_out} if left_out else {}),
         sides={kind: sides[kind] for kind in lengths},
         kept=rows,
         tops={place: layer.top() for place, layer in layers.items() if watch.wanted.top_k is not None},
@@ -317,6 +321,8 @@ class _Layer:
     def statistics(self, rows: list[int]) -> dict[str, np.ndarray]:
         found = {name: self._statistic(name) for name in self.parts[0][0].statistics}
         for name in self.parts[0][0].row_statistics:
+            if any(name in piece.left_out for piece, _ in self.parts):
+                continue
             if name == ROLLOUT and len(self.parts) > 1:
                 # a token that is fed by itself finds no layer's queries of those before it
                 continue

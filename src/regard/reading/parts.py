@@ -60,14 +60,14 @@ class Part:
             part = part.outer
 
 
-def part_of(path: str, module: Any, given: Mapping[str, Any], outer: Part | None) -> Part:
-    """What a model is given, by the names of its arguments."""
+def part_of(path: str, module: Any, given: Mapping[str, Any], outer: Part | None, fed: Tensor | None = None) -> Part:
+    """What a model is given, by the names of its arguments; `fed` are the ids that `generate` was given, if any."""
     is_pair = "decoder_input_ids" in inspect.signature(module.forward).parameters and (
         given.get("decoder_input_ids") is not None
         or getattr(getattr(module, "config", None), "is_encoder_decoder", False)
     )
     if not is_pair:
-        return _part(path, module, given, outer)
+        return _part(path, module, given, outer, fed)
     part = _part(
         path,
         module,
@@ -93,7 +93,7 @@ def _decoder_ids(module: Any, given: Mapping[str, Any]) -> Any:
     return ids
 
 
-def _part(path: str, module: Any, given: Mapping[str, Any], outer: Part | None) -> Part:
+def _part(path: str, module: Any, given: Mapping[str, Any], outer: Part | None, fed: Tensor | None = None) -> Part:
     # Regard's own model calls them tokens
     ids = given.get("input_ids", given.get("tokens"))
     embeds = given.get("inputs_embeds")
@@ -122,7 +122,7 @@ def _part(path: str, module: Any, given: Mapping[str, Any], outer: Part | None) 
     if part.tokens is not None:
         part.known = _no_placeholder(part.tokens, module)
     elif embeds is not None:
-        _prove(part, embeds)
+        _prove(part, embeds, fed)
         if part.tokens is None and outer is not None and outer.modality in ("vision", "audio"):
             # what stands for a picture or sound came as embeddings
             part.modality = outer.modality
@@ -143,13 +143,14 @@ def placeholders(module: Any) -> dict[int, str]:
     return {id: sort for id, sort in found.items() if isinstance(id, int)}
 
 
-def _prove(part: Part, embeds: Tensor) -> None:
-    """Find the ids of these embeddings among what the models around were given, and prove them by their embeddings."""
-    for outer in part.chain:
-        tokens = outer.tokens
-        if tokens is None or len(tokens) != len(embeds) or tokens.shape[1] > embeds.shape[1]:
+def _prove(part: Part, embeds: Tensor, fed: Tensor | None) -> None:
+    """Find the ids of these embeddings among what was given around them, and prove them by their embeddings."""
+    for module, tokens in ((part.module, fed), *((outer.module, outer.tokens) for outer in part.chain)):
+        if tokens is None or len(embeds) % len(tokens) or tokens.shape[1] > embeds.shape[1]:
             continue
-        table: Any = getattr(outer.module, "get_input_embeddings", lambda: None)()
+        # beams and samples of one prompt follow each other
+        tokens = tokens.repeat_interleave(len(embeds) // len(tokens), dim=0)
+        table: Any = getattr(module, "get_input_embeddings", lambda: None)()
         if not isinstance(getattr(table, "weight", None), Tensor):
             return
         # a prompt that was learned stands before the text

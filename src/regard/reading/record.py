@@ -174,7 +174,9 @@ class Reading:
         def table(place: Place) -> np.ndarray:
             found = self.statistics.get(place, {})
             if name not in found:
+                why = self.settings.get("left_out", {}).get(name)
                 near = suggest(name, found) if found else f"; read with statistics=({name!r},)"
+                near = f"; it was left out: {why}" if why else near
                 raise RegardError(f"{place[0]} layer {place[1]} has no statistic {name!r}{near}")
             return found[name]
 

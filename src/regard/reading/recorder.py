@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from regard.attention.key_values import KeyValues
 from regard.reading import labels, layers
 from regard.reading.call import AttentionCall
 from regard.reading.capture.patches import watch_runs
 from regard.reading.capture.session import SESSION
+from regard.reading.compute.output_norm import prove
 from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
 from regard.reading.layouts import layout_of
 from regard.reading.parts import Part, batch_size_of, part_of
@@ -71,6 +73,8 @@ class Recorder:
         # of each module that attended in this run: in which part, in which of its own runs, and how many before
         self._attended: dict[str, tuple[Part | None, int, int]] = {}
         self._last: AttentionCall | None = None
+        # what waits for output projections
+        self._hooks: list[RemovableHandle] = []
 
     # models
 
@@ -80,7 +84,8 @@ class Recorder:
             self.parts.append(self.parts[-1])
             return
         outer = self.parts[-1] if self.parts else None
-        part = part_of(self.paths[id(module)][0], module, given, outer)
+        fed = self.generations[-1].ids if self.generations and self.generations[-1].model is module else None
+        part = part_of(self.paths[id(module)][0], module, given, outer, fed)
         if outer is None:
             self.loose = None
             self.run = self._begin(part, given)
@@ -134,6 +139,8 @@ class Recorder:
         run, self.run = self.run, None
         self._attended.clear()
         self._last = None
+        while self._hooks:
+            self._hooks.pop().remove()
         if run is None:
             return
         note_rollout(run, self.wanted, self._text)
@@ -177,6 +184,10 @@ class Recorder:
         has_ids = main is not None and not main.is_floating_point()
         mask = given.get("attention_mask")
         written_on = None if is_pair or main is None or main.dim() < 2 else main.shape[1]
+        tries = any(given.get(name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
+        if is_pair and tries and given.get("decoder_input_ids") is None:
+            # its first run is fed what an assistant proposes too
+            written_on = 1
         generation = Generation(
             model=model,
             batch_size=(main.shape[0] if main is not None else batch_size_of(given)) or 1,
@@ -259,6 +270,7 @@ class Recorder:
             if call.total is not None:
                 run.totals[key] = call.total
             run.pieces.setdefault(key, []).append(found)
+            self._hooks += prove(call, found)
 
     def _read(self, run: Run, kind: str, key: LayerKey, call: AttentionCall) -> Any:
         if call.context.shape[0] != run.batch_size:

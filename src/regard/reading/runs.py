@@ -40,6 +40,8 @@ class Piece:
     top: tuple[Int[Tensor, "head query k"], Float[Tensor, "head query k"]] | None = None
     statistics: dict[str, Tensor] = field(default_factory=dict)
     row_statistics: dict[str, Tensor] = field(default_factory=dict)
+    # statistics that could not be made, and why
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)

@@ -203,9 +203,14 @@ def _rows(
         piece.weights[:, start : start + step] = rows
         outsides[:, start : start + step] = outside[:, :count]
         for name, statistic in of_rows.items():
-            by_row[name].append(statistic(rows, call, item, frame.keys).float().cpu())
+            try:
+                by_row[name].append(statistic(rows, call, item, frame.keys).float().cpu())
+            except RegardError as error:
+                piece.left_out[name] = str(error)
     piece.outside = None if call.sinks is None else outsides
-    piece.row_statistics = {name: torch.cat(found, dim=1) for name, found in by_row.items()}
+    piece.row_statistics = {
+        name: torch.cat(found, dim=1) for name, found in by_row.items() if name not in piece.left_out
+    }
     return piece
 
 
