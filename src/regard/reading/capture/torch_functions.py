@@ -178,7 +178,8 @@ def same_weights(weights: Tensor, other: Tensor) -> bool:
         return False
     step = max(1, weights.numel() // 4096)
     sample = weights.detach().reshape(-1)[::step].to(other.dtype)
-    return torch.equal(sample, other.detach().reshape(-1)[::step])
+    # rows that are not numbers are the same too
+    return torch.allclose(sample, other.detach().reshape(-1)[::step], rtol=0, atol=0, equal_nan=True)
 
 
 def of_softmax(module: nn.Module, path: str, weights: Tensor, value: Tensor, context: Tensor) -> AttentionCall:
