@@ -97,6 +97,7 @@ def read(
     from regard.api import load
     from regard.language_model import LanguageModel
     from regard.view.renderers import PICTURES, draw
+    from regard.view.statistics_table import statistics_tables
 
     _check_out(out, {"--prompt-file": prompt_file, "--text-file": text_file})
     if target is not None and source is None:
@@ -121,6 +122,7 @@ def read(
     shown: dict[str, Any] = {"layer": layer, "head": head, "token": token, "segments": options.segments}
     # what cannot be shown is told before a file is written
     view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
+    view += statistics_tables(reading)
     for path in out:
         if path.suffix in PICTURES:
             draw(reading, path, **shown)

@@ -72,7 +72,7 @@ def chosen_table(
         layers.setdefault(each.shape, []).append(number)
     if len(layers) > 1:
         told = "; ".join(
-            f"{' × '.join(map(str, shape))} in {', '.join(map(str, own))}" for shape, own in layers.items()
+            f"{' × '.join(map(str, shape))} in layers {', '.join(map(str, own))}" for shape, own in layers.items()
         )
         raise RegardError(f"{what} of {kind} layers differ in shape: {told}; ask for one layer at a time")
     return np.stack(list(tables.values()))
