@@ -1,6 +1,7 @@
 """Kinds and layers are named as little as they need to be, and an error says what is to be written."""
 
 import copy
+import itertools
 import pickle
 import re
 
@@ -29,7 +30,7 @@ def made(kinds=("decoder",), heads=(2, 2, 2), refused=()):
         maps=maps,
         checks={place: Check(0.0, 0.0, 4) for place in places},
         refused=dict.fromkeys(refused, "its rows do not sum to 1: off by 5.0e-01"),
-        sides={kind: ("text", "text") for kind in kinds},
+        sides=dict.fromkeys(kinds, ("text", "text")),
         tops={place: Top(np.argsort(-maps[place])[..., :2], -np.sort(-maps[place])[..., :2]) for place in places},
         statistics={place: {"received": maps[place].sum(1), "entropy": maps[place][:, :, 0]} for place in places},
     )
@@ -71,8 +72,11 @@ def test_layers_that_differ_in_shape_are_named(of):
 
 
 ERRORS = {
-    "several kinds": (lambda reading: reading.weights(), r"encoder, decoder attention; name one of them, as in weights\('encoder', 3\)"),
-    "a layer alone": (lambda reading: reading.weights(3), r"the kind of attention is a word: write weights\('encoder', 3\), not 3"),
+    "several kinds": (
+        lambda reading: reading.weights(),
+        r"encoder, decoder attention; name one of them, as in weights\('encoder', 3\)",
+    ),
+    "a layer alone": (lambda reading: reading.weights(3), r"is a word: write weights\('encoder', 3\), not 3"),
     "swapped": (lambda reading: reading.weights(3, "decoder"), r"write weights\('encoder', 3\), not 3"),
     "swapped top": (lambda reading: reading.top(3, "decoder"), r"write top\('encoder', 3\), not 3"),
     "a kind that is a list": (lambda reading: reading.weights(["decoder"]), r"is a word: .*, not \['decoder'\]"),
@@ -98,7 +102,7 @@ ERRORS = {
         lambda reading: reading.statistic("entropi", "decoder"),
         "decoder layer 0 has no statistic 'entropi'; did you mean 'entropy'",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -140,7 +144,7 @@ def asked():
     pieces = ["北京", "很大", "。", " The", " light", "house", " the", " light", "."]
     text = "".join(pieces)
     ends = np.cumsum([0, *map(len, pieces)]).tolist()
-    sequence = placed(text, list(range(9)), pieces, [*zip(ends[:-1], ends[1:], strict=True)], [])
+    sequence = placed(text, list(range(9)), pieces, [*itertools.pairwise(ends)], [])
     return Reading(
         model="made",
         sequences={"text": sequence},

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from regard.reading.record import Reading, Token
 
+# columns of text, whose values are numbers of texts until the end
+TOKENS = ("query_token", "key_token", "written_token")
 UNKNOWN = -1
 
 
@@ -39,11 +41,11 @@ def frame(reading: "Reading", what: str, *, kind: str | None, layer: int | None)
     ]
     columns: dict[str, Any] = {}
     for name in dict.fromkeys(name for block in blocks for name in block):
-        missing = UNKNOWN if name.endswith("token") else np.nan
+        missing = UNKNOWN if name in TOKENS else np.nan
         parts = [(block.get(name, np.full(1, missing)), max(map(len, block.values()))) for block in blocks]
         parts = [(np.broadcast_to(part, count) if len(part) == 1 else part) for part, count in parts]
         values = np.concatenate(parts)
-        if name == "kind" or name.endswith("token"):
+        if name in ("kind", *TOKENS):
             categories = reading.kinds if name == "kind" else texts
             values = pandas.Categorical.from_codes(values, categories=categories)
         columns[name] = values
