@@ -28,14 +28,12 @@ def by_head(reading: Reading, kind: str) -> dict[str, list[Float[np.ndarray, " h
             away = np.abs(positions[:, None] - np.arange(weights.shape[2])).astype(np.float32)
             own |= {"first_token": weights[:, :, 0], "distance": np.einsum("hrk,rk->hr", weights, away)}
         known = reading.statistics.get((kind, number), {})
-        for name, table in known.items():
-            if name == "received":
-                # every query gives 1, so that the mean says nothing
-                continue
+        # every query gives 1 to "received", so that its mean says nothing
+        for name in (name for name in STATISTICS if name in known and name != "received"):
             if has_one_number(name):
-                own[name] = table
-            elif name in STATISTICS and STATISTICS[name].axes == ("head", "row", "key"):
-                own[name] = table.sum(axis=2)
+                own[name] = known[name]
+            elif STATISTICS[name].axes == ("head", "row", "key"):
+                own[name] = known[name].sum(axis=2)
         numbers = {name: _means(table) for name, table in own.items()}
         if "received" in known:
             numbers["concentration"] = (known["received"] / known["received"].sum(axis=1, keepdims=True)).max(axis=1)

@@ -34,9 +34,9 @@ def statistics_tables(reading: Reading) -> Iterator[Table]:
                 for head in range(len(row))
             ]
             known = np.flatnonzero(np.isfinite(values))
-            told = [_number(name, values[known].mean())] if len(known) else ["–"] * 3
+            told = [_number(name, float(values[known].mean()))] if len(known) else ["–"] * 3
             for place in (known[values[known].argmin()], known[values[known].argmax()]) if len(known) else ():
-                told.append(f"{_number(name, values[place])}  ({places[place]})")
+                told.append(f"{_number(name, float(values[place]))}  ({places[place]})")
             # Text, because a plain string could hold markup
             table.add_row(*(Text(printable(cell)) for cell in (label(name), *told)))
         yield table
@@ -44,4 +44,4 @@ def statistics_tables(reading: Reading) -> Iterator[Table]:
 
 def _number(name: str, value: float) -> str:
     is_share = name == "concentration" or STATISTICS[name].unit == "share"
-    return percent(float(value)) if is_share else f"{value:.3g}"
+    return percent(value) if is_share else f"{value:.3g}"

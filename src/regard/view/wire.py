@@ -145,16 +145,16 @@ def _parts(reading: Reading, kind: str, number: int) -> Iterator[_Part]:
     """Tables of four bytes a number come first, so that each begins where a browser can read it."""
     weights = reading.weights(kind, number)
     found = reading.statistics.get((kind, number), {})
-    for name in found:
-        if has_one_number(name):
+    for name in STATISTICS:
+        if name in found and has_one_number(name):
             yield _Part(name, found[name], "float32")
     top = reading.tops.get((kind, number))
     if top is not None:
         yield _Part("top_positions", top.positions, "uint16" if weights.shape[2] < 2**16 - 1 else "uint32")
         yield _Part("top_weights", top.weights, "uint8", 1.0)
     yield _Part("weights", weights, "uint8", 1.0)
-    for name in found:
-        if _is_measure(name):
+    for name in STATISTICS:
+        if name in found and _is_measure(name):
             yield _Part(name, found[name], "uint8", float(np.max(found[name], initial=0.0)))
 
 
