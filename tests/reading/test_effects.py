@@ -184,6 +184,20 @@ def test_a_window_that_does_not_see_a_span_is_left_as_it_is():
     assert abs(effects(12, [(9, 11)])[0]) > 1e-3
 
 
+def test_a_watch_that_is_open_does_not_see_the_runs_of_an_effect():
+    model = DECODERS["llama"].build("sdpa")
+    with regard.watching(model) as watch:
+        model(input_ids=IDS)
+        before = watch.reading(0)
+        effect = Effects(model, IDS[0].tolist())(8, [(0, 2)])
+        model(input_ids=IDS[:, :5])
+    assert [len(watch.reading(0, call=call).sequences["text"].tokens) for call in (0, 1)] == [14, 5]
+    assert np.array_equal(watch.reading(0, call=0).weights("decoder", 0), before.weights("decoder", 0))
+    assert effect == Effects(model, IDS[0].tolist())(8, [(0, 2)])
+    with pytest.raises(RegardError, match="no call 2"):
+        watch.reading(0, call=2)
+
+
 def test_effects_need_the_model():
     model = ARCHITECTURES["llama"].build("sdpa")
     with regard.watching(model) as watch:

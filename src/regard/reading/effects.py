@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
 from regard.models.gpt import GPT
+from regard.reading.capture import session
 from regard.reading.hiding import Hiding, hiding
 from regard.reading.record import Span
 
@@ -57,8 +58,10 @@ class Effects:
                 raise RegardError(f"the span {start}:{end} is all that row {row} sees; hide less of it")
         if not spans:
             return np.zeros(0)
-        if isinstance(self.module, GPT):
-            return self._of_own(row, spans)
+        with session.only():
+            return self._of_own(row, spans) if isinstance(self.module, GPT) else self._of_any(row, spans)
+
+    def _of_any(self, row: int, spans: Sequence[Span]) -> Float[np.ndarray, " span"]:
         if self.module.training:
             raise RegardError("the model is in training mode, where dropout hides at random; call model.eval() first")
         calls, cached = self._prove()

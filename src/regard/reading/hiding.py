@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.reading.call import AttentionCall, contexts, exact_weights
-from regard.reading.capture import patches
+from regard.reading.capture import patches, session
 from regard.reading.compute.rows import unflattened
 from regard.reading.compute.verify import check_rows, complaint
 from regard.reading.record import Span
@@ -128,5 +128,5 @@ class Hiding:
 @contextlib.contextmanager
 def hiding(hide: Hiding) -> Iterator[None]:
     """While this is open, runs of the model in this thread hide what `hide` says."""
-    with patches.opened(hide, [hide.module]):
+    with patches.opened(hide, [hide.module]), session.only(hide):
         yield

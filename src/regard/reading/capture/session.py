@@ -44,6 +44,8 @@ class Session(threading.local):
         self.heard = False
         # models whose forward is running, as hooks know them, with what ends with it
         self.hooked: list[tuple[nn.Module, list[Watcher], contextlib.ExitStack]] = []
+        # the watches that are recorded for, None where all that are open are
+        self.only: list[Watcher] | None = None
         # how often each module that attends was run, by its id
         self.runs: dict[int, int] = {}
 
@@ -72,11 +74,21 @@ def owners(module: Any) -> list[Watcher]:
     # gradient checkpointing runs parts of the model again while gradients are taken: torch tells by this number
     if torch._C._current_graph_task_id() != -1:
         return []
-    return [watcher for watcher in list(_watchers) if watcher.owns(module)]
+    return [watcher for watcher in watchers() if watcher.owns(module)]
 
 
 def watchers() -> list[Watcher]:
-    return list(_watchers)
+    return list(_watchers if SESSION.only is None else SESSION.only)
+
+
+@contextlib.contextmanager
+def only(*watchers: Watcher) -> Iterator[None]:
+    """Record for these watches alone in this thread: what runs is not the user's."""
+    before, SESSION.only = SESSION.only, list(watchers)
+    try:
+        yield
+    finally:
+        SESSION.only = before
 
 
 # the boundary
