@@ -11,6 +11,7 @@ from regard.errors import RegardError
 from regard.reading.compute.rows import chosen
 from regard.reading.compute.statistics import ROLLOUT, STATISTICS
 from regard.reading.compute.verify import worst
+from regard.reading.files import as_name
 from regard.reading.labels import Label, of_part, of_sequence, sequence
 from regard.reading.layers import name_unseen
 from regard.reading.record import Check, Reading, Sequence, Top
@@ -65,7 +66,7 @@ def reading(watch: Any, seen: Run | Generation, item: int) -> Reading:
     sides = _sides(watch, steps)
     settings = {"implementation": getattr(getattr(watch.model, "config", None), "_attn_implementation", None)}
     left_out = {
-        name: why for layer in layers.values() for piece, _ in layer.parts for name, why in piece.left_out.items()
+        f"{as_name(place)}.{name}": why for place, layer in layers.items() for name, why in layer.left_out.items()
     }
     return Reading(
         model=watch.name,
@@ -255,6 +256,7 @@ class _Layer:
         if kind == "decoder":
             # beyond its queries are tokens that were tried and thrown away
             self.num_keys = min(self.num_keys, self.num_queries)
+        self.left_out = {name: why for piece, _ in parts for name, why in piece.left_out.items()}
         self.check: Check = parts[0][0].check
         for piece, _ in parts[1:]:
             self.check = worst(self.check, piece.check)
@@ -321,10 +323,8 @@ class _Layer:
     def statistics(self, rows: list[int]) -> dict[str, np.ndarray]:
         found = {name: self._statistic(name) for name in self.parts[0][0].statistics}
         for name in self.parts[0][0].row_statistics:
-            if any(name in piece.left_out for piece, _ in self.parts):
-                continue
-            if name == ROLLOUT and len(self.parts) > 1:
-                # a token that is fed by itself finds no layer's queries of those before it
+            # a token that is fed by itself finds no layer's queries of those before it
+            if name in self.left_out or (name == ROLLOUT and len(self.parts) > 1):
                 continue
             found[name] = self._over(lambda piece, name=name: piece.row_statistics.get(name), rows)
         if ROLLOUT in found:

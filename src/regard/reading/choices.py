@@ -78,6 +78,18 @@ def chosen_table(
     return np.stack(list(tables.values()))
 
 
+def one_statistic(reading: "Reading", name: str, place: "Place") -> np.ndarray:
+    """A statistic of one layer. Raises RegardError where there is none, saying why."""
+    found = reading.statistics.get(place, {})
+    if name not in found:
+        kind, layer = place
+        why = reading.settings.get("left_out", {}).get(f"{kind}.{layer}.{name}")
+        near = suggest(name, found) if found else f"; read with statistics=({name!r},)"
+        near = f"; it was left out: {why}" if why else near
+        raise RegardError(f"{kind} layer {layer} has no statistic {name!r}{near}")
+    return found[name]
+
+
 def mean_of_heads(reading: "Reading", kind: str, layer: int | None, head: int | None) -> Float[np.ndarray, "row key"]:
     """The weights of one head, the mean of a layer's heads or, by default, that of all heads of all layers."""
     if layer is None:

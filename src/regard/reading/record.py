@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 import numpy as np
 from jaxtyping import Float, Int
 
-from regard.config import suggest
 from regard.errors import RegardError
 from regard.reading.alignment import WordTable, word_alignment, word_table
-from regard.reading.choices import chosen_kind, chosen_table, mean_of_heads, nothing_read
+from regard.reading.choices import chosen_kind, chosen_table, mean_of_heads, nothing_read, one_statistic
 from regard.reading.files import FORMATS, Place, as_name, as_place, document, read
 from regard.reading.frames import dataset, frame
 from regard.reading.ranks import agreement
@@ -171,16 +170,7 @@ class Reading:
             raise RegardError(f"a statistic's name comes first: statistic('entropy', 'decoder', 3), not {name!r}")
         kind = chosen_kind(self, kind, f"statistic({name!r}, {{!r}}, 3)")
 
-        def table(place: Place) -> np.ndarray:
-            found = self.statistics.get(place, {})
-            if name not in found:
-                why = self.settings.get("left_out", {}).get(name)
-                near = suggest(name, found) if found else f"; read with statistics=({name!r},)"
-                near = f"; it was left out: {why}" if why else near
-                raise RegardError(f"{place[0]} layer {place[1]} has no statistic {name!r}{near}")
-            return found[name]
-
-        return chosen_table(self, table, kind, layer, name)
+        return chosen_table(self, lambda place: one_statistic(self, name, place), kind, layer, name)
 
     def queries(self, kind: str | None = None) -> list[Token]:
         """The tokens that look, one a row."""

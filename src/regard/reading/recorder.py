@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from regard.attention.key_values import KeyValues
 from regard.reading import labels, layers
 from regard.reading.call import AttentionCall
 from regard.reading.capture.patches import watch_runs
 from regard.reading.capture.session import SESSION
-from regard.reading.compute.output_norm import prove
 from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
 from regard.reading.layouts import layout_of
 from regard.reading.parts import Part, batch_size_of, part_of
@@ -73,8 +71,6 @@ class Recorder:
         # of each module that attended in this run: in which part, in which of its own runs, and how many before
         self._attended: dict[str, tuple[Part | None, int, int]] = {}
         self._last: AttentionCall | None = None
-        # what waits for output projections
-        self._hooks: list[RemovableHandle] = []
 
     # models
 
@@ -139,8 +135,6 @@ class Recorder:
         run, self.run = self.run, None
         self._attended.clear()
         self._last = None
-        while self._hooks:
-            self._hooks.pop().remove()
         if run is None:
             return
         note_rollout(run, self.wanted, self._text)
@@ -270,7 +264,6 @@ class Recorder:
             if call.total is not None:
                 run.totals[key] = call.total
             run.pieces.setdefault(key, []).append(found)
-            self._hooks += prove(call, found)
 
     def _read(self, run: Run, kind: str, key: LayerKey, call: AttentionCall) -> Any:
         if call.context.shape[0] != run.batch_size:

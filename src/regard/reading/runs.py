@@ -78,8 +78,15 @@ class Run:
     layers: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
     # ids and segments at all positions, by kind, item and how many they are
     texts: dict[tuple[str, int, tuple[int, int]], Any] = field(default_factory=dict)
+    # statistics that wait for what comes after their attention
+    outputs: list[Any] = field(default_factory=list)
     # attention of this run failed to be recorded, by module path
     failures: dict[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """What has not come by now does not come."""
+        while self.outputs:
+            self.outputs.pop().close()
 
     def real(self, item: int) -> Bool[Tensor, " slot"]:
         """Which slots up to the last that was fed are tokens: one origin for queries, keys and names."""

@@ -20,7 +20,7 @@ from regard.reading.compute.statistics import SINK_SHARE, STATISTICS
 from regard.reading.options import checked_layers, checked_rows, refuse_compiled
 from regard.reading.record import Reading
 from regard.reading.recorder import Recorder, Recording
-from regard.reading.runs import LayerKey
+from regard.reading.runs import LayerKey, Run
 from regard.reading.segments import SEGMENTERS, Segmenter
 
 
@@ -157,5 +157,8 @@ def watching(
         with patches.opened(watch, watch.models()):
             yield watch
     finally:
+        for seen in watch.recording.seen:
+            for run in [seen] if isinstance(seen, Run) else [*seen.runs, *seen.before]:
+                run.close()
         # a cache is large, and nothing goes on with it unseen
         watch.recording.caches.clear()

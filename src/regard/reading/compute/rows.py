@@ -12,6 +12,7 @@ from regard.errors import RegardError
 from regard.kernels.memory import give_back_freed_memory
 from regard.reading import labels
 from regard.reading.call import AttentionCall, Visibility, exact_weights
+from regard.reading.compute.output_norm import OUTPUT_NORM, OutputNorm
 from regard.reading.compute.rollout import rollout
 from regard.reading.compute.statistics import ROLLOUT, STATISTICS
 from regard.reading.compute.tiles import Text, sweep
@@ -81,6 +82,8 @@ def read_call(
                 return str(error)
             if ROLLOUT in wanted.statistics and kind != "cross":
                 run.layers.setdefault(kind, []).append((call, index, layouts, pieces))
+            if OUTPUT_NORM in wanted.statistics:
+                run.outputs.append(OutputNorm(call, layouts, pieces))
             if call.num_queries * call.num_keys >= LONG:
                 give_back_freed_memory()
             return pieces
@@ -89,6 +92,7 @@ def read_call(
 
 def note_rollout(run: Run, wanted: Wanted, ids: Ids) -> None:
     """Enter the rollout of the kept rows into the pieces of a run that is over, and let go of its queries and keys."""
+    run.close()
     for kind, layers in run.layers.items():
         *_, layouts, pieces = layers[-1]
         whole = run.start == 0 and not any(key[0] == kind for key in run.refused)

@@ -9,10 +9,8 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from regard.errors import RegardError
-from regard.kernels.linear import Linear
 from regard.reading.call import AttentionCall
 from regard.reading.compute.tiles import Text, Tile
 
@@ -153,46 +151,6 @@ def value_norm(
     return weights * norms.repeat_interleave(call.num_heads // len(norms), dim=0)[:, None]
 
 
-def output_norm(
-    weights: Float[Tensor, "head row key"], call: AttentionCall, item: int, keys: slice
-) -> Float[Tensor, "head row key"]:
-    """‖weights[i, j] · value[j] · W^O‖, W^O the head's part of the output projection (Kobayashi et al. 2020, eq. 5).
-
-    Raises RegardError for a module whose output projection is not a plain matrix that is known.
-    """
-    _, matrix = output_projection(call)
-    projection = matrix.to(weights.dtype)
-    value = call.value[item, :, keys].to(weights.dtype)
-    value = value.repeat_interleave(call.num_heads // len(value), dim=0)
-    return weights * (value @ projection).norm(dim=-1)[:, None]
-
-
-def output_projection(call: AttentionCall) -> tuple[nn.Module, Float[Tensor, "head value_dim model_dim"]]:
-    """The module that projects the context of a call, and its matrix, head by head.
-
-    Raises RegardError where it is not known, or not the plain product with a matrix: an adapter, a quantised weight,
-    one that is offloaded.
-    """
-    size = call.num_heads * call.value.shape[-1]
-    for name in OUTPUT_PROJECTIONS:
-        module = getattr(call.module, name, None)
-        weight = getattr(module, "weight", None)
-        if not isinstance(module, nn.Module) or not isinstance(weight, Tensor) or weight.dim() != 2:
-            continue
-        # GPT-2's Conv1D keeps its matrix the other way round
-        matrix = weight if type(module).__name__ == "Conv1D" else weight.T
-        if matrix.shape[0] != size:
-            continue
-        is_plain = isinstance(module, (nn.Linear, Linear)) or type(module).__name__ == "Conv1D"
-        if not is_plain or type(module).__module__.partition(".")[0] not in ("torch", "transformers", "regard"):
-            raise RegardError(f"its output projection is a {type(module).__name__}, not a plain matrix")
-        if type(weight) not in (Tensor, nn.Parameter) or weight.device.type == "meta":
-            raise RegardError("its output projection is quantised or offloaded: its matrix is not at hand")
-        return module, matrix.detach().unflatten(0, (call.num_heads, -1))
-    raise RegardError(f"the output projection of {call.path} is not known")
-
-
-OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "o", "out_lin", "wo", "proj", "projection", "linear_out")
 # over all layers at once, by rollout.py
 ROLLOUT = "rollout"
 # of itself, where a model has sinks
@@ -289,7 +247,6 @@ STATISTICS: dict[str, Statistic] = {
         label_zh="‖权重·值·W‖",
         meaning="‖weights[i, j] · value[j] · W‖, W the head's part of the output projection",
         source="Kobayashi et al. 2020, eq. 5",
-        compute=output_norm,
     ),
     ROLLOUT: Statistic(
         axes=("row", "key"),
