@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 TOKENS, ROOM = 3, 8
 # torch makes a case of its own of less
 LEAST_ROOM = 4
+# positions of a compiled step, for which room is made at once; a model may say that it takes many more
+LONGEST = 1 << 24
 # on which what is compiled depends
 SOURCES = ("attention", "kernels", "models")
 
@@ -42,7 +44,7 @@ class CompiledStep:
 
     def __init__(self, module: GPT, path: Path) -> None:
         self._weights = list(_weights(module).values())
-        self._most = module.config.max_length
+        self._most = min(module.config.max_length, LONGEST)
         self._counter = torch.empty(self._most, dtype=torch.bool)
         self._loader = torch._inductor.aoti_load_package(str(path)).loader
 
@@ -152,7 +154,7 @@ def _compile(module: GPT, path: Path) -> None:
     layers = [[keys.clone(), values.clone()] for keys, values in past.layers]
     angles = [part.clone() for part in places.angles or ()]
     given = (x, angles, torch.empty(TOKENS, dtype=torch.bool), layers, list(weights.values()))
-    most = module.config.max_length
+    most = min(module.config.max_length, LONGEST)
     room, length = torch.export.Dim("room", min=LEAST_ROOM, max=most), torch.export.Dim("length", min=1, max=most - 1)
     shapes = (None, [None] * len(angles), {0: length}, [[{2: room}] * 2] * len(layers), [None] * len(weights))
     with warnings.catch_warnings():

@@ -8,10 +8,34 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForMaskedLM, LlamaForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AlbertConfig,
+    AlbertForMaskedLM,
+    BambaConfig,
+    BambaForCausalLM,
+    BertConfig,
+    BertForMaskedLM,
+    Gemma3nForCausalLM,
+    Gemma3nTextConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SwinConfig,
+    SwinForImageClassification,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from regard.errors import RegardError
-from regard.models.pretrained.folder import load_folder
+from regard.models.pretrained.folder import load_folder, load_own
 
 IDS = torch.tensor([[1, 5, 70, 8]])
 
@@ -158,6 +182,120 @@ def test_a_bad_configuration_is_told_at_once(llama_folder, content, says):
     with pytest.raises(RegardError, match=says):
         load(llama_folder)
     assert time.monotonic() - started < 10
+
+
+SMALL = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+}
+VISION = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "mlp_ratio": 2}
+# tables of text as long as this would not fit into any memory
+FOR_EVER = 10**12
+
+
+def qwen2_vl(**settings):
+    text = SMALL | {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}}
+    ids = {"image_token_id": 90, "video_token_id": 91, "vision_start_token_id": 92, "vision_end_token_id": 93}
+    return Qwen2VLForConditionalGeneration(Qwen2VLConfig(text_config=text | settings, vision_config=VISION, **ids))
+
+
+def gemma3n():
+    unlike = {
+        "layer_types": ["full_attention"] * 2,
+        "num_kv_shared_layers": 0,
+        "activation_sparsity_pattern": [0.0] * 2,
+    }
+    per_layer = {"hidden_size_per_layer_input": 300, "vocab_size_per_layer_input": 500}
+    return Gemma3nForCausalLM(Gemma3nTextConfig(**SMALL | unlike | per_layer, laurel_rank=4))
+
+
+GOOD = {
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SMALL)),
+    "qwen2, no layer with a window": lambda: Qwen2ForCausalLM(Qwen2Config(**SMALL, max_window_layers=FOR_EVER)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=8)),
+    "qwen2-moe": lambda: Qwen2MoeForCausalLM(
+        Qwen2MoeConfig(**SMALL, num_experts=4, moe_intermediate_size=8, shared_expert_intermediate_size=8)
+    ),
+    "qwen2-vl": qwen2_vl,
+    "qwen2-vl, no layer with a window": lambda: qwen2_vl(max_window_layers=FOR_EVER),
+    "layers that share their weights": lambda: AlbertForMaskedLM(
+        AlbertConfig(**SMALL | {"num_hidden_layers": 60}, embedding_size=16)
+    ),
+    "sizes of each layer": gemma3n,
+    "long texts": lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL, head_dim=8, max_position_embeddings=FOR_EVER)),
+    "a wide window": lambda: MistralForCausalLM(MistralConfig(**SMALL, sliding_window=FOR_EVER)),
+    "an infinite limit": lambda: BambaForCausalLM(
+        BambaConfig(**SMALL, attn_layer_indices=[1], mamba_n_heads=8, mamba_d_head=8, mamba_d_state=8, mamba_n_groups=1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_settings_that_allocate_nothing_may_be_as_large_as_they_like(tmp_path, name):
+    theirs = GOOD[name]().eval()
+    theirs.save_pretrained(tmp_path)
+    wanted = theirs(input_ids=IDS).logits
+    module, _ = load(tmp_path)
+    assert torch.equal(module(input_ids=IDS).logits, wanted)
+    if (found := load_own(tmp_path, dtype=torch.float32)) is not None:
+        torch.testing.assert_close(found[0](IDS).logits, wanted)
+
+
+def test_a_token_of_number_minus_one_is_none(llama_folder):
+    change(llama_folder / "generation_config.json", pad_token_id=-1, eos_token_id=[2, 3], forced_eos_token_id=[2, 3])
+    found = load(llama_folder)[0].generation_config
+    assert (found.pad_token_id, found.eos_token_id, found.forced_eos_token_id) == (None, [2, 3], [2, 3])
+    change(llama_folder / "generation_config.json", eos_token_id=[2, -3])
+    with pytest.raises(RegardError, match=r"eos_token_id is \[2, -3\], which must be a token's number"):
+        load(llama_folder)
+
+
+def swin():
+    return SwinForImageClassification(
+        SwinConfig(image_size=16, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=2)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "part", "settings", "says"),
+    [
+        (GOOD["qwen2"], None, {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+        # few enough to be listed, too many to be built
+        (GOOD["qwen2"], None, {"num_hidden_layers": 50_000, "layer_types": None}, "far more layers than the weights"),
+        (GOOD["qwen2"], None, {"num_labels": 10**9}, "num_labels is 1000000000"),
+        (GOOD["qwen2-vl"], "text_config", {"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000"),
+        (GOOD["qwen2-vl"], "vision_config", {"depth": 10**9}, "depth is 1000000000"),
+        (GOOD["qwen2-vl"], "vision_config", {"depth": 50_000}, "far more layers than the weights have tensors"),
+        (swin, None, {"depths": [1, 10**9]}, r"depths is \[1, 1000000000\]"),
+    ],
+)
+@pytest.mark.parametrize("loads", [load_folder, load_own])
+def test_settings_that_would_build_for_ever_are_refused_at_once(tmp_path, loads, make, part, settings, says):
+    make().save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    (values if part is None else values[part]).update(settings)
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    started = time.monotonic()
+    if loads is load_own and "Qwen2ForCausalLM" not in values["architectures"]:
+        assert load_own(tmp_path, dtype=torch.float32) is None
+    else:
+        with pytest.raises(RegardError, match=says):
+            loads(tmp_path, dtype=torch.float32)
+    assert time.monotonic() - started < 10
+
+
+def test_a_part_without_the_implementation_of_the_whole_keeps_its_own(tmp_path):
+    from benchmarks.zoo import ARCHITECTURES
+
+    ARCHITECTURES["detr"].build().save_pretrained(tmp_path)
+    module, _ = load(tmp_path)
+    assert module.config._attn_implementation == "sdpa"
+    assert module.config.backbone_config._attn_implementation == "eager"
 
 
 def safetensors(header: object, data: bytes = b"", *, length: int | None = None) -> bytes:

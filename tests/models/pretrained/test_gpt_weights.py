@@ -169,7 +169,8 @@ def test_weights_in_several_files_are_one_model(family, tmp_path, name):
         ({"num_key_value_heads": 3}, "4 heads cannot share 3 key/value heads"),
         ({"vocab_size": 96}, r"has model.embed_tokens.weight of shape \[97, 24\], not \[96, 24\]"),
         ({"vocab_size": None}, "vocab_size is None"),
-        ({"max_position_embeddings": 10**12}, "max_position_embeddings is 1000000000000"),
+        ({"max_position_embeddings": 0}, "max_position_embeddings is 0, which must be a whole number of positions"),
+        ({"max_position_embeddings": 10**30}, "max_position_embeddings is 1000000000000000000000000000000"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps is 'small', which must be a number above 0"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),
         ({"head_dim": 5}, "turn pairs of numbers, and a head has 5"),
@@ -184,8 +185,8 @@ def test_a_configuration_without_sense_is_refused_before_anything_is_made(family
 
 
 def test_room_is_made_for_the_text_and_not_for_the_longest_there_could_be(family, copied):
-    """Angles of 16 million positions would fill gigabytes."""
-    module = own(copied(family("llama").folder, max_position_embeddings=(1 << 24) - 1))
+    """Angles of a billion positions would fill gigabytes."""
+    module = own(copied(family("llama").folder, max_position_embeddings=10**9))
     torch.testing.assert_close(logits(module), logits(family("llama").ours))
     assert len(module._angles[0]) < 1 << 12
 

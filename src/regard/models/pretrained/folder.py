@@ -8,11 +8,12 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from regard.errors import RegardError
 from regard.models.gpt import GPT
@@ -31,6 +32,12 @@ GENERATION_KEYS = ("bos", "eos", "pad", "decoder_start", "forced_bos", "forced_e
 LARGEST_JSON = 1 << 28
 # packed weights keep two values a byte, and a tied one may be counted twice
 PARAMETERS_PER_BYTE = 4
+# settings that count what is listed or built one by one; where it has no tensors, this is all that bounds it
+COUNTS = re.compile(r"(^|_)((?<!window_)layers|n_layer|depths?|blocks|stages|labels)$")
+FEW = 1 << 16
+# torch functions called to make a parameter: 8 at most in any family here
+CALLS_PER_TENSOR = 1 << 6
+FEW_TENSORS = 1 << 7
 MOST_TOLD = 3
 
 logger = logging.getLogger("regard")
@@ -63,12 +70,12 @@ def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[i
         return None
     paths = _weight_paths(folder)
     tensors = _read_tensors(paths)
-    _check_layers(folder, values, len(tensors))
+    _check_counts(folder, values, len(tensors))
     try:
         config, vocab_size = config_of(values), vocab_size_of(values)
     except RegardError as error:
         raise type(error)(f"{folder / CONFIG}: {error}") from None
-    with torch.device("meta"):
+    with torch.device("meta"), _BuiltOf(folder, len(tensors)):
         module = GPT(config, vocab_size)
     load_weights(module, tensors, where=str(folder), dtype=dtype)
     ends = _generation_values(folder, values).get("eos_token_id")
@@ -131,11 +138,11 @@ def _build(
     folder: Path, values: dict[str, Any], tensors: dict[str, Tensor], *, size: int, dtype: torch.dtype
 ) -> nn.Module:
     architecture = _architecture(folder, values)
-    _check_layers(folder, values, len(tensors))
+    _check_counts(folder, values, len(tensors))
     with told(f"{folder / CONFIG}: transformers cannot make {architecture.__name__} of it"):
         config = architecture.config_class.from_dict(values)
         attention = "sdpa" if architecture._supports_sdpa else "eager"
-        with torch.device("meta"):
+        with torch.device("meta"), _BuiltOf(folder, len(tensors)):
             parameters = sum(each.numel() for each in architecture(config).parameters())
     if parameters > PARAMETERS_PER_BYTE * size:
         raise RegardError(
@@ -148,7 +155,8 @@ def _build(
             config=config,
             state_dict=tensors,
             dtype=dtype,
-            attn_implementation=attention,
+            # of the whole: a part that has no such implementation keeps its own
+            attn_implementation={"": attention},
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
@@ -172,13 +180,34 @@ def _architecture(folder: Path, values: dict[str, Any]) -> Any:
     return found
 
 
-def _check_layers(folder: Path, values: dict[str, Any], tensors: int) -> None:
-    """A number of layers beyond all reason would be built one by one, for ever."""
+def _check_counts(folder: Path, values: dict[str, Any], tensors: int) -> None:
+    """Layers beyond all reason would be listed one by one, for ever; what builds nothing may be as large as it is."""
     for key, value in values.items():
         if isinstance(value, dict):
-            _check_layers(folder, value, tensors)
-        elif "layer" in key and type(value) is int and value > max(tensors, 1):
-            raise RegardError(f"{folder / CONFIG}: {key} is {value}, and the weights have {tensors} tensors in all")
+            _check_counts(folder, value, tensors)
+        elif COUNTS.search(key):
+            for count in value if isinstance(value, list) else [value]:
+                if isinstance(count, int) and count > max(tensors, FEW):
+                    raise RegardError(f"{folder / CONFIG}: {key} is {value}, and the weights have {tensors} tensors")
+
+
+@final
+class _BuiltOf(TorchFunctionMode):
+    """Ends the building of a model, by this thread, of far more than so many tensors, whichever setting asks for it."""
+
+    def __init__(self, folder: Path, tensors: int) -> None:
+        super().__init__()
+        self._folder, self._tensors = folder, tensors
+        self._calls = CALLS_PER_TENSOR * max(tensors, FEW_TENSORS)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._calls -= 1
+        if self._calls < 0:
+            raise RegardError(
+                f"{self._folder / CONFIG}: it describes far more layers than the weights have tensors, "
+                f"{self._tensors}; the two are not of one model"
+            )
+        return func(*args, **kwargs or {})
 
 
 def _check_fit(folder: Path, architecture: str, info: dict[str, Any]) -> None:
@@ -219,7 +248,11 @@ def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
         values = _read_json(path)
     ids = {f"{name}_token_id": values[f"{name}_token_id"] for name in GENERATION_KEYS if f"{name}_token_id" in values}
     for name, token in ids.items():
-        tokens = token if isinstance(token, list) and name == "eos_token_id" else [token]
+        if token == -1:
+            # how some say that there is none
+            ids[name] = None
+            continue
+        tokens = token if isinstance(token, list) and "eos" in name else [token]
         if token is not None and not all(type(each) is int and each >= 0 for each in tokens):
             raise RegardError(f"{source}: {name} is {token!r}, which must be a token's number")
     return ids
@@ -243,7 +276,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_JSON:
             raise RegardError(f"{path}: {path.stat().st_size:,} bytes are too many for settings")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"), object_hook=_infinity)
     except FileNotFoundError:
         raise RegardError(f"{path}: there is no such file; fetch the whole folder of the model") from None
     except OSError as error:
@@ -254,3 +287,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RegardError(f"{path}: it must hold a table of settings; fetch it again")
     return values
+
+
+def _infinity(values: dict[str, Any]) -> Any:
+    """JSON has no infinity: transformers writes {"__float__": "Infinity"} in its place."""
+    return float(str(values["__float__"])) if values.keys() == {"__float__"} else values

@@ -181,7 +181,7 @@ def _llama(values: Mapping[str, Any], **own: Any) -> GPTConfig:
         "feed_forward_bias": bool(values.get("mlp_bias")),
         "tied_embeddings": bool(values.get("tie_word_embeddings", False)),
         "rotary": _rotary(values),
-        "max_length": _whole(values, "max_position_embeddings", 2048),
+        "max_length": _length(values, "max_position_embeddings", 2048),
     }
     return GPTConfig(**{**settings, **own})
 
@@ -189,7 +189,7 @@ def _llama(values: Mapping[str, Any], **own: Any) -> GPTConfig:
 def _mistral(values: Mapping[str, Any]) -> GPTConfig:
     defaults = {"intermediate_size": 14336, "max_position_embeddings": 131072, "num_key_value_heads": 8}
     values = {**defaults, "sliding_window": 4096, **values}
-    window = None if values["sliding_window"] is None else _whole(values, "sliding_window", 1)
+    window = None if values["sliding_window"] is None else _length(values, "sliding_window")
     return _llama({**values, "attention_bias": False, "mlp_bias": False}, window=window)
 
 
@@ -228,7 +228,7 @@ def _rotary(values: Mapping[str, Any]) -> RotaryConfig:
             factor=_number(given, "factor"),
             low_frequency_factor=_number(given, "low_freq_factor"),
             high_frequency_factor=_number(given, "high_freq_factor"),
-            original_length=_whole(given, "original_max_position_embeddings"),
+            original_length=_length(given, "original_max_position_embeddings"),
         )
     raise Unknown(f"rotary positions of the sort {sort!r} are not known here")
 
@@ -243,6 +243,14 @@ def _whole(values: Mapping[str, Any], name: str, default: int | None = None) -> 
     value = default if values.get(name) is None else values[name]
     if type(value) is not int or not 1 <= value < 1 << 24:
         raise RegardError(f"{name} is {value!r}, which must be a whole number of reasonable size")
+    return value
+
+
+def _length(values: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """A number of positions, for which no room is made before they are there."""
+    value = default if values.get(name) is None else values[name]
+    if type(value) is not int or not 1 <= value < 1 << 63:
+        raise RegardError(f"{name} is {value!r}, which must be a whole number of positions")
     return value
 
 
