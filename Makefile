@@ -5,10 +5,12 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # processes that share the tests, each of which computes on one thread
 WORKERS ?= 2
+# a version of transformers to test with; by default the newest
+TRANSFORMERS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup setup-dev demo test check bench clean
+.PHONY: setup setup-dev demo test test-transformers check bench clean
 
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
@@ -37,6 +39,14 @@ test: setup-dev
 		--jaxtyping-packages=regard,beartype.beartype tests/attention tests/kernels tests/models tests/generation \
 		--ignore tests/generation/test_decoding.py --ignore tests/models/test_compiled.py
 
+# in an environment of its own, where transformers alone, and what it needs, is another than the one in constraints.txt
+test-transformers: OTHER = .venv-transformers-$(or $(TRANSFORMERS),newest)
+test-transformers:
+	$(MAKE) setup-dev VENV=$(OTHER)
+	$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --upgrade 'transformers$(TRANSFORMERS:%===%)'
+	@$(OTHER)/bin/python -c 'import torch, transformers; print(f"transformers {transformers.__version__}, torch {torch.__version__}")'
+	$(OTHER)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal tests/reading
+
 check: setup-dev
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
@@ -46,4 +56,4 @@ bench: setup-dev
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) .venv-transformers-* build dist src/*.egg-info
