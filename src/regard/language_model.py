@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from regard.config import shows
 from regard.errors import RegardError
 from regard.evaluation.perplexity import log_probabilities
 from regard.export import hugging_face
@@ -177,6 +178,7 @@ class LanguageModel:
         # an encoder-decoder's output begins with the token that starts its decoder, any other's with the prompt
         return written[0, 1 if self.is_translator else len(ids) :].tolist()
 
+    @shows(Writing)
     def generate(
         self,
         prompts: str | Sequence[str],
@@ -191,11 +193,10 @@ class LanguageModel:
     ) -> Any:
         """What the model writes after a prompt, or after each of several: `Generation`s.
 
-        `settings` are those of `Writing` (max_new_tokens=64, temperature=0.8, stop="\n\n", …). With n above 1 each
-        prompt has a list of so many samples; `stream` is given the text of a single one as it comes, in whole
-        characters. It stops early, with what is there, once `going_on`, which is asked after every token, says no.
-        With `read` what a single one looked at is noted while it is written, for `read_written`; a model of
-        transformers is read afterwards. `batch_size` prompts are written at a time, each as it would be alone.
+        With n above 1 each prompt has a list of n samples. `stream` receives the text of a single one as it comes, in
+        whole characters. `going_on` is asked after every token; where it says no, the text ends early. With `read` the
+        attention of a single one is recorded while it is written, for `read_written`; a model of transformers is read
+        afterwards. `batch_size` prompts are written at a time, each as it would be alone.
         Raises RegardError for settings that make no sense, for a prompt that is empty or leaves no room, and for a
         model that writes no text.
         """

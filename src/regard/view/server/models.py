@@ -7,7 +7,7 @@ from functools import partial
 from types import NoneType
 from typing import Any, final
 
-from regard.config import suggest
+from regard.config import suggest, texts
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.writing import Writing
@@ -15,8 +15,7 @@ from regard.reading.record import Reading
 from regard.view.server.jobs import Job
 from regard.view.server.limits import LIMITS, Limits
 
-# of a text that goes on, and of a translation
-WRITING = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+# a translation is searched for on the page, not sampled
 DECODING = ("num_beams", "length_penalty", "max_new_tokens")
 # where the page's defaults are others than the library's
 DEFAULTS = {"max_new_tokens": 64}
@@ -28,9 +27,10 @@ FLOAT_BYTES = 4
 @final
 @dataclass(frozen=True)
 class Setting:
-    """A number that the user may choose; None where the model has no such limit."""
+    """A number that the user may choose; None where there is no such limit."""
 
     name: str
+    text: str
     default: int | float | None
     is_whole: bool
     may_be_none: bool
@@ -91,7 +91,7 @@ def serve_language_model(model: Any, limits: Limits = LIMITS) -> ServedModel:
         return ServedModel(model.name, {"source": Mode(settings, partial(_read, model, limits, "source"))})
     if not model.writes:
         return ServedModel(model.name, {"text": text})
-    settings = _settings(Writing, WRITING, limits)
+    settings = _settings(Writing, [field.name for field in fields(Writing)], limits)
     modes = {"prompt": Mode(settings, partial(_write, model, limits, False))}
     if getattr(model.tokenizer, "chat_template", None):
         modes = {"chat": Mode(settings, partial(_write, model, limits, True)), **modes}
@@ -157,16 +157,20 @@ def _check_size(model: Any, limits: Limits, *, rows: int, keys: int) -> None:
 def _settings(
     kind: type, names: Sequence[str], limits: Limits, defaults: Mapping[str, Any] = DEFAULTS
 ) -> list[Setting]:
-    hints = typing.get_type_hints(kind)
+    """Those of the named fields that are numbers."""
+    hints, told = typing.get_type_hints(kind), texts(kind)
     known = {field.name: field for field in fields(kind)}
     most = {"max_new_tokens": limits.new_tokens, "num_beams": limits.num_beams}
     found = []
     for name in names:
         field = known[name]
         kinds = typing.get_args(hints[name]) or (hints[name],)
+        if not {int, float} & set(kinds):
+            continue
         found.append(
             Setting(
                 name=name,
+                text=told[name],
                 default=defaults.get(name, field.default),
                 is_whole=int in kinds,
                 may_be_none=NoneType in kinds,
