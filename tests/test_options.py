@@ -12,11 +12,15 @@ from regard.config import texts
 from regard.generation.decoding import Decoding
 from regard.generation.options import SamplingOptions
 from regard.generation.writing import Writing
+from regard.reading.options import ReadOptions
 
 SHOWN = [
     (SamplingOptions, regard.LanguageModel.generate),
     (SamplingOptions, regard.Translator.translate),
     (SamplingOptions, regard.Translator.translate_n_best),
+    (ReadOptions, regard.watching),
+    (ReadOptions, regard.LanguageModel.read),
+    (ReadOptions, regard.LanguageModel.read_written),
 ]
 
 
@@ -55,15 +59,30 @@ class More(module.{kind}):
 
     Parameters
     ----------
-    typical_p
-        Sample from typical tokens.
+    {name}
+        {text}
     """
 
-    typical_p: {hint} = setting({default})
+    {name}: {hint} = setting({default})
 
 module.{kind} = More
 '''
-SAMPLING = ADDED.format(module="regard.generation.options", kind="SamplingOptions", hint="float", default=1.0)
+SAMPLING = ADDED.format(
+    module="regard.generation.options",
+    kind="SamplingOptions",
+    name="typical_p",
+    text="Sample from typical tokens.",
+    hint="float",
+    default=1.0,
+)
+READING = ADDED.format(
+    module="regard.reading.options",
+    kind="ReadOptions",
+    name="scores",
+    text="Keep scores too.",
+    hint="bool",
+    default=False,
+)
 HELP = "\nfrom regard.cli import main\nsys.argv = ['regard', *{verb!r}.split(), '--help']\nmain()"
 
 
@@ -85,3 +104,35 @@ for function in (regard.LanguageModel.generate, regard.Translator.translate):
 """
     wanted = "Sample from typical tokens. typical_p: float = 1.0 True typical_p: float = 1.0 True"
     assert printed(SAMPLING + script) == wanted
+
+
+def test_a_reading_option_that_is_added_is_in_the_help_of_the_command_line():
+    assert "--scores Keep scores too. [default: False]" in printed(READING + HELP.format(verb="read"))
+
+
+def test_a_reading_option_that_is_added_is_in_the_api_and_reaches_the_watch():
+    script = """
+import inspect, torch, regard
+for function in (regard.watching, regard.LanguageModel.read, regard.LanguageModel.read_written):
+    print(inspect.signature(function).parameters["scores"], "Keep scores too." in function.__doc__)
+with regard.watching(torch.nn.MultiheadAttention(4, 2), scores=True) as watch:
+    print(watch.wanted.scores)
+"""
+    assert printed(READING + script) == "scores: bool = False True " * 3 + "True"
+
+
+def test_a_reading_option_that_is_added_may_be_asked_for_on_the_page():
+    pytest.importorskip("starlette")
+    script = """
+from types import SimpleNamespace
+from regard.view.server.models import serve_language_model
+def read(**options):
+    print(options["scores"], options["statistics"])
+config = SimpleNamespace(num_heads=1, num_layers=1)
+model = SimpleNamespace(is_translator=False, writes=False, tokenizer=None, name="tiny", read=read,
+    encode=lambda text: ([0], None), module=SimpleNamespace(config=config))
+served, asked = serve_language_model(model), {"reading": {"scores": True}}
+served.check("text", asked)
+served.ask("text", "a", asked, SimpleNamespace(has_left=False))
+"""
+    assert printed(READING + script) == "True ('value_norm',)"

@@ -78,14 +78,19 @@ def texts(kind: type) -> dict[str, str]:
     return {name: " ".join(text.split()) for name, text in found}
 
 
-def shows(kind: type) -> Callable[[T], T]:
-    """Decorates a function whose last parameter is `**settings`: its help shows the fields of `kind` instead."""
+def shows(kind: type, **defaults: Any) -> Callable[[T], T]:
+    """Decorates a function whose last parameter is `**settings`: its help shows the fields of `kind` instead.
+
+    `defaults` are those of this function, where it has its own.
+    """
 
     def decorate(function: T) -> T:
         target: Any = function
         signature = inspect.signature(target)
         *named, _ = signature.parameters.values()
-        target.__signature__ = signature.replace(parameters=[*named, *inspect.signature(kind).parameters.values()])
+        for name, field in inspect.signature(kind).parameters.items():
+            named.append(field.replace(default=defaults.get(name, field.default)))
+        target.__signature__ = signature.replace(parameters=named)
         told = "".join(f"\n{name}\n    {text}" for name, text in texts(kind).items())
         target.__doc__ = inspect.cleandoc(target.__doc__ or "") + f"\n\n{PARAMETERS.strip()}{told}"
         return function

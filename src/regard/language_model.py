@@ -26,10 +26,9 @@ from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
 from regard.models.pretrained.needs import quiet, told
 from regard.models.pretrained.texts import Offsets, Texts
-from regard.reading.compute.rows import Rows
-from regard.reading.language import Settings, Spelt, decoder_start, read_noted, read_pair, read_tokens
+from regard.reading.language import Spelt, decoder_start, read_noted, read_pair, read_tokens
+from regard.reading.options import ReadOptions
 from regard.reading.record import Reading
-from regard.reading.segments import Segmenter
 
 logger = logging.getLogger("regard")
 # what is written to find out how fast that is
@@ -295,6 +294,7 @@ class LanguageModel:
         values = self.log_probabilities(text)
         return math.exp(-math.fsum(values) / len(values))
 
+    @shows(ReadOptions, rows=None)
     def read(
         self,
         prompt: str | None = None,
@@ -304,19 +304,14 @@ class LanguageModel:
         target: str | None = None,
         chat: bool = False,
         max_new_tokens: int = 64,
-        rows: Rows | None = None,
-        top_k: int | None = None,
-        statistics: Sequence[str] = (),
-        layers: Sequence[int] | int | None = None,
-        segments: str | Segmenter = "sentences",
+        **options: Any,
     ) -> Reading:
-        """What the model looked at: when it goes on from `prompt`, in a `text`, or from `source` to `target`.
+        """What the model looks at: when it continues a `prompt`, in a `text`, or from a `source` to a `target`.
 
-        It writes first, always its likeliest token, then runs once over all of it and is read there. With `chat` the
-        prompt is a user's message. `rows` are by default those that wrote a token, of a text the last, of an encoder
-        all. The other settings are those of `watching`.
-        Raises RegardError for none or several of the texts, one that is empty or too long, and for what the model
-        cannot do.
+        It writes first, always its most likely token, then runs once over all of it and is read there. With `chat` the
+        prompt is a user's message.
+        Raises RegardError for none or several of the texts, one that is empty or too long, options that make no sense,
+        and for what the model cannot do.
         """
         given = (("prompt", prompt), ("text", text), ("source", source))
         texts = {name: value for name, value in given if value is not None}
@@ -337,41 +332,31 @@ class LanguageModel:
         spelt = self._spelt(value, chat=chat)
         self.check_length(len(spelt.ids))
         usual = {"text": "last" if self.writes else "all", "prompt": "generated", "source": "all"}[name]
-        settings = Settings(usual if rows is None else rows, top_k, statistics, layers, segments)
+        read = ReadOptions.of(options, rows=usual)
         if name == "text":
-            return read_tokens(self.module, self.tokenizer, spelt, [], settings, name=self.name)
+            return read_tokens(self.module, self.tokenizer, spelt, [], read, name=self.name)
         if name == "prompt":
             written = self.generate_ids(spelt.ids, max_new_tokens)
-            return read_tokens(self.module, self.tokenizer, spelt, written, settings, name=self.name)
+            return read_tokens(self.module, self.tokenizer, spelt, written, read, name=self.name)
         if target is None:
             written = self.generate_ids(spelt.ids, max_new_tokens)
         else:
             with quiet():
                 written = self.tokenizer(text_target=target).input_ids
         pair = [decoder_start(self.module), *written]
-        return read_pair(self.module, self.tokenizer, spelt, pair, settings, name=self.name)
+        return read_pair(self.module, self.tokenizer, spelt, pair, read, name=self.name)
 
-    def read_written(
-        self,
-        prompt: str,
-        written: Generation,
-        *,
-        chat: bool = False,
-        top_k: int | None = None,
-        statistics: Sequence[str] = (),
-        layers: Sequence[int] | int | None = None,
-        segments: str | Segmenter = "sentences",
-    ) -> Reading:
-        """What the model looked at when it wrote what `generate` gave for this prompt, drawn or not, stop text and all.
+    @shows(ReadOptions, rows="generated")
+    def read_written(self, prompt: str, written: Generation, *, chat: bool = False, **options: Any) -> Reading:
+        """What the model looked at when it wrote what `generate` gave for this prompt, stop text included.
 
-        Where `generate` noted it, that is taken, unless more is asked for than rows; else the model runs once over the
-        very tokens. The settings are those of `read`.
+        Where `generate` recorded it and only rows are asked for, the record is returned; else the model runs once over
+        the very tokens.
         """
-        spelt = self._spelt(prompt, chat=chat)
-        if written.attention and top_k is None and not statistics and layers is None:
+        spelt, read = self._spelt(prompt, chat=chat), ReadOptions.of(options, rows="generated")
+        if written.attention and read == ReadOptions(rows="generated", segments=read.segments):
             return read_noted(self.module, self.tokenizer, spelt, written, name=self.name)
-        settings = Settings("generated", top_k, statistics, layers, segments)
-        return read_tokens(self.module, self.tokenizer, spelt, written.tokens, settings, name=self.name)
+        return read_tokens(self.module, self.tokenizer, spelt, written.tokens, read, name=self.name)
 
     def export(self, target: str, folder: str | os.PathLike[str]) -> None:
         """Write the model into a new folder for another library, whose logits must be the same: "hf", Hugging Face's.

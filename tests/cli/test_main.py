@@ -36,7 +36,8 @@ def parameters(function):
         if dataclasses.is_dataclass(parameter.default):
             yield from parameters(type(parameter.default))
         else:
-            yield parameter, own.pop(name, None)
+            elsewhere = [each.help for each in getattr(parameter.annotation, "__metadata__", ()) if each.help]
+            yield parameter, own.pop(name, elsewhere[0] if elsewhere else None)
     assert not own
 
 

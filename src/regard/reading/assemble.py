@@ -18,7 +18,7 @@ from regard.reading.runs import Forward, Generation, LayerKey, Piece, Step, foll
 from regard.reading.unseen import name_unseen
 
 if TYPE_CHECKING:
-    from regard.reading.compute.rows import Rows
+    from regard.reading.options import Rows
     from regard.reading.watch import Watch
 
 

@@ -15,17 +15,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from regard.attention.key_values import KeyValues
-from regard.config import suggest
+from regard.config import shows
 from regard.errors import RegardError
 from regard.reading import assemble, capture
 from regard.reading import layers as naming
 from regard.reading.call import AttentionCall
-from regard.reading.compute.rows import Rows, Wanted, note_rollout, read_call
-from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
-from regard.reading.options import checked_layers, checked_rows, refuse_compiled
+from regard.reading.compute.rows import Wanted, note_rollout, read_call
+from regard.reading.options import ReadOptions, refuse_compiled
 from regard.reading.record import Reading
 from regard.reading.runs import Forward, Generation, LayerKey, batch_size_of, compose
-from regard.reading.segments import SEGMENTERS, Segmenter
 
 # what models call the cache that they are given; `past` is Regard's own
 CACHES = ("past_key_values", "cache_params", "past")
@@ -291,26 +289,14 @@ class Watch:
         return assemble.reading(self, seen[call], item)
 
 
+@shows(ReadOptions)
 @contextlib.contextmanager
-def watching(
-    model: Any,
-    *,
-    rows: Rows = "last",
-    top_k: int | None = None,
-    statistics: Sequence[str] = (),
-    layers: Sequence[int] | int | None = None,
-    tokenizer: Any = None,
-    segments: str | Segmenter = "sentences",
-    name: str | None = None,
-) -> Iterator[Watch]:
+def watching(model: Any, *, tokenizer: Any = None, name: str | None = None, **options: Any) -> Iterator[Watch]:
     """Read what `model`, of transformers or any torch module, attends to while it runs: `watch.reading(item)`.
 
-    `rows` are the queries whose weights are kept whole: "last", "all", "generated", positions or a slice. `top_k` keeps
-    the strongest keys of every query, `statistics` are names of `STATISTICS` and `ROW_STATISTICS`, `layers` numbers of
-    layers (all by default). With a `tokenizer` the reading knows its text and can cut it into `segments`: "sentences",
-    "paragraphs", "turns", "documents", or what a function from text to starts says. The model's outputs stay bitwise
-    what they are.
-    Raises RegardError for settings that make no sense and for a compiled model.
+    With a `tokenizer` the reading knows its text and can cut it into segments. The model's outputs stay bitwise what
+    they are.
+    Raises RegardError for options that make no sense and for a compiled model.
     """
     if not isinstance(model, nn.Module) and isinstance(getattr(model, "module", None), nn.Module):
         # what regard.load gives
@@ -318,21 +304,11 @@ def watching(
     if not isinstance(model, nn.Module):
         raise RegardError(f"watching takes a torch module, such as a transformers model, not {type(model).__name__}")
     refuse_compiled(model)
-    if top_k is not None and top_k < 1:
-        raise RegardError(f"top_k must be at least 1, not {top_k}")
-    statistics = (statistics,) if isinstance(statistics, str) else tuple(statistics)
-    for statistic in statistics:
-        known = (*STATISTICS, *ROW_STATISTICS, ROLLOUT)
-        if statistic not in known:
-            raise RegardError(f"there is no statistic {statistic!r}{suggest(statistic, known)}")
-    if {"segments", "received_by_segment"} & set(statistics) and tokenizer is None:
-        raise RegardError("segments are found in the text: give watching the model's tokenizer=")
-    if isinstance(segments, str) and segments not in SEGMENTERS:
-        raise RegardError(f"there are no segments {segments!r}{suggest(segments, SEGMENTERS)}")
+    read = ReadOptions.of(options)
     watch = Watch(
         model,
-        Wanted(checked_rows(rows), top_k, statistics, tokenizer, segments),
-        layers=checked_layers(model, layers),
+        Wanted(**vars(read), tokenizer=tokenizer),
+        layers=read.layers_of(model),
         name=name or getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__,
     )
     signature = capture.argument_names(model)
