@@ -28,7 +28,11 @@ class Feed(Protocol):
         ...
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
-        """Go on with these rows only, each as often as it is named."""
+        """Continue with these rows only, each as often as it is named."""
+        ...
+
+    def attention(self) -> list[AttentionMap]:
+        """The attention of each query that wrote a token, where it was recorded."""
         ...
 
 
@@ -57,9 +61,7 @@ class OwnFeed:
 
     @torch.inference_mode()
     def attention(self) -> list[AttentionMap]:
-        """What each query looked at that wrote a token."""
-        assert self._past is not None
-        return self._module.attention(self._past)
+        return [] if self._queries is None or self._past is None else self._module.attention(self._past)
 
 
 @final
@@ -80,6 +82,9 @@ class TransformersFeed:
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
         self._cache.batch_select_indices(rows)
+
+    def attention(self) -> list[AttentionMap]:
+        return []
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Reading a transformers model by replay: it writes by its fastest path, then runs once over all of it, watched."""
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +10,6 @@ from torch import Tensor
 from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.generation.result import Generation
-from regard.models.gpt import GPT
 from regard.reading.effects import Effects
 from regard.reading.labels import placed, sequence
 from regard.reading.options import ReadOptions
@@ -54,11 +52,19 @@ def _filled(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 @torch.inference_mode()
 def read_tokens(
-    module: Any, tokenizer: Any, spelt: Spelt, written: list[int], options: ReadOptions, *, name: str
+    module: Any,
+    tokenizer: Any,
+    spelt: Spelt,
+    written: list[int],
+    options: ReadOptions,
+    *,
+    inputs: Callable[[Tensor], dict[str, Any]],
+    name: str,
 ) -> Reading:
     """What a model of one sequence looked at in a text and, all but the last, the tokens that it wrote after it.
 
-    With rows "generated" those are read that wrote a token, or else the last.
+    `inputs` makes the module's arguments from token ids. Rows "generated" are those that wrote a token, or else the
+    last.
     """
     ids = [*spelt.ids, *written]
     fed = ids[:-1] if written else ids
@@ -66,7 +72,7 @@ def read_tokens(
         options = replace(options, rows=slice(max(0, len(spelt.ids) - 1), len(fed)))
     tokens = torch.tensor([fed], device=next(module.parameters()).device)
     with watching(module, tokenizer=tokenizer, name=name, **vars(options)) as watch:
-        module(**_inputs(module, tokens))
+        module(**inputs(tokens))
     reading = watch.reading(0)
     text = spelt.followed_by(written, tokenizer)
     kinds = {side for kind in reading.kinds for side in reading.sides[kind]}
@@ -110,18 +116,6 @@ def read_pair(
     sequences = {"source": source.followed_by([], tokenizer), "target": sequence(target, tokenizer)}
     names = {side for kind in reading.kinds for side in reading.sides[kind]}
     return replace(reading, sequences={name: sequences[name] for name in names})
-
-
-def _inputs(module: Any, tokens: Tensor) -> dict[str, Any]:
-    if isinstance(module, GPT):
-        return {"tokens": tokens, "last": True}
-    inputs: dict[str, Any] = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-    if module.can_generate():
-        # no cache of what is never gone on with, no logits that nobody reads
-        inputs["use_cache"] = False
-        if "logits_to_keep" in inspect.signature(module.forward).parameters:
-            inputs["logits_to_keep"] = 1
-    return inputs
 
 
 def decoder_start(module: Any) -> int:
