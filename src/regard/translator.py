@@ -86,9 +86,9 @@ class Translator:
     ) -> list[list[Generation]]:
         """`n_best` translations of each text, or as many as there are; an empty text has an empty one.
 
-        Settings given by name override those of `decoding`. Each translation begins
-        with its one of `prefixes`, to the letter: only the last token of a prefix may become a longer one that begins
-        with it, so that a word broken off, or the space before the next, is completed in the model's own tokens.
+        Settings given by name override those of `decoding`. Each translation begins with its one of `prefixes`, to the
+        letter: only the last token of a prefix may become a longer one that begins with it, so that a word broken off,
+        or the space before the next, is completed in the model's own tokens.
         With `replace_unknown` a model of words writes, for a word it does not know, the source word it looked at most.
         `first` is the place among all of the first text: its samples follow from it.
         Raises RegardError for a text or prefix longer than the model's limit and for settings that make no sense.

@@ -24,7 +24,7 @@ class Feed(Protocol):
     def __call__(
         self, tokens: Int[Tensor, "row new"], padding: Int[Tensor, " row"] | None
     ) -> Float[Tensor, "row vocabulary"]:
-        """Logits of the token after these; the first are padded on the left by so many."""
+        """Logits of the token after these; the first ones have `padding` tokens on the left of each row."""
         ...
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
@@ -109,7 +109,7 @@ def write(
     samples: int = 1,
     going_on: Callable[[int], bool] = lambda row: True,
 ) -> Iterator[Written]:
-    """The steps of so many samples of all prompts, which share a batch; the samples of a prompt are rows side by side.
+    """The steps of `samples` samples of each prompt, all in one batch; the samples of a prompt are adjacent rows.
 
     A row ends with a token of `ends`, at the model's `context_length`, or when `going_on` says no. `first` is the place
     among all of the first prompt. Raises RegardError for an empty prompt and for one that leaves no room.
