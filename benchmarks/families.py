@@ -19,9 +19,12 @@ import transformers
 from torch import Tensor
 
 import regard
-from benchmarks import report, witness, written
+from benchmarks import report, scenario_table, witness, written
+from benchmarks.judging import FAILURES, Place, same, tensors
+from benchmarks.scenarios import GREEDY, SCENARIOS
+from benchmarks.truths import without_padding
 from benchmarks.zoo import ARCHITECTURES, Architecture
-from benchmarks.zoo.architecture import BEGIN, IMPLEMENTATIONS, PAD, Inputs
+from benchmarks.zoo.architecture import IMPLEMENTATIONS
 from benchmarks.zoo.decoders import DECODERS
 from benchmarks.zoo.translators import TRANSLATORS
 from regard.reading.record import Reading
@@ -29,18 +32,8 @@ from regard.reading.record import Reading
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 # of a weight, which is at most 1
 FLOAT32_ROUNDING = 2.0**-24
-# FSMT would search with beams
-GREEDY = {
-    "do_sample": False,
-    "num_beams": 1,
-    "max_new_tokens": 5,
-    "return_dict_in_generate": True,
-    "suppress_tokens": [PAD, BEGIN],
-}
-FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 # what a reason says of these inputs alone
 COUNTS = re.compile(r"\b\d+(?= (?:queries|keys|windows|tokens|sequences|axes)\b)")
-Place = tuple[str, int]
 
 
 @dataclass
@@ -97,18 +90,18 @@ def _forward(
     def run() -> list[Tensor]:
         # Reformer hashes at random
         torch.manual_seed(0)
-        return list(_tensors(model(**inputs)))
+        return list(tensors(model(**inputs)))
 
     plain = run()
     with regard.watching(model, rows="all") as watch:
         watched = run()
-    if not _same(plain, watched):
+    if not same(plain, watched):
         outcome.faults.append("forward: the output is not what it was")
     truths = {(call.kind, call.layer): witness.truth(call) for call in _calls(architecture, model, run)}
     for item in range(2):
         reading = watch.reading(item)
         own = {
-            place: _without_padding(architecture, inputs, place[0], truths[place], item)
+            place: without_padding(architecture, inputs, place[0], truths[place], item)
             for place in reading.maps.keys() & truths.keys()
         }
         outcome.compare(reading, own, bounds, "forward")
@@ -165,36 +158,6 @@ def _bounds(architecture: Architecture, dtype: torch.dtype) -> dict[Place, float
 
 def _calls(architecture: Architecture, model: Any, run: Callable[[], Any]) -> list[witness.Call]:
     return witness.capture(model, run, kinds=architecture.kinds)
-
-
-def _tensors(output: Any) -> Iterator[Tensor]:
-    """All tensors that a model returned."""
-    if isinstance(output, Tensor):
-        yield output
-    for part in output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ():
-        yield from _tensors(part)
-
-
-def _same(plain: list[Tensor], watched: list[Tensor]) -> bool:
-    return len(plain) == len(watched) and all(
-        torch.equal(before.nan_to_num(), after.nan_to_num()) for before, after in zip(plain, watched, strict=True)
-    )
-
-
-def _without_padding(architecture: Architecture, inputs: Inputs, kind: str, weights: Tensor, item: int) -> Tensor:
-    """The truth [head, query, key] of an item at real positions alone."""
-    mask = inputs.get("attention_mask")
-    own = inputs.get("decoder_attention_mask") if "cross" in architecture.kinds else mask
-    sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, mask), "vision": (None, None)}[kind]
-    # sound is shorter behind its convolutions: what nobody sees is padding
-    seen = weights[item].amax((0, 1)) > 0
-    real = [torch.ones(count, dtype=torch.bool) for count in weights.shape[2:]]
-    for side, given in enumerate(sides):
-        if given is not None and given.shape[1] == len(real[side]):
-            real[side] = given[item].bool()
-        elif given is not None and (side or kind == "encoder"):
-            real[side] = seen
-    return weights[item][:, real[0]][..., real[1]]
 
 
 def run_all(names: Iterable[str]) -> Iterator[tuple[str, str, torch.dtype, Outcome]]:
@@ -292,7 +255,7 @@ class Family:
         )
 
 
-def page(families: list[Family]) -> str:
+def page(families: list[Family], verdicts: scenario_table.Verdicts) -> str:
     """The whole document."""
     outcomes = [outcome for family in families for outcome in family.outcomes.values()]
     counts = Counter(family.verdict for family in families)
@@ -328,6 +291,7 @@ def page(families: list[Family]) -> str:
     for group in dict.fromkeys(family.group for family in families):
         own = [family for family in families if family.group == group]
         lines += ["", f"## {group} ({len(own)})", "", *_table(own)]
+    lines += scenario_table.lines(verdicts)
     if faults:
         lines += ["", "## Faults", "", *(f"- {fault}" for fault in faults)]
     return "\n".join(lines) + "\n"
@@ -356,23 +320,29 @@ def _table(families: list[Family]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.families", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="architectures, only printed; by default all")
-    names = parser.parse_args().names
+    parser.add_argument("--scenario", action="append", metavar="NAME", help="only these ways of running, only printed")
+    settings = parser.parse_args()
+    names, scenarios = settings.names, settings.scenario or list(SCENARIOS)
     if unknown := set(names) - ARCHITECTURES.keys():
         parser.error(f"the zoo has no {', '.join(sorted(unknown))}")
+    if unknown := set(scenarios) - SCENARIOS.keys():
+        parser.error(f"there is no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
     transformers.logging.set_verbosity_error()
     # FlexAttention warns that it is not compiled
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     families: dict[str, Family] = {}
     with torch.compiler.set_stance("force_eager"), torch.no_grad():
-        for name, implementation, dtype, outcome in run_all(names or ARCHITECTURES):
+        for name, implementation, dtype, outcome in () if settings.scenario else run_all(names or ARCHITECTURES):
             families.setdefault(name, Family(name)).outcomes[implementation, dtype] = outcome
             print(f"{name:20} {implementation:15} {dtype!s:15} {outcome.error:.0e}", *outcome.faults, flush=True)
-    text = page(list(families.values()))
-    if names:
-        print(text)
+    verdicts = scenario_table.run_all(names or ARCHITECTURES, scenarios)
+    if settings.scenario:
+        print("\n".join(scenario_table.lines(verdicts)))
+    elif names:
+        print(page(list(families.values()), verdicts))
     else:
-        PAGE.write_text(text, encoding="utf-8")
+        PAGE.write_text(page(list(families.values()), verdicts), encoding="utf-8")
 
 
 if __name__ == "__main__":

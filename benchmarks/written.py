@@ -6,6 +6,7 @@ padding is gone from queries and keys.
 
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ Rows = dict[tuple[str, int], Tensor]
 
 def num_written(architecture: Architecture, sequences: Tensor) -> list[int]:
     """How many tokens each returned sequence [item, position] has after its prompt, its end included."""
-    written = sequences[:, _prompt_length(architecture) :]
+    written = sequences[:, prompt_length(architecture) :]
     return [row.tolist().index(END) + 1 if END in row else len(row) for row in written]
 
 
@@ -28,11 +29,14 @@ def from_run(
     calls: Sequence[witness.Call],
     sequences: Tensor,
     beam_indices: Tensor | None = None,
+    *,
+    before: int = 0,
 ) -> list[Rows]:
     """For each returned sequence, by kind and layer, [head, row, key] in float64, as the run with a cache had them.
 
-    `calls` are those of one `generate`; `beam_indices` [item, row] is its output where it searched with beams. A
-    sliding cache keeps few keys: the others get 0. Not for static caches.
+    `calls` are those of one `generate`; `beam_indices` [item, row] is its output where it searched with beams;
+    `before` counts the forwards before the one that chose the first token. A sliding cache keeps few keys: the others
+    get 0. Not for static caches.
     """
     found = {(call.forward, call.kind, call.layer): witness.truth(call)[:, :, -1] for call in calls if call.forward}
     masks = prompt_masks(architecture, len(sequences))
@@ -44,9 +48,10 @@ def from_run(
                 continue
             sources = range(count) if beam_indices is None else beam_indices[item].tolist()
             steps = [
-                found[step + 1, kind, layer][item if beam_indices is None else sources[step]] for step in range(count)
+                found[before + step + 1, kind, layer][item if beam_indices is None else sources[step]]
+                for step in range(count)
             ]
-            num_keys = steps[-1].shape[-1] if kind == "cross" else _prompt_length(architecture) + count - 1
+            num_keys = steps[-1].shape[-1] if kind == "cross" else prompt_length(architecture) + count - 1
             weights = steps[0].new_zeros(len(steps[0]), count, num_keys)
             for step, row in enumerate(steps):
                 end = num_keys if kind == "cross" else num_keys - count + 1 + step
@@ -57,20 +62,26 @@ def from_run(
 
 
 @torch.no_grad()
-def teacher_forced(architecture: Architecture, sequences: Tensor, *, implementation: str = "eager") -> list[Rows]:
-    """The same rows from one plain float32 forward, without a cache, over prompt and returned sequences."""
-    model = architecture.build(implementation)
-    copies = len(sequences) // 2
-    inputs = {name: x.repeat_interleave(copies, dim=0) for name, x in architecture.prompt().items()}
+def teacher_forced(
+    architecture: Architecture, sequences: Tensor, *, implementation: str = "eager", model: Any = None
+) -> list[Rows]:
+    """The same rows from one plain float32 forward, without a cache, over prompt and returned sequences.
+
+    `model` is run where the rows are not those of `architecture.build(implementation)`.
+    """
+    model = architecture.build(implementation) if model is None else model
+    prompt = architecture.prompt()
+    copies = len(sequences) // len(next(iter(prompt.values())))
+    inputs = {name: x.repeat_interleave(copies, dim=0) for name, x in prompt.items()}
     counts = num_written(architecture, sequences)
-    start = _prompt_length(architecture)
+    start = prompt_length(architecture)
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = sequences[:, :-1]
     else:
         # ended sequences are followed by padding: no earlier row sees it
         ones = inputs["attention_mask"].new_ones(len(sequences), sequences.shape[1] - start)
         inputs |= {"input_ids": sequences, "attention_mask": torch.cat([inputs["attention_mask"], ones], dim=1)}
-        if "position_ids" in inspect.signature(model.forward).parameters:
+        if "position_ids" in arguments(model):
             inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
     calls = witness.capture(model, lambda: model(**inputs, use_cache=False), kinds=architecture.kinds)
     masks = prompt_masks(architecture, len(sequences))
@@ -89,13 +100,17 @@ def teacher_forced(architecture: Architecture, sequences: Tensor, *, implementat
 def prompt_masks(architecture: Architecture, num_sequences: int) -> Tensor:
     """Which positions of each returned sequence's prompt or source are real, [item, position]."""
     prompt = architecture.prompt()
-    mask = prompt.get("attention_mask", torch.ones(2, 1, dtype=torch.long))
-    return mask.bool().repeat_interleave(num_sequences // 2, dim=0)
+    mask = prompt.get("attention_mask", torch.ones(len(next(iter(prompt.values()))), 1, dtype=torch.long))
+    return mask.bool().repeat_interleave(num_sequences // len(mask), dim=0)
 
 
-def _prompt_length(architecture: Architecture) -> int:
+def prompt_length(architecture: Architecture) -> int:
     """Of the sequence that is written on: encoder–decoders write on their start token."""
     return 1 if "cross" in architecture.kinds else architecture.prompt()["input_ids"].shape[1]
+
+
+def arguments(model: Any) -> Sequence[str]:
+    return list(inspect.signature(model.forward).parameters)
 
 
 def _real(architecture: Architecture, kind: str, mask: Tensor, weights: Tensor) -> Tensor:

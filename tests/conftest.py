@@ -1,7 +1,9 @@
 """Every test starts from the same seed, on one thread and without a clock: tests share their machine with others."""
 
 import json
+import os
 import signal
+import stat
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,26 @@ def seed():
 @pytest.fixture(autouse=True)
 def nothing_told_yet():
     formats.tell_once.cache_clear()
+
+
+@pytest.fixture
+def device(tmp_path):
+    """Makes a device that does as /dev/null or /dev/full: what a fault would replace is not the machine's own."""
+
+    def make(name):
+        path = tmp_path / name
+        try:
+            os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, {"null": 3, "full": 7}[name]))
+            path.open("wb").close()
+        except (OSError, AttributeError):
+            path.unlink(missing_ok=True)
+            if getattr(os, "geteuid", lambda: 0)() == 0 or not Path("/dev", name).exists():
+                pytest.skip("no device can be made here")
+            # nobody but root could replace what this leads to
+            path.symlink_to(Path("/dev", name))
+        return path
+
+    return make
 
 
 @pytest.fixture(scope="session")

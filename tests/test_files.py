@@ -2,14 +2,16 @@
 
 import errno
 import os
+import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from regard.errors import RegardError
-from regard.files import new_file, new_folder
+from regard.files import is_stream, new_file, new_folder, same_file
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 NOT_OURS = [ValueError("no number"), KeyboardInterrupt(), RegardError("line 3 is empty")]
@@ -105,18 +107,6 @@ def test_a_full_disk_is_told_and_leaves_the_old_content(new, old):
     assert_untouched(old)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full is Linux's")
-def test_a_device_that_is_really_full_is_told(tmp_path):
-    def write_to_full_device():
-        with new_file(tmp_path / "thing") as partial:
-            partial.symlink_to("/dev/full")
-            partial.write_text("x")
-
-    with pytest.raises(RegardError, match="No space left"):
-        write_to_full_device()
-    assert os.listdir(tmp_path) == []
-
-
 def test_a_disk_that_fills_up_at_the_last_step_leaves_the_old_content(new, old, monkeypatch):
     def full(*_):
         raise FULL
@@ -142,14 +132,6 @@ def test_a_place_below_a_file_is_told(new, tmp_path):
     assert content(tmp_path / "file") == "old"
 
 
-def test_a_folder_is_not_replaced_by_a_file(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "inside.txt").write_text("old")
-    with pytest.raises(RegardError, match="choose another place"):
-        write_new(new_file, tmp_path / "run", "new")
-    assert_untouched(tmp_path / "run")
-
-
 def test_a_process_that_dies_half_way_leaves_the_old_content(new, old):
     script = (
         "import os, sys, pathlib, regard.files as files\n"
@@ -173,3 +155,174 @@ def test_a_file_is_as_open_to_others_as_the_user_lets_new_files_be(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(new, old):
+    old.chmod(0o750)
+    write_new(new, old, "new")
+    assert (content(old), old.stat().st_mode & 0o777) == ("new", 0o750)
+
+
+@pytest.mark.parametrize("is_relative", [True, False], ids=["relative", "absolute"])
+def test_a_link_stays_a_link_and_its_target_gets_the_content(new, tmp_path, is_relative):
+    target = tmp_path / "there" / "thing.txt"
+    write_new(new, target, "old")
+    # through a link to a link in another folder
+    (tmp_path / "here").mkdir()
+    first, second = tmp_path / "here" / "first.png", tmp_path / "second"
+    first.symlink_to(Path("..") / "second" if is_relative else second)
+    second.symlink_to(Path("there") / "thing.txt" if is_relative else target)
+    with new(first) as partial:
+        # whole or not at all needs the disk of the target; the format is that of the name that was given
+        assert partial.stat().st_dev == target.stat().st_dev if partial.exists() else partial.parent == target.parent
+        assert new is new_folder or partial.suffix == ".png"
+        write(partial, "new")
+        assert content(target) == "old"
+    assert first.is_symlink()
+    assert second.is_symlink()
+    assert not target.is_symlink()
+    assert content(target) == "new"
+    assert os.listdir(target.parent) == [target.name]
+    assert os.listdir(first.parent) == [first.name]
+
+
+def test_a_link_to_what_is_not_there_makes_it_there(new, tmp_path):
+    link, target = tmp_path / "link", tmp_path / "made" / "thing"
+    link.symlink_to(target)
+    write_new(new, link, "new")
+    assert link.is_symlink()
+    assert content(target) == "new"
+
+
+def test_links_that_lead_in_a_circle_are_refused_before_anything_is_written(new, tmp_path):
+    for name, other in [("one", "two"), ("two", "one")]:
+        (tmp_path / name).symlink_to(other)
+    with (
+        pytest.raises(RegardError, match=r"one: cannot be written: Too many levels of symbolic links"),
+        new(tmp_path / "one"),
+    ):
+        raise AssertionError("begun")
+    assert sorted(os.listdir(tmp_path)) == ["one", "two"]
+    assert (tmp_path / "one").is_symlink()
+
+
+@pytest.mark.parametrize("by_link", [False, True], ids=["itself", "by a link"])
+def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(new, tmp_path, by_link):
+    other, message = (new_folder, "Is a directory") if new is new_file else (new_file, "Not a directory")
+    write_new(other, tmp_path / "thing", "old")
+    if by_link:
+        (tmp_path / "link").symlink_to("thing")
+    path = tmp_path / ("link" if by_link else "thing")
+    with pytest.raises(RegardError, match=message), new(path):
+        raise AssertionError("begun")
+    assert content(tmp_path / "thing") == "old"
+    assert path.is_symlink() == by_link
+
+
+@pytest.mark.parametrize("by_link", [False, True], ids=["itself", "by a link"])
+def test_a_device_is_written_to_in_place(tmp_path, device, by_link):
+    path = device("null")
+    if by_link:
+        (tmp_path / "link").symlink_to(path)
+        path = tmp_path / "link"
+    before = (path.stat(), path.lstat().st_ino, sorted(os.listdir(tmp_path)))
+    assert is_stream(path)
+    write_new(new_file, path, "x" * 100_000)
+    after = (path.stat(), path.lstat().st_ino, sorted(os.listdir(tmp_path)))
+    assert stat.S_ISCHR(after[0].st_mode)
+    assert (before[0].st_rdev, before[0].st_mode, *before[1:]) == (after[0].st_rdev, after[0].st_mode, *after[1:])
+
+
+def test_a_device_that_is_full_is_told_and_stays(tmp_path, device):
+    path = device("full")
+    before = path.stat()
+    with pytest.raises(RegardError, match="full: cannot be written: No space left on device; free some space"):
+        write_new(new_file, path, "x")
+    after = path.stat()
+    assert (before.st_mode, before.st_rdev, before.st_ino) == (after.st_mode, after.st_rdev, after.st_ino)
+    assert os.listdir(tmp_path) == ["full"]
+
+
+def test_a_device_is_not_replaced_by_a_folder(device):
+    path = device("null")
+    with pytest.raises(RegardError, match="Not a directory"):
+        write_new(new_folder, path, "x")
+    assert stat.S_ISCHR(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("error", NOT_OURS, ids=lambda error: type(error).__name__)
+def test_a_stream_gets_nothing_of_what_fails_half_way(tmp_path, error):
+    os.mkfifo(tmp_path / "pipe")
+    # where it were opened now, this would wait for a reader for ever
+    with pytest.raises(type(error)):
+        write_new(new_file, tmp_path / "pipe", "half", then=error)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_the_reader_of_a_pipe_gets_the_whole_content(tmp_path):
+    pipe, text, read = tmp_path / "pipe", "whole\n" * 100_000, []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    write_new(new_file, pipe, text)
+    reader.join(timeout=60)
+    assert read == [text]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+def test_a_pipe_whose_reader_has_left_is_told(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    # more than a pipe holds, so that something is still to be written when its reader leaves
+    timer = threading.Timer(0.2, os.close, [reader])
+    timer.start()
+    with pytest.raises(RegardError, match="pipe: cannot be written: its reader has left"):
+        write_new(new_file, tmp_path / "pipe", "x" * 1_000_000)
+    timer.join()
+
+
+SHARED = """
+import os, pathlib, sys
+from regard.files import new_file
+for path, text in zip(sys.argv[1::2], sys.argv[2::2]):
+    print("before", flush=True)
+    with new_file(pathlib.Path(path)) as partial:
+        partial.write_text(text)
+    print("after", flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no names of open descriptors here")
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+def test_an_open_descriptor_goes_on_where_it_is(tmp_path, mode):
+    # links such as /dev/stdout, in a folder in which a fault replaces nothing of the machine's
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    (tmp_path / "link").symlink_to("stdout")
+    path = tmp_path / "file"
+    path.write_text("old\n")
+    command = [sys.executable, "-c", SHARED, str(tmp_path / "stdout"), "1\n", str(tmp_path / "link"), "2\n"]
+    with path.open(mode) as file:
+        assert subprocess.run(command, stdout=file).returncode == 0
+    wanted = "".join(f"before\n{number}\nafter\n" for number in (1, 2))
+    assert path.read_text() == ("old\n" if mode == "ab" else "") + wanted
+    assert subprocess.run(command, capture_output=True, text=True).stdout == wanted
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "stdout").is_symlink()
+
+
+def test_a_descriptor_that_is_not_open_is_told(tmp_path):
+    for number in (987_654, 10**30):
+        with pytest.raises(RegardError, match="cannot be written"):
+            write_new(new_file, Path(f"/dev/fd/{number}"), "x")
+
+
+def test_one_file_is_known_by_any_of_its_names(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).touch()
+    (tmp_path / "soft").symlink_to("one")
+    (tmp_path / "hard").hardlink_to(tmp_path / "one")
+    (tmp_path / "dangling").symlink_to("missing")
+    assert all(same_file(tmp_path / "one", tmp_path / name) for name in ("one", "soft", "hard"))
+    assert same_file(tmp_path / "dangling", tmp_path / "missing")
+    assert not any(same_file(tmp_path / "one", tmp_path / name) for name in ("other", "dangling", "missing"))

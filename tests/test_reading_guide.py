@@ -12,7 +12,7 @@ import pytest
 import safetensors
 
 import regard
-from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+from regard.reading.compute.statistics import SINK_SHARE, STATISTICS, Statistic
 
 GUIDE = (Path(__file__).parents[1] / "docs" / "reading.md").read_text(encoding="utf-8")
 
@@ -52,7 +52,7 @@ def folder(tmp_path_factory, tiny_smollm2):
 def reading(tiny_smollm2):
     """With all that can be asked for."""
     model = regard.load(tiny_smollm2 / "models" / "smollm2")
-    names = (*STATISTICS, *ROW_STATISTICS, ROLLOUT)
+    names = [name for name in STATISTICS if name != SINK_SHARE]
     return model.read("One, two. Three, one.", rows=[2, 3, 5], max_new_tokens=3, top_k=2, statistics=names)
 
 
@@ -74,15 +74,31 @@ def test_the_commands_keep_what_they_were_told_to(folder):
     assert len(text["sequences"]["text"]["tokens"]) == len(text["weights"]["decoder.0"][0][0])
 
 
-def test_every_statistic_is_told_with_its_shape(reading):
-    told = {name.strip("`"): shape for name, shape in tables("Statistics")}
-    found = reading.statistics["decoder", 0]
+def untold():
+    """The lines of the guide's table that the entries of statistics make and that it does not have."""
+    found = []
+    for name, statistic in STATISTICS.items():
+        axes = f"[{', '.join(statistic.axes)}]"
+        cells = (f"`{name}`", axes, statistic.unit, statistic.meaning, statistic.source)
+        found.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return [line for line in found if f"{line}\n" not in GUIDE]
+
+
+def test_every_statistic_is_told_as_its_entry_says(monkeypatch):
+    assert untold() == []
+    assert [name for name, _ in tables("Statistics")] == [f"`{name}`" for name in STATISTICS]
+    new = Statistic(axes=("head", "key"), label="", label_zh="", unit="tokens", meaning="a | b")
+    monkeypatch.setitem(STATISTICS, "new", new)
+    assert untold() == [r"| `new` | [head, key] | tokens | a \| b |  |"]
+
+
+def test_every_statistic_has_the_shape_of_its_entry(reading):
     # this model has no sinks
-    assert told.keys() == {*found, "sink_share"} == {*STATISTICS, *ROW_STATISTICS, ROLLOUT, "sink_share"}
+    assert reading.statistics["decoder", 0].keys() == STATISTICS.keys() - {SINK_SHARE}
     count = len(reading.keys("decoder"))
     sizes = {"head": 4, "query": count, "key": count, "row": 3, "segment": 2}
-    for name, table in found.items():
-        assert table.shape == tuple(sizes[axis] for axis in told[name].strip("[]").split(", ")), name
+    for name, table in reading.statistics["decoder", 0].items():
+        assert table.shape == tuple(sizes[axis] for axis in STATISTICS[name].axes), name
 
 
 def test_every_key_of_the_json_is_told_and_no_other(reading):
@@ -109,8 +125,8 @@ def test_the_tensors_of_a_file_have_the_names_that_are_told(reading, tmp_path):
         assert file.metadata()["format"] in GUIDE
         facts = json.loads(file.metadata()["reading"])
         assert file.get_tensor(names[0]).dtype == np.float32
-    # "without its last three keys"
-    assert list(facts) == list(reading.to_json())[:-3]
+    keys = list(reading.to_json())
+    assert list(facts) == keys[keys.index("model") : keys.index("rows") + 1]
 
 
 def test_every_option_of_the_command_is_told():

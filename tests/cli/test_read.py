@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -23,6 +25,51 @@ def test_the_reading_that_is_kept_is_the_one_that_the_library_reads(cli, runs, t
         np.testing.assert_array_equal(kept.maps[key], table)
     assert json.loads(paths[1].read_text(encoding="utf-8")) == wanted.to_json()
     assert all(path.stat().st_size for path in paths)
+
+
+SUFFIXES = (".safetensors", ".json", ".html", ".png", ".svg", ".pdf")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_device_a_pipe_and_a_link_stay_what_they_are(cli, runs, tmp_path, device, suffix):
+    def read_to(target):
+        link = tmp_path / f"reading{suffix}"
+        link.symlink_to(target)
+        done = cli("read", runs["bahdanau"], "--source", "one", "--out", link)
+        assert link.is_symlink()
+        link.unlink()
+        return done
+
+    assert read_to("plain").code == 0
+    content = (tmp_path / "plain").read_bytes()
+    # the name that was given, not the target's, chooses the format
+    assert content[8:].startswith(b"{") if suffix == ".safetensors" else content
+    assert read_to(device("null")).code == 0
+    assert (tmp_path / "null").is_char_device()
+    done = read_to(device("full"))
+    assert done.code == 1
+    assert f"reading{suffix}: cannot be written: No space left on device" in done.err
+    assert (tmp_path / "full").is_char_device()
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()), daemon=True)
+    reader.start()
+    assert read_to("pipe").code == 0
+    reader.join(timeout=60)
+    assert (tmp_path / "pipe").is_fifo()
+    # safetensors orders its header by chance
+    assert [sorted(data) for data in read] == [sorted(content)]
+    assert {path.name for path in tmp_path.iterdir()} == {"plain", "null", "full", "pipe"}
+
+
+def test_a_text_that_is_read_is_not_written_over(cli, tmp_path):
+    (tmp_path / "page.html").write_text("one")
+    (tmp_path / "link.html").symlink_to("page.html")
+    for option in ("--prompt-file", "--text-file"):
+        done = cli("read", "nothing", option, tmp_path / "page.html", "--out", tmp_path / "link.html")
+        assert done.code == 1
+        assert f"link.html is --out and {option} at once; choose another --out" in done.err
+    assert (tmp_path / "page.html").read_text() == "one"
 
 
 def test_json_is_one_document(cli, runs):

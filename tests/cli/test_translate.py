@@ -6,9 +6,11 @@ import gzip
 import io
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -416,10 +418,14 @@ def test_resume_begins_the_alignments_that_its_own_work_had_not_come_to(cli, run
     [
         (["--out", "text"], "text is --out and FILE at once; choose another --out"),
         (["--out", "text", "--resume"], "text is --out and FILE at once; choose another --out"),
+        (["--out", "link"], "link is --out and FILE at once; choose another --out"),
+        (["--out", "hard", "--resume"], "hard is --out and FILE at once; choose another --out"),
         (["--alignments", "text"], "text is --alignments and FILE at once; choose another --alignments"),
         (["--out", "new", "--alignments", "./new"], "new is --alignments and --out at once"),
         (["--out", "new", "--alignments", "./new", "--resume"], "new is --alignments and --out at once"),
         (["--prefixes", "full", "--out", "full"], "full is --out and --prefixes at once"),
+        (["--out", "new", "--alignments", "dangling"], "dangling is --alignments and --out at once"),
+        (["--alignments", "circle"], "circle: cannot be written: Too many levels of symbolic links"),
         (["--alignments", "full"], "full exists already; choose another --alignments"),
         (["--out", "new", "--alignments", "full"], "full exists already; --resume goes on behind it, or choose"),
     ],
@@ -428,10 +434,16 @@ def test_nothing_that_is_read_or_stands_there_is_written_over(cli, runs, tmp_pat
     monkeypatch.chdir(tmp_path)
     for name in ("text", "full"):
         (tmp_path / name).write_text("one\n")
+    (tmp_path / "hard").hardlink_to("text")
+    for name, target in (("link", "text"), ("dangling", "new"), ("circle", "circle")):
+        (tmp_path / name).symlink_to(target)
     done = cli("translate", runs["bahdanau"], "text", *options)
     assert (done.code, done.out) == (1, "")
     assert message in done.err
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"text": "one\n", "full": "one\n"}
+    links = {path.name: os.readlink(path) for path in tmp_path.iterdir() if path.is_symlink()}
+    assert links == {"link": "text", "dangling": "new", "circle": "circle"}
+    texts = {path.name: path.read_text() for path in tmp_path.iterdir() if not path.is_symlink()}
+    assert texts == {"text": "one\n", "full": "one\n", "hard": "one\n"}
 
 
 def test_a_closed_standard_input_is_an_empty_one(runs):
@@ -500,12 +512,56 @@ def test_where_the_disk_fills_up_whole_lines_stand_and_resume_goes_on(cli, runs,
         (tmp_path / "out").unlink()
 
 
-def test_an_output_that_takes_nothing_is_told(cli, runs):
-    done = cli("translate", runs["rnn"], "--out", "/dev/full", given=b"one\n")
-    assert done.code == 1
-    assert "/dev/full: cannot be written: No space left on device" in done.err
+def test_an_output_below_what_is_no_folder_is_told(cli, runs):
     done = cli("translate", runs["rnn"], "--out", "/dev/null/a", given=b"one\n")
     assert "/dev/null/a: cannot be written" in done.err
+
+
+@pytest.mark.parametrize("option", ["--out", "--alignments"])
+def test_a_device_a_pipe_and_a_link_stay_what_they_are(cli, runs, tmp_path, device, option):
+    command = ["translate", runs["bahdanau"], option]
+    wanted = cli(*command, tmp_path / "plain", given=b"one\n\ntwo\n")
+    text = (tmp_path / "plain").read_text()
+    assert text.count("\n") == 3
+
+    def same(place):
+        done = cli(*command, place, given=b"one\n\ntwo\n")
+        return (done.code, done.out) == (wanted.code, wanted.out)
+
+    assert same(device("null"))
+    assert (tmp_path / "null").is_char_device()
+    (tmp_path / "link").symlink_to("target")
+    assert same(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == text
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()), daemon=True)
+    reader.start()
+    assert same(tmp_path / "pipe")
+    reader.join(timeout=60)
+    assert (tmp_path / "pipe").is_fifo()
+    assert read == [text]
+    done = cli(*command, device("full"), given=b"one\n")
+    assert done.code == 1
+    assert "full: cannot be written: No space left on device" in done.err
+    assert (tmp_path / "full").is_char_device()
+    assert {path.name for path in tmp_path.iterdir()} == {"plain", "null", "link", "target", "pipe", "full"}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no names of open descriptors here")
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+def test_the_standard_output_may_be_named(cli, runs, tmp_path, mode):
+    wanted = cli("translate", runs["rnn"], given=b"one\ntwo\n").out
+    (tmp_path / "text").write_text("old\n")
+    # as /dev/stdout is
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    command = [sys.executable, "-m", "regard", "translate", runs["rnn"], "--out", tmp_path / "stdout"]
+    with (tmp_path / "text").open(mode) as file:
+        done = subprocess.run(command, input=b"one\ntwo\n", stdout=file, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "text").read_text() == ("old\n" if mode == "ab" else "") + wanted
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stdout", "text"]
 
 
 def test_a_text_larger_than_a_chunk_is_read_as_it_is_translated(cli, runs, monkeypatch):

@@ -160,9 +160,30 @@ def test_weights_that_do_not_fit_the_tokens_are_refused(shape, tmp_path):
         Reading.load(path)
 
 
-def test_a_reading_says_in_a_line_what_it_holds(reading):
-    told = [f"2 {kind} layers of {reading.weights(kind, 0).shape}" for kind in ("encoder", "decoder", "cross")]
-    assert repr(reading) == f"<Reading of {reading.model}: {', '.join(told)}>"
+def test_a_reading_says_in_a_line_what_it_is(reading):
+    told = []
+    for kind in ("encoder", "decoder", "cross"):
+        heads, rows, keys = reading.weights(kind, 0).shape
+        told.append(f"{kind} 2 layers × {heads} heads × {rows} rows × {keys} keys")
+    assert repr(reading) == f"<Reading of toy: source 'one two three'; target 'un deux'; {'; '.join(told)}>"
+
+
+def test_its_line_tells_refusals_sorts_and_layers_with_other_numbers_of_heads(tmp_path):
+    patch = Token(-1, "image patch (0, 0)", 0, 0, [], "image patch")
+    words = [Token(5, "a\n", 0, 2, [0]), Token(6, "b" * 60, 2, 62, [1])]
+    reading = Reading(
+        model="toy",
+        sequences={"text": Sequence("a\n" + "b" * 60, [patch, patch, *words], ["a", "b" * 60])},
+        maps={("decoder", layer): np.full((2 + layer, 1, 4), 0.25, np.float32) for layer in (0, 2)},
+        checks={},
+        refused={("decoder", 1): "linear attention"},
+        sides={"decoder": ("text", "text")},
+        kept={"decoder": [3]},
+    )
+    assert repr(reading) == (
+        f"<Reading of toy: text 'a\\n{37 * 'b'}…'; decoder 2 layers × 2 or 4 heads × 1 rows × 4 keys; "
+        "1 layers refused; image patch × 2, token × 2>"
+    )
 
 
 def test_readings_are_told_apart_by_identity():

@@ -10,14 +10,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import regard
 from regard.errors import RegardError
 from regard.reading.compute import tiles
-from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+from regard.reading.compute.statistics import ROLLOUT, SINK_SHARE, STATISTICS
 from regard.reading.labels import segments
 from regard.reading.segments import SEGMENTERS
 
 transformers = pytest.importorskip("transformers")
 
 LENGTH, SHORT, STOP = 41, 26, 10
-ALL = (*STATISTICS, "value_norm")
+SWEPT = [name for name, statistic in STATISTICS.items() if statistic.is_swept]
+ALL = (*SWEPT, "value_norm")
 
 
 class Stops:
@@ -121,7 +122,7 @@ def test_statistics_are_what_their_sources_define(name):
                     own[axis] = inputs["attention_mask"][item] > 0
             weights = weights[:, own[0]][..., own[1]].numpy()
             expected = dense(weights, *(side[item] for side in ids[call.kind]))
-            assert expected.keys() == STATISTICS.keys()
+            assert [*expected] == SWEPT
             for statistic, values in expected.items():
                 close(reading.statistic(statistic, *place), values, f"{statistic} of {place}")
             positions, strongest = reading.top(*place)
@@ -274,7 +275,7 @@ def test_nothing_is_ever_as_large_as_all_pairs(monkeypatch):
     monkeypatch.setattr(tiles, "MOST_QUERIES", 512)
     length, model = 1500, ARCHITECTURES["llama"].build("sdpa")
     ids = torch.randint(10, 100, (1, length))
-    statistics = (*STATISTICS, *ROW_STATISTICS, ROLLOUT)
+    statistics = [name for name in STATISTICS if name != SINK_SHARE]
     with Largest() as plain:
         model(input_ids=ids)
     with Largest() as read, regard.watching(model, statistics=statistics, top_k=8, tokenizer=Stops()) as watch:
@@ -293,7 +294,7 @@ def test_a_statistic_that_there_is_not_is_an_error():
         watch.reading(0).statistic("entropie", "decoder", 0)
 
 
-def test_a_statistic_that_a_module_cannot_give_refuses_the_layer_and_leaves_the_models_run_alone():
+def test_a_statistic_that_a_module_cannot_give_is_left_out_and_the_layer_read():
     class Attention(torch.nn.Module):
         def forward(self, x):
             return torch.nn.functional.scaled_dot_product_attention(x, x, x)
@@ -302,5 +303,19 @@ def test_a_statistic_that_a_module_cannot_give_refuses_the_layer_and_leaves_the_
     module = Attention()
     with regard.watching(module, statistics=("output_norm",)) as watch:
         assert torch.equal(module(x), torch.nn.functional.scaled_dot_product_attention(x, x, x))
-    ((_, why),) = watch.reading(0).refused.items()
-    assert "output projection" in why
+    reading = watch.reading(0)
+    assert reading.layers("encoder") == [0]
+    with pytest.raises(RegardError, match="left out: the output projection"):
+        reading.statistic("output_norm", "encoder", 0)
+
+
+def test_what_a_gate_changes_on_its_way_to_the_output_is_left_out():
+    architecture = ARCHITECTURES["qwen3_next"]
+    model, inputs = architecture.build("sdpa"), architecture.inputs()
+    with torch.no_grad(), regard.watching(model, rows="all", statistics=("output_norm",)) as watch:
+        model(**inputs)
+    reading = watch.reading(0)
+    assert reading.layers("decoder") == [1, 3]
+    with pytest.raises(RegardError, match="a gate or a norm"):
+        reading.statistic("output_norm", "decoder", 1)
+    assert not any(module._forward_pre_hooks for module in model.modules())

@@ -10,7 +10,8 @@ from torch import nn
 
 from regard.attention.output import AttentionMap, ModelOutput
 from regard.errors import RegardError
-from regard.reading.compute.verify import check, complaint
+from regard.reading.call import AttentionCall, Visibility
+from regard.reading.compute.verify import check, check_rows, complaint
 from regard.reading.replay import alignments, replay
 
 
@@ -155,3 +156,36 @@ def test_no_layer_of_a_sound_model_is_refused(read, texts, dtype):
     for key, found in reading.checks.items():
         assert found.rows == reading.maps[key].shape[1]
         assert 0 <= max(found.row_sum_error, found.context_error) <= 64 * torch.finfo(dtype).eps
+
+
+def test_a_head_of_small_values_proves_itself_on_its_own_scale():
+    torch.manual_seed(1)
+    query, key = torch.randn(1, 2, 6, 8), torch.randn(1, 2, 6, 8)
+    value = torch.randn(1, 2, 6, 8)
+    # a thousandth of the other head's
+    value[:, 1] /= 1000
+    query, key, value = (tensor.bfloat16() for tensor in (query, key, value))
+    weights = ((query.double() @ key.double().mT) * 8**-0.5).softmax(-1)
+    wrong = weights.clone()
+    wrong[:, 1] = wrong[:, 1].flip(-1)
+    # the model attended in one way or in another; the softmax is what is read
+    for attended, is_right in ((weights, True), (wrong, False)):
+        call = AttentionCall(
+            module=None,
+            path="",
+            query=query,
+            key=key,
+            value=value,
+            context=(attended @ value.double()).bfloat16(),
+            scale=8**-0.5,
+        )
+        found = check_rows(
+            call,
+            Visibility(),
+            weights[0],
+            torch.zeros(2, 6),
+            item=0,
+            queries=torch.arange(6),
+            keys=slice(0, 6),
+        )
+        assert (complaint(found, torch.bfloat16) is None) == is_right

@@ -173,7 +173,7 @@ def test_steps_on_one_cache_are_one_sequence_and_a_fresh_run_starts_a_new_one(na
             cache = model(input_ids=ids[:, start:stop], past_key_values=cache, use_cache=True).past_key_values
     with regard.watching(model, rows="all", statistics=("received", "entropy"), top_k=2) as plain:
         model(input_ids=ids, use_cache=False)
-    assert len(watch.seen) == 6
+    assert len(watch.recording.seen) == 6
     steps, once = watch.reading(0), plain.reading(0)
     assert [token.id for token in steps.sequences["text"].tokens] == ids[0].tolist()
     assert steps.rows("decoder") == list(range(13))

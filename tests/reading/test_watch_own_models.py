@@ -30,7 +30,7 @@ def agrees_with_one_run(reading, model):
 def test_what_it_writes_is_one_sequence(model):
     with regard.watching(model, rows="all") as watch:
         written = model.generate(PROMPTS[0], max_new_tokens=5)
-    assert len(watch.seen) == 1
+    assert len(watch.recording.seen) == 1
     reading = watch.reading(0)
     # the last token was never fed
     assert [token.id for token in reading.sequences["text"].tokens][-4:] == written.tokens[:4]
@@ -40,7 +40,7 @@ def test_what_it_writes_is_one_sequence(model):
 def test_prompts_of_a_batch_are_read_without_their_padding(model):
     with regard.watching(model, rows="all") as watch:
         model.generate(PROMPTS, max_new_tokens=4)
-    assert len(watch.seen) == 1
+    assert len(watch.recording.seen) == 1
     for item, prompt in enumerate(PROMPTS):
         reading = watch.reading(item)
         assert reading.sequences["text"].text.startswith(prompt)
@@ -53,7 +53,7 @@ def test_a_batch_that_shrinks_keeps_those_that_end(model):
         model.module(torch.tensor([[5, 6, 7], [0, 0, 9], [0, 11, 12]]), past)
         past.select(torch.tensor([2, 0]))
         model.module(torch.tensor([[13], [14]]), past)
-    assert len(watch.seen) == 2
+    assert len(watch.recording.seen) == 2
     expected = {-1: [[11, 12, 13], [5, 6, 7, 14]], -2: [[5, 6, 7], [9], [11, 12]]}
     for call, sequences in expected.items():
         for item, ids in enumerate(sequences):

@@ -344,18 +344,34 @@ def test_a_part_of_a_model_is_a_model():
         torch.testing.assert_close(found, witness.truth(call)[1][:, 4:, 4:], rtol=0, atol=1e-6)
 
 
-def test_keys_that_are_not_the_sequences_own_are_refused():
+def test_a_part_of_a_model_goes_on_with_its_own_cache():
     model, inputs = model_of("llama")
     ids = inputs["input_ids"][:1]
     with regard.watching(model, rows="all") as watch:
-        # not the model that is watched but a part of it: its cache is not known
+        # not the model that is watched but a part of it
         cache = model.model(input_ids=ids).past_key_values
-        agreed = watch.reading(0).weights("decoder", 1)
         model.model(input_ids=ids[:, :1], past_key_values=cache)
-    calls = witness.capture(model, lambda: model(input_ids=ids))
-    np.testing.assert_allclose(agreed, witness.truth(calls[1])[0], atol=1e-6)
-    assert all("do not sum to 1" in why for why in watch.reading(0).refused.values())
-    assert watch.reading(0).refused.keys() == {("decoder", 0), ("decoder", 1)}
+    fed = torch.cat([ids, ids[:, :1]], dim=1)
+    reading = watch.reading(0)
+    assert [token.id for token in reading.keys("decoder")] == fed[0].tolist()
+    for call in witness.capture(model, lambda: model(input_ids=fed)):
+        found = torch.as_tensor(reading.weights("decoder", call.layer)).double()
+        torch.testing.assert_close(found, witness.truth(call)[0], rtol=0, atol=1e-5)
+
+
+def test_a_cache_that_was_filled_unseen_has_no_names_and_exact_weights():
+    model, inputs = model_of("llama")
+    ids = inputs["input_ids"][:1]
+    cache = model(input_ids=ids[:, :9]).past_key_values
+    with regard.watching(model, rows="all") as watch:
+        model(input_ids=ids[:, 9:], past_key_values=cache)
+    reading = watch.reading(0)
+    assert reading.rows("decoder") == [9, 10, 11, 12]
+    assert [token.id for token in reading.keys("decoder")] == [-1] * 9 + ids[0, 9:].tolist()
+    assert {token.sort for token in reading.keys("decoder")[:9]} == {"position"}
+    for call in witness.capture(model, lambda: model(input_ids=ids)):
+        found = torch.as_tensor(reading.weights("decoder", call.layer)).double()
+        torch.testing.assert_close(found, witness.truth(call)[0][:, 9:], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["llama", "gptj", "bert"])
@@ -377,5 +393,5 @@ def test_what_gradient_checkpointing_runs_again_is_not_seen(use_reentrant):
     model.train().requires_grad_(True).gradient_checkpointing_enable({"use_reentrant": use_reentrant})
     with regard.watching(model, rows="all") as watch, torch.enable_grad():
         model(**inputs, labels=inputs["input_ids"], use_cache=False).loss.backward()
-    assert len(watch.seen) == 1
+    assert len(watch.recording.seen) == 1
     assert watch.reading(1).weights("decoder", 1).shape == (4, 9, 9)

@@ -112,7 +112,7 @@ def test_watches_may_overlap():
     other(**inputs)
     second.close()
     assert everything() == before
-    assert (len(one.seen), len(two.seen)) == (1, 2)
+    assert (len(one.recording.seen), len(two.recording.seen)) == (1, 2)
     agrees(one.reading(0), truths(model, **inputs))
     assert two.reading(0).top("decoder", 0).positions.shape == (4, 18, 3)
 
@@ -159,11 +159,15 @@ def test_threads_do_not_disturb_each_other():
     with regard.watching(other, rows="generated") as watch:
         in_threads(write, lambda: read(items[0]), lambda: read(items[1]))
     assert everything() == before
-    assert len(watch.seen) == 3
+    assert len(watch.recording.seen) == 3
     assert watch.reading(0).rows("decoder") == list(range(12, 18))
     for watch in watches:
         # the other thread's runs may be among them, as far as they began and ended while this watch was open
-        readings = [watch.reading(0, call=run) for run in range(len(watch.seen)) if len(watch.seen[run].pieces) == 2]
+        readings = [
+            watch.reading(0, call=run)
+            for run in range(len(watch.recording.seen))
+            if len(watch.recording.seen[run].pieces) == 2
+        ]
         tokens = [tuple(token.id for token in reading.sequences["text"].tokens) for reading in readings]
         assert set(tokens) & expected.keys()
         for reading, ids in zip(readings, tokens, strict=True):
@@ -247,5 +251,5 @@ def test_a_model_that_runs_in_a_helper_thread_is_read_by_the_one_that_watches():
     model, inputs = model_of("llama")
     with regard.watching(model, rows="all") as watch:
         in_threads(lambda: model(**inputs))
-    assert len(watch.seen) == 1
+    assert len(watch.recording.seen) == 1
     agrees(watch.reading(0), truths(model, **inputs))

@@ -25,8 +25,16 @@ def names(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
-@pytest.mark.parametrize("statistic", ["strongest", "entropy", "first_token", "distance"])
-def test_a_map_of_heads_has_a_number_for_each(dogs, statistic):
+@pytest.mark.parametrize(
+    ("statistic", "label"),
+    [
+        ("strongest", "strongest weight"),
+        ("entropy", "entropy, nats"),
+        ("first_token", "first token"),
+        ("distance", "distance, tokens"),
+    ],
+)
+def test_a_map_of_heads_has_a_number_for_each(dogs, statistic, label):
     figure = dogs.plot("heads", statistic=statistic)
     expected = np.stack(by_head(dogs, "decoder")[statistic], axis=1)
     np.testing.assert_allclose(mesh(figure), expected)
@@ -37,7 +45,7 @@ def test_a_map_of_heads_has_a_number_for_each(dogs, statistic):
     if statistic == "strongest":
         np.testing.assert_allclose(expected, strongest, rtol=1e-6)
     assert names(figure.axes[0].xaxis) == [str(layer) for layer in layers]
-    assert figure.axes[1].get_ylabel() == statistic
+    assert figure.axes[1].get_ylabel() == label
 
 
 @pytest.mark.parametrize(("layer", "head"), [(None, None), (0, None), (0, 0)])

@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 
 import regard
 from regard.errors import RegardError
-from regard.reading.record import FORMAT, Reading
+from regard.reading.files import FORMAT
+from regard.reading.record import Reading
 from regard.view import wire
 from regard.view.server.limits import LIMITS
 from regard.view.server.readings import OpenReadings, title
@@ -143,7 +144,7 @@ def test_tables_that_no_reading_has_are_shown_or_told(reading, name, tmp_path):
 def test_a_weight_that_is_none_is_told(reading, weight, tmp_path):
     tensors = {name: table.copy() for name, table in reading.tensors()}
     tensors["weights.decoder.5"][0, 0, 0] = weight
-    with pytest.raises(RegardError, match="the weights of decoder layer 5 cannot be so"):
+    with pytest.raises(RegardError, match="not valid: the weights of decoder layer 5"):
         show(reading.facts(), tensors, tmp_path)
 
 

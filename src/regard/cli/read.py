@@ -97,8 +97,9 @@ def read(
     from regard.api import load
     from regard.language_model import LanguageModel
     from regard.view.renderers import PICTURES, draw
+    from regard.view.statistics_table import statistics_tables
 
-    _check_out(out)
+    _check_out(out, {"--prompt-file": prompt_file, "--text-file": text_file})
     if target is not None and source is None:
         raise RegardError("--target goes with --source")
     inputs = _inputs(prompt, prompt_file, text, text_file, source)
@@ -121,6 +122,7 @@ def read(
     shown: dict[str, Any] = {"layer": layer, "head": head, "token": token, "segments": options.segments}
     # what cannot be shown is told before a file is written
     view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
+    view += statistics_tables(reading)
     for path in out:
         if path.suffix in PICTURES:
             draw(reading, path, **shown)
@@ -132,7 +134,8 @@ def read(
         Console().print(*view, sep="\n")
 
 
-def _check_out(out: tuple[Path, ...]) -> None:
+def _check_out(out: tuple[Path, ...], read: dict[str, Path | None]) -> None:
+    from regard.files import same_file
     from regard.reading.record import FORMATS, RENDERERS
     from regard.view.figure import check_path
     from regard.view.renderers import PICTURES
@@ -140,6 +143,9 @@ def _check_out(out: tuple[Path, ...]) -> None:
     for path in out:
         if path.suffix not in FORMATS | RENDERERS:
             raise RegardError(f"--out {path}: a reading is saved as {', '.join(FORMATS | RENDERERS)}; rename it")
+        for name, other in read.items():
+            if other is not None and same_file(path, other):
+                raise RegardError(f"{path} is --out and {name} at once; choose another --out")
         if path.suffix in PICTURES:
             check_path(path)
 

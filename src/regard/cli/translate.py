@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import itertools
 import json as json_module
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,7 +141,7 @@ def translate(
             "format": "json" if json else "scores" if scores else "text",
             "dtype": dtype,
             **vars(decoding),
-            "alignments": alignments and {"file": str(alignments.resolve()), "layer": layer, "head": head},
+            "alignments": alignments and {"file": os.path.realpath(alignments), "layer": layer, "head": head},
         }
         if resume:
             begun = check_record(out, work)
@@ -215,14 +216,16 @@ def _check(*, prefix: str, prefixes: Path | None, out: Path | None, resume: bool
 
 def _check_written(written: dict[str, Path | None], read: dict[str, Path | None], *, resume: bool) -> None:
     """What is written must be neither what is read nor another file of what is written, nor put an end to any other."""
-    others = [(name, path.resolve()) for name, path in read.items() if path is not None and path.is_file()]
+    from regard.files import is_stream, same_file
+
+    others = [(name, path) for name, path in read.items() if path is not None and path.is_file()]
     for option, path in written.items():
-        if path is None or (path.exists() and not path.is_file()):
+        if path is None or is_stream(path):
             continue
         for name, other in others:
-            if path.resolve() == other:
+            if same_file(path, other):
                 raise RegardError(f"{path} is {option} and {name} at once; choose another {option}")
-        others.append((option, path.resolve()))
+        others.append((option, path))
         if not resume and path.exists() and path.stat().st_size:
             remedy = "--resume goes on behind it, or choose" if written["--out"] is not None else "choose"
             raise RegardError(f"{path} exists already; {remedy} another {option}")

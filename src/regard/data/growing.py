@@ -4,13 +4,14 @@ import contextlib
 import itertools
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, final
 
 from regard.data.formats import COMPRESSION_SUFFIXES
 from regard.errors import RegardError
-from regard.files import new_file
+from regard.files import is_stream, new_file, open_stream
 
 LARGEST_RECORD = 1 << 20
 
@@ -46,6 +47,10 @@ class GrowingFile:
             while written < len(data):
                 written += self._raw.write(data[written:])
         except OSError as error:
+            if is_stream(self.path):
+                raise RegardError(
+                    f"{self.path}: cannot be written: {error.strerror or error}; choose another place"
+                ) from None
             whole = data[:written].rfind(b"\n") + 1
             self.lines += data[:whole].count(b"\n")
             if written > whole:
@@ -61,14 +66,17 @@ class GrowingFile:
 def growing_file(path: Path, *, resume: bool) -> Iterator[GrowingFile]:
     """A new file, in place of any older one, or, where `resume`, the one that is there, of which to `keep` some lines.
 
-    Raises RegardError where it cannot be opened, and for a name that promises a compressed file.
+    A stream gets the lines as they come.
+    Raises RegardError where it cannot be opened, for a name that promises a compressed file, and to resume a stream.
     """
     if path.suffix in COMPRESSION_SUFFIXES:
         raise RegardError(f"{path}: what is written here is plain text; leave out {path.suffix} and compress it after")
+    if resume and is_stream(path):
+        raise RegardError(f"{path}: a device or a pipe keeps no lines to go on behind; leave out --resume")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
         # unbuffered, so that nothing is left to be written at the end
-        with open(path, "ab" if resume else "wb", buffering=0) as raw:
+        with open_stream(path) if is_stream(path) else open(path, "ab" if resume else "wb", buffering=0) as raw:
             yield GrowingFile(path, raw, lines=_count_lines(path) if resume else 0)
     except OSError as error:
         raise RegardError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from None
@@ -85,8 +93,7 @@ def recorded(path: Path, work: Mapping[str, Any]) -> Iterator[Callable[[Mapping[
         with new_file(_record(path)) as partial:
             partial.write_text(json.dumps({**work, **progress}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
-    # a device or a pipe is not gone on with
-    if path.exists() and not path.is_file():
+    if is_stream(path):
         yield lambda progress: None
         return
     note({})

@@ -1,185 +1,79 @@
-"""From what single calls gave to the reading of one sequence: padding taken away, steps and beams put together."""
+"""From what single calls gave to the reading of one sequence: steps and beams put together, names given."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from regard.errors import RegardError
-from regard.reading.call import AttentionCall
+from regard.reading.compute.rows import chosen
 from regard.reading.compute.statistics import ROLLOUT, STATISTICS
 from regard.reading.compute.verify import worst
-from regard.reading.labels import sequence, tokens
+from regard.reading.labels import Label, of_part, of_sequence, sequence
+from regard.reading.layers import name_unseen
 from regard.reading.record import Check, Reading, Sequence, Top
-from regard.reading.runs import Forward, Generation, LayerKey, Piece, Step, follow, path_of
-from regard.reading.unseen import name_unseen
+from regard.reading.runs import Generation, LayerKey, Piece, Run, Step, follow, path_of
 
-if TYPE_CHECKING:
-    from regard.reading.options import Rows
-    from regard.reading.watch import Watch
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The queries and keys of a call that are tokens of an item, and the positions of the first of each."""
-
-    queries: slice
-    keys: slice
-    query_position: int
-    key_position: int
+Place = tuple[str, int]
+# the end of what has no end
+ALL = 1 << 62
 
 
-def frame(forward: Forward, kind: str, call: AttentionCall, item: int) -> Frame:
-    """Where an item's tokens stand in a call."""
-    size = forward.batch_size
-    if kind == "decoder":
-        total = forward.start + call.num_queries
-        base = max(0, total - call.num_keys)
-        low, high = _token_range(forward.mask, item, total, call, batch_size=size, needs=total)
-        queries = slice(max(0, low - forward.start), max(0, min(call.num_queries, high - forward.start)))
-        keys = slice(max(0, low - base), max(0, min(call.num_keys, high - base)))
-        return Frame(queries, keys, forward.start + queries.start - low, base + keys.start - low)
-    source_mask = forward.mask if forward.source_mask is None else forward.source_mask
-    low, high = _token_range(source_mask, item, call.num_keys, call, batch_size=size)
-    keys = slice(low, high)
-    if kind != "cross":
-        return Frame(keys, keys, 0, 0)
-    total = forward.start + call.num_queries
-    low, high = _token_range(forward.mask, item, total, None, batch_size=size, needs=total)
-    queries = slice(max(0, low - forward.start), max(0, min(call.num_queries, high - forward.start)))
-    return Frame(queries, keys, forward.start + queries.start - low, 0)
+def count(seen: Run | Generation) -> int:
+    """How many sequences can be read of a call."""
+    if isinstance(seen, Run):
+        return seen.batch_size
+    return 0 if seen.sequences is None else len(seen.sequences)
 
 
-def _token_range(
-    mask: Tensor | None,
-    item: int,
-    length: int,
-    call: AttentionCall | None,
-    *,
-    batch_size: int,
-    needs: int | None = None,
-) -> tuple[int, int]:
-    """From the first to after the last slot that is a token: by the mask, or else by what no query sees."""
-    if mask is not None and (mask.shape[1] == length or (needs is not None and mask.shape[1] >= needs)):
-        seen = mask[item * len(mask) // batch_size, :length]
-    elif call is not None and call.num_keys == length and (found := call.visibilities[0].seen(call, item)) is not None:
-        seen = found.cpu()
-    else:
-        return 0, length
-    places = seen.nonzero()
-    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
-
-
-def unflattened(call: AttentionCall, batch_size: int) -> AttentionCall:
-    """A call whose batch and heads are one axis, with two."""
-
-    def parted(tensor: Tensor) -> Tensor:
-        return tensor[0].unflatten(0, (batch_size, -1)) if tensor.shape[1] % batch_size == 0 else tensor
-
-    parts = {name: parted(getattr(call, name)) for name in ("query", "key", "value", "context", "weights")}
-    return replace(call, **parts)
-
-
-def kept_slots(rows: "Rows", forward: Forward, kind: str, frame: Frame) -> list[int]:
-    """The queries of a call whose rows are to be kept, as slots."""
-    slots = list(range(frame.queries.start, frame.queries.stop))
-    if rows == "all" or not slots:
-        return slots
-    if rows == "last":
-        return slots[-1:]
-    is_step = forward.start > 0 and kind in ("decoder", "cross")
-    if rows == "generated":
-        if kind not in ("decoder", "cross"):
-            return []
-        if forward.generation is not None:
-            # a prompt may be fed in parts, and without a cache each step runs over all of it
-            return [slot for slot in slots if forward.start + slot >= forward.generation.prompt_length - 1]
-        return slots if is_step else slots[-1:]
-    assert not isinstance(rows, str)
-    if is_step and _counts_from_end(rows):
-        # which they are is known at the end only
-        return slots
-    wanted = set(chosen(rows, frame.query_position + len(slots)))
-    return [slot for slot in slots if slot - frame.queries.start + frame.query_position in wanted]
-
-
-def _counts_from_end(rows: "Rows") -> bool:
-    if isinstance(rows, slice):
-        return any(end is not None and end < 0 for end in (rows.start, rows.stop)) or (rows.step or 1) < 0
-    return not isinstance(rows, str | int) and any(row < 0 for row in rows)
-
-
-def chosen(rows: "Rows", count: int) -> list[int]:
-    """Positions among `count` queries."""
-    if isinstance(rows, slice):
-        return sorted(range(*rows.indices(count)))
-    assert not isinstance(rows, str | int)
-    return sorted({row + count if row < 0 else row for row in rows if -count <= row < count})
-
-
-def reading(watch: "Watch", seen: Forward | Generation, item: int) -> Reading:
+def reading(watch: Any, seen: Run | Generation, item: int) -> Reading:
     """The reading of one sequence of what was seen."""
     steps, written = _steps(seen, item)
-    leaf, row, _ = steps[-1]
     parts: dict[LayerKey, list[tuple[Piece, int]]] = {}
     refused: dict[LayerKey, str] = {}
-    for forward, row_then, count in _with_encoder(steps):
-        for key, why in forward.refused.items():
+    failed: dict[str, str] = {}
+    for run, row_then, fed in _with_what_came_before(steps):
+        failed |= run.failures
+        for key, why in run.refused.items():
             refused.setdefault(key, why)
-        for key, pieces in forward.pieces.items():
-            end = forward.start + count - forward.first(row_then)
-            parts.setdefault(key, []).append((pieces[row_then], end if key[0] in ("decoder", "cross") else 1 << 62))
-    layers, lengths = {}, {}
-    for key in sorted(parts, key=lambda key: watch.numbers[key]):
-        if key in refused:
-            continue
-        kind = key[0]
-        try:
-            layer = _Layer(kind, parts[key])
-        except RegardError as error:
-            refused[key] = str(error)
-            continue
-        if lengths.setdefault(kind, (layer.num_queries, layer.num_keys)) != (layer.num_queries, layer.num_keys):
-            refused[key] = (
-                f"it is {layer.num_queries} queries by {layer.num_keys} keys, where the first {kind} layer that was "
-                f"read is {lengths[kind][0]} by {lengths[kind][1]}"
-            )
-            continue
-        layers[kind, watch.numbers[key]] = layer
+        for key, calls in run.pieces.items():
+            end = run.position(row_then, run.start + fed) if key[0] in ("decoder", "cross") else ALL
+            parts.setdefault(key, []).extend((pieces[row_then], end) for pieces in calls)
+    numbers = watch.recording.numbers
+    for key in parts:
+        if key[1] in failed:
+            refused.setdefault(key, failed[key[1]])
+        elif key[0] in ("decoder", "cross") and len(parts[key]) < sum(_expected(run, key) for run, *_ in steps):
+            refused.setdefault(key, "it was not seen in every step; a step ran compiled, or where it could not be seen")
+    layers, lengths = _layers(parts, refused, numbers)
+    _complete(seen, steps, lengths, layers, refused, numbers)
     rows = _rows(watch, layers, lengths, _prompt_length(seen, steps))
-    why = {(kind, watch.numbers[kind, path, count]): why for (kind, path, count), why in refused.items()}
+    why = {(kind, numbers[kind, path, index]): why for (kind, path, index), why in refused.items()}
+    for path, reason in failed.items():
+        if not any(key[1] == path for key in refused):
+            why[_place_of(path, numbers, layers, why)] = reason
     name_unseen(watch.model, watch.layers, layers.keys(), why)
     if watch.layers is not None and not (watch.layers & {number for _, number in [*layers, *why]}):
         raise RegardError(f"none of the layers {sorted(watch.layers)} attended")
     if not layers and not why:
-        raise RegardError("nothing was read: the model ran, but attends in no way that is known here")
-    is_translator = bool(getattr(getattr(watch.model, "config", None), "is_encoder_decoder", False))
-    own = "target" if is_translator else "text"
-    sides = {
-        "vision": ("image", "image"),
-        "encoder": ("source", "source") if is_translator else ("text", "text"),
-        "decoder": (own, own),
-        "cross": (own, "source"),
+        raise RegardError(
+            "nothing was read: the model ran, but its attention was not seen: it ran compiled or traced "
+            "(torch.compile, torch.export), or attends in no way that is known here"
+        )
+    sides = _sides(watch, steps)
+    settings = {"implementation": getattr(getattr(watch.model, "config", None), "_attn_implementation", None)}
+    left_out = {
+        name: why for layer in layers.values() for piece, _ in layer.parts for name, why in piece.left_out.items()
     }
-    sequences: dict[str, Sequence] = {}
-    for kind, (queries, keys) in lengths.items():
-        for name, side, count in zip(sides[kind], ("query", "key"), (queries, keys), strict=True):
-            if name not in sequences or len(sequences[name].tokens) < count:
-                ids = tokens(leaf, kind, side, row)[:count].tolist()
-                ids += [-1] * (count - len(ids))
-                ends_here = name == own and kind != "encoder" and count == (queries if side == "query" else keys)
-                ids += [written] if written is not None and ends_here else []
-                sequences[name] = sequence(ids, watch.wanted.tokenizer, unknown="patch " if name == "image" else "")
     return Reading(
         model=watch.name,
-        sequences=sequences,
+        sequences=_sequences(watch, steps, sides, lengths, written),
         maps={place: layer.weights(rows[place[0]]) for place, layer in layers.items()},
         checks={place: layer.check for place, layer in layers.items()},
         refused=why,
-        settings={"implementation": getattr(getattr(watch.model, "config", None), "_attn_implementation", None)},
+        settings=settings | ({"left_out": left_out} if left_out else {}),
         sides={kind: sides[kind] for kind in lengths},
         kept=rows,
         tops={place: layer.top() for place, layer in layers.items() if watch.wanted.top_k is not None},
@@ -187,9 +81,75 @@ def reading(watch: "Watch", seen: Forward | Generation, item: int) -> Reading:
     )
 
 
-def _steps(seen: Forward | Generation, item: int) -> tuple[list[Step], int | None]:
+def _expected(run: Run, key: LayerKey) -> int:
+    """Whether a layer should have been seen in a run: where others of its kind were."""
+    return int(any(other[0] == key[0] for other in (*run.pieces, *run.refused)) or not (run.pieces or run.refused))
+
+
+def _layers(
+    parts: dict[LayerKey, list[tuple[Piece, int]]], refused: dict[LayerKey, str], numbers: dict[LayerKey, int]
+) -> tuple[dict[Place, "_Layer"], dict[str, tuple[int, int]]]:
+    """Every layer that was read, and the numbers of queries and keys of each kind."""
+    layers: dict[Place, _Layer] = {}
+    lengths: dict[str, tuple[int, int]] = {}
+    for key in sorted(parts, key=lambda key: numbers[key]):
+        if key in refused:
+            continue
+        kind = key[0]
+        layer = _Layer(kind, parts[key])
+        size = layer.num_queries, layer.num_keys
+        if lengths.setdefault(kind, size) != size:
+            refused[key] = (
+                f"it is {size[0]} queries by {size[1]} keys, where the first {kind} layer that was read is "
+                f"{lengths[kind][0]} by {lengths[kind][1]}"
+            )
+            continue
+        try:
+            layer.statistics([])
+        except RegardError as error:
+            refused[key] = str(error)
+            continue
+        layers[kind, numbers[key]] = layer
+    return layers, {kind: size for kind, size in lengths.items() if any(place[0] == kind for place in layers)}
+
+
+def _complete(
+    seen: Run | Generation,
+    steps: list[Step],
+    lengths: dict[str, tuple[int, int]],
+    layers: dict[Place, "_Layer"],
+    refused: dict[LayerKey, str],
+    numbers: dict[LayerKey, int],
+) -> None:
+    """Refuse what has fewer rows than were fed: a reading is never shortened."""
+    leaf, row, fed = steps[-1]
+    wanted = leaf.position(row, leaf.start + fed)
+    for kind in ("decoder", "cross"):
+        if kind in lengths and lengths[kind][0] != wanted and leaf.length:
+            for place in [place for place in layers if place[0] == kind]:
+                del layers[place]
+                key = next(key for key, number in numbers.items() if (key[0], number) == place)
+                refused[key] = f"{lengths[kind][0]} of its rows were seen, where {wanted} tokens were fed"
+            del lengths[kind]
+
+
+def _place_of(path: str, numbers: dict[LayerKey, int], layers: Any, refused: Any) -> Place:
+    """The layer that a module is, as far as it was known when its reading failed."""
+    known = next(((key[0], number) for key, number in numbers.items() if key[1] == path), None)
+    if known is not None:
+        return known
+    kind = next((kind for kind, _ in (*layers, *refused)), "decoder")
+    number = next((int(part) for part in path.split(".") if part.isdigit()), 0)
+    while (kind, number) in layers or (kind, number) in refused:
+        number += 1
+    return kind, number
+
+
+def _steps(seen: Run | Generation, item: int) -> tuple[list[Step], int | None]:
     """The runs of a sequence, and the token that was written last, which no run was fed."""
-    if isinstance(seen, Forward):
+    if not isinstance(item, int) or isinstance(item, bool):
+        raise RegardError(f"item must be a number, not {item!r}")
+    if isinstance(seen, Run):
         if not 0 <= item < seen.batch_size:
             raise RegardError(f"there is no item {item}; the batch has {seen.batch_size}, counted from 0")
         return path_of(seen, item), None
@@ -197,31 +157,92 @@ def _steps(seen: Forward | Generation, item: int) -> tuple[list[Step], int | Non
         raise RegardError("generate returned no sequences, so that there is none to read")
     if not 0 <= item < len(seen.sequences):
         raise RegardError(f"there is no item {item}; generate returned {len(seen.sequences)} sequences, counted from 0")
-    steps = follow(seen, item)
+    steps = follow(seen, item) if seen.runs else None
     if not steps:
         raise RegardError(
             f"sequence {item} cannot be followed through what generate ran; read it afterwards: run the model once on "
             "the returned tokens under watching"
         )
-    forward, _, count = steps[-1]
-    place = forward.start + count - seen.offset
-    sequence = seen.sequences[item]
-    return steps, int(sequence[place]) if place < len(sequence) else None
+    steps = [*path_of(steps[0][0], steps[0][1])[:-1], *steps]
+    leaf, _, fed = steps[-1]
+    own = seen.sequences[item]
+    place = leaf.start + fed - seen.offset
+    rest = own[place:].tolist()
+    ended = place > 0 and any(int(id) in seen.end_ids for id in own[max(0, seen.prompt_length - seen.offset) : place])
+    if len(rest) > 1 and not ended and rest[0] not in seen.end_ids:
+        raise RegardError(
+            f"{len(rest) - 1} tokens of sequence {item} were written in runs that were not seen (compiled, or another "
+            "model's); read it afterwards: run the model once on the returned tokens under watching"
+        )
+    return steps, rest[0] if rest else None
 
 
-def _with_encoder(steps: list[Step]) -> list[Step]:
+def _with_what_came_before(steps: list[Step]) -> list[Step]:
+    """With the runs of an encoder or of a vision model by itself, which all items share out."""
     first, row, _ = steps[0]
-    encoder = first.encoder
-    if encoder is None or any(key[0] == "encoder" for key in first.pieces | first.refused):
-        return steps
-    return [(encoder, row * encoder.batch_size // first.batch_size, 1 << 62), *steps]
+    own = {key[0] for run, *_ in steps for key in (*run.pieces, *run.refused)}
+    before = []
+    for run in first.generation.before if first.generation is not None else first.before:
+        kinds = {key[0] for key in (*run.pieces, *run.refused)}
+        if kinds and not kinds & own and run.batch_size <= first.batch_size:
+            before.append((run, first.row(row, run.batch_size), ALL))
+    return [*before, *steps]
 
 
-def _prompt_length(seen: Forward | Generation, steps: list[Step]) -> int:
-    forward, row, count = steps[0]
+def _prompt_length(seen: Run | Generation, steps: list[Step]) -> int:
     if isinstance(seen, Generation):
-        return max(1, seen.prompt_length - forward.first(row))
-    return max(1, forward.start + count - forward.first(row))
+        leaf, row, _ = steps[-1]
+        return max(1, leaf.position(row, seen.prompt_length))
+    run, row, fed = steps[0]
+    return max(1, run.position(row, run.start + fed))
+
+
+# names
+
+
+def _sides(watch: Any, steps: list[Step]) -> dict[str, tuple[str, str]]:
+    """Of each kind which sequence looks and which is looked at."""
+    kinds = {kind for run, *_ in steps for kind in run.sides}
+    configs = [getattr(part.module, "config", None) for run, *_ in steps for part in run.parts]
+    configs.append(getattr(watch.model, "config", None))
+    is_translator = any(bool(getattr(config, "is_encoder_decoder", False)) for config in configs)
+    own = "target" if is_translator else "text"
+    looked_at = "source"
+    if not is_translator and "cross" in kinds and "encoder" in kinds:
+        looked_at = "source"
+    return {
+        "vision": ("image", "image"),
+        "resampler": ("query", "image"),
+        "encoder": ("source", "source") if is_translator else ("text", "text"),
+        "decoder": (own, own),
+        "cross": (own, looked_at),
+    }
+
+
+def _sequences(
+    watch: Any,
+    steps: list[Step],
+    sides: dict[str, tuple[str, str]],
+    lengths: dict[str, tuple[int, int]],
+    written: int | None,
+) -> dict[str, Sequence]:
+    found: dict[str, list[Label]] = {}
+    leaf, row, _ = steps[-1]
+    runs = list(reversed(_with_what_came_before(steps)))
+    for kind, (queries, keys) in lengths.items():
+        run, own_row, _ = next(step for step in runs if kind in step[0].sides)
+        query_part, key_part = run.sides[kind]
+        for name, part, count in zip(sides[kind], (query_part, key_part), (queries, keys), strict=True):
+            is_own = kind in ("decoder", "cross") and (name == sides[kind][0])
+            if is_own and leaf.length:
+                own = of_sequence(leaf, row)[:count]
+            else:
+                own = of_part(part, own_row, run.batch_size, count)
+            if is_own and written is not None and count == queries:
+                own = [*own, Label(written)]
+            if len(found.get(name, ())) < len(own):
+                found[name] = own
+    return {name: sequence(labels, watch.wanted.tokenizer) for name, labels in found.items()}
 
 
 class _Layer:
@@ -254,7 +275,7 @@ class _Layer:
                 continue
             by_key = values.dim() == 3
             if found is None:
-                found = torch.zeros(len(values), len(rows), *([self.num_keys] if by_key else []))
+                found = torch.zeros(len(values), len(rows), *([self.num_keys] if by_key else []), dtype=torch.float32)
             own = [(index, place[row]) for index, row in enumerate(piece.rows) if row in place and row < end]
             if not own:
                 continue
@@ -289,7 +310,7 @@ class _Layer:
             assert piece.top is not None
             if positions is None or weights is None:
                 shape = (len(piece.top[0]), self.num_queries, piece.top[0].shape[-1])
-                positions, weights = torch.full(shape, -1), torch.zeros(shape)
+                positions, weights = torch.full(shape, -1), torch.zeros(shape, dtype=torch.float32)
             stop = min(end, piece.first_query + piece.num_queries)
             positions[:, piece.first_query : stop] = piece.top[0][:, : stop - piece.first_query]
             weights[:, piece.first_query : stop] = piece.top[1][:, : stop - piece.first_query]
@@ -300,6 +321,8 @@ class _Layer:
     def statistics(self, rows: list[int]) -> dict[str, np.ndarray]:
         found = {name: self._statistic(name) for name in self.parts[0][0].statistics}
         for name in self.parts[0][0].row_statistics:
+            if any(name in piece.left_out for piece, _ in self.parts):
+                continue
             if name == ROLLOUT and len(self.parts) > 1:
                 # a token that is fed by itself finds no layer's queries of those before it
                 continue
@@ -317,13 +340,17 @@ class _Layer:
         pieces = [(piece, piece.statistics[name], end) for piece, end in self.parts]
         heads = len(pieces[0][1])
         if axis == "query":
-            total = torch.full((heads, self.num_queries), torch.nan)
+            total = torch.full((heads, self.num_queries), torch.nan, dtype=torch.float32)
         elif axis == "key":
-            total = torch.zeros(heads, self.num_keys)
+            total = torch.zeros(heads, self.num_keys, dtype=torch.float32)
         elif axis == "query segment":
-            total = torch.zeros(heads, self.num_queries, max(values.shape[2] for _, values, _ in pieces))
+            total = torch.zeros(
+                heads, self.num_queries, max(values.shape[2] for _, values, _ in pieces), dtype=torch.float32
+            )
         else:
-            total = torch.zeros(heads, max(values.shape[1] for _, values, _ in pieces), self.num_keys)
+            total = torch.zeros(
+                heads, max(values.shape[1] for _, values, _ in pieces), self.num_keys, dtype=torch.float32
+            )
         for piece, values, end in pieces:
             if axis.startswith("query"):
                 stop = min(end, piece.first_query + piece.num_queries)
@@ -343,7 +370,7 @@ class _Layer:
 
 
 def _rows(
-    watch: "Watch", layers: dict[tuple[str, int], _Layer], lengths: dict[str, tuple[int, int]], prompt: int
+    watch: Any, layers: dict[tuple[str, int], _Layer], lengths: dict[str, tuple[int, int]], prompt: int
 ) -> dict[str, list[int]]:
     rows, spec = {}, watch.wanted.rows
     for kind, (count, _) in lengths.items():

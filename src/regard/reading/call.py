@@ -5,7 +5,7 @@ are computed for the queries that are asked for, never for all pairs at once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -41,21 +41,10 @@ class Visibility:
                 low = max(0, queries.start + self.causal - self.window + 1)
         return min(low, high), high
 
-    def seen(self, call: "AttentionCall", item: int) -> Bool[Tensor, " key"] | None:
-        """Which keys any query of an item sees, by its mask; None where there is none."""
-        if self.mask is not None:
-            mask = self.mask[(None,) * (4 - self.mask.dim())]
-            own = mask[item if len(mask) > 1 else 0]
-            seen = own if own.dtype == torch.bool else own > max(torch.finfo(own.dtype).min / 2, HIDES)
-            return seen.flatten(0, -2).any(0).expand(call.num_keys)
-        if self.mask_mod is None:
-            return None
-        found = torch.zeros(call.num_keys, dtype=torch.bool, device=call.value.device)
-        for queries in torch.arange(call.num_queries, device=found.device).split(256):
-            scores = torch.zeros(1, len(queries), call.num_keys, device=found.device)
-            scores = self.apply(scores, item=item, heads=slice(0, 1), queries=queries, first_key=0)
-            found |= (scores > HIDES)[0].any(0)
-        return found
+    @staticmethod
+    def hides(added: Tensor) -> Tensor:
+        """Where what is added to a score hides the key."""
+        return added <= max(torch.finfo(added.dtype).min / 2, HIDES)
 
     def apply(
         self,
@@ -86,7 +75,7 @@ class Visibility:
                 scores.masked_fill_(~tile, hidden)
             else:
                 scores += tile.to(scores.dtype)
-                scores.masked_fill_(tile <= max(torch.finfo(tile.dtype).min / 2, HIDES), hidden)
+                scores.masked_fill_(self.hides(tile), hidden)
         if self.causal is not None:
             last = queries[:, None] + self.causal
             # the keys that all these queries see need no mask
@@ -113,9 +102,14 @@ def _tile(tensor: Tensor, item: int, heads: slice, queries: Tensor, keys: slice)
 class AttentionCall:
     """Query, key and value as the kernel got them and the context that it gave back.
 
-    Keys and values may have fewer heads: then so many heads of the query share one. `visibilities` are the ways in
-    which the kernel may have been meant, of which the checks say which it was. `weights` are the model's own, in place
-    of queries and keys, where it computes them outside of any kernel. `refused` says why the call cannot be read.
+    Keys and values may have fewer heads; then several heads of the query share one. `visibilities` are candidate masks;
+    verification picks the one that reproduces the context. `weights` are the model's own, in place of queries and keys,
+    where it computes them outside of any kernel. `refused` says why the call cannot be read.
+
+    `cross` is true where the caller says that keys come from another sequence, `causal` what it says of later keys,
+    None where it says nothing. `padding` is true where a key is a token, as far as the call itself tells padding apart.
+    `flat` says that batch and heads share one axis. `total` is how many positions the module was given, where the call
+    may be one of several over parts of them.
     """
 
     module: Any
@@ -130,7 +124,11 @@ class AttentionCall:
     sinks: Float[Tensor, " head"] | None = None
     weights: Float[Tensor, "batch head query key"] | None = None
     refused: str | None = None
-    hints: dict[str, Any] = field(default_factory=dict)
+    cross: bool = False
+    causal: bool | None = None
+    padding: Bool[Tensor, "batch key"] | None = None
+    flat: bool = False
+    total: int | None = None
 
     @property
     def num_heads(self) -> int:
@@ -177,8 +175,8 @@ def exact_weights(
     sinks = None if call.sinks is None else call.sinks.to(dtype)[:, None, None]
     if sinks is not None:
         highest = highest.maximum(sinks)
-    # where no key is seen the highest is -inf, and -inf - -inf is no number
-    numerators = scores.sub_(highest.clamp(min=torch.finfo(dtype).min)).exp_()
+    # where no key is seen the highest is -inf, and -inf - -inf is not a number
+    numerators = scores.sub_(highest.masked_fill(highest == -torch.inf, 0.0)).exp_()
     total = numerators.sum(-1, keepdim=True)
     outside = torch.zeros_like(total) if sinks is None else (sinks - highest).exp()
     # unlike a clamp, this lets what is no number through
@@ -192,3 +190,10 @@ def contexts(
     """Weights times values."""
     value = value.to(weights.dtype)
     return (grouped(weights, value) @ value).view(*weights.shape[:2], -1)
+
+
+def refused(module: Any, path: str, why: str, *, like: Tensor | None = None, **sort: Any) -> AttentionCall:
+    """A call that cannot be read; `like` has the axes of its queries."""
+    if like is None or like.is_nested or like.dim() != 4:
+        like = torch.empty(1, 1, 0, 0)
+    return AttentionCall(module=module, path=path, query=like, key=like, value=like, context=like, refused=why, **sort)

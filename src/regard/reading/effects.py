@@ -1,7 +1,8 @@
-"""What weights do not say: how much likelier a part of the text made a token that was written.
+"""The effect of a span of text: how much likelier or less likely it made a token that was written.
 
-The part is hidden from the query that wrote the token, in every layer, and the token's log-probability taken again; as
-in attention knockout, Geva et al. 2023, "Dissecting recall of factual associations in auto-regressive language models".
+The span is hidden from the query that wrote the token, in every layer that attends, and the token's log-probability is
+computed again. This is the attention knockout of Geva et al. 2023, "Dissecting recall of factual associations in
+auto-regressive language models".
 """
 
 import copy
@@ -13,16 +14,22 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
 from regard.models.gpt import GPT
+from regard.reading.hiding import Hiding, hiding
 from regard.reading.record import Span
-from regard.reading.watch import watching
 
 # spans that are hidden in one run, each with a copy of the cache
 BATCH = 16
+# tokens in one run of a model without a cache that can be copied
+TOKENS = 4096
+# what a foreign model may raise where its tokens are not all that it needs
+FOREIGN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, OSError)
+# layers of a cache that hold keys and values and nothing else
+KEYS_AND_VALUES = {"DynamicLayer", "DynamicSlidingWindowLayer"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +41,12 @@ class Effects:
 
     @torch.inference_mode()
     def __call__(self, row: int, spans: Sequence[Span]) -> Float[np.ndarray, " span"]:
-        """Of each span, from its first position to before its second: log p of token row + 1 without it minus with it.
+        """For each span, from its first position to before its second: log p of token row + 1 without it minus with it.
 
+        Queries, keys, values, positions and biases stay as they are: the weights of the row on the span become 0, and
+        its other weights keep their proportions. Layers without softmax attention stay as they are.
         Raises RegardError for a row that wrote nothing, a span that the row does not see or that leaves it nothing to
-        see, and a model that cannot hide a part without moving the rest.
+        see, and a model that does not run on tokens alone or in which a span cannot be hidden.
         """
         if not 0 <= row < len(self.tokens) - 1:
             raise RegardError(f"row {row} wrote no token that is known; rows 0 to {len(self.tokens) - 2} did")
@@ -46,24 +55,86 @@ class Effects:
                 raise RegardError(f"row {row} sees positions 0 to {row}, which the span {start}:{end} is not within")
             if end - start == row + 1:
                 raise RegardError(f"the span {start}:{end} is all that row {row} sees; hide less of it")
-        if not isinstance(self.module, GPT) and "position_ids" not in inspect.signature(self.module.forward).parameters:
-            raise RegardError(
-                f"{type(self.module).__name__} counts positions by what is not hidden, so that hiding a part would "
-                "move the rest; effects need a model that takes position_ids"
-            )
-        written = self.tokens[row + 1]
+        if not spans:
+            return np.zeros(0)
         if isinstance(self.module, GPT):
             return self._of_own(row, spans)
-        cache = None
-        if row:
-            before = torch.tensor([self.tokens[:row]], device=self.module.device)
-            cache = self.module(input_ids=before, use_cache=True).past_key_values
-        whole = self._log_probabilities(cache, row, [(0, 0)])[0, written]
+        if self.module.training:
+            raise RegardError("the model is in training mode, where dropout hides at random; call model.eval() first")
+        calls, cached = self._prove()
+        cache = self._run(self.tokens[:row], cached=True).past_key_values if cached else None
+        size = BATCH if cached else max(1, min(BATCH, TOKENS // (row + 1)))
         found: list[float] = []
-        for index in range(0, len(spans), BATCH):
-            hidden = self._log_probabilities(cache, row, spans[index : index + BATCH])[:, written]
-            found.extend((hidden - whole).tolist())
+        for index in range(0, len(spans), size):
+            # the first of the batch has all in sight
+            hide = Hiding(self.module, row + 1, [(0, 0), *spans[index : index + size]], last_only=cached)
+            logits = self._hidden(self.tokens[: row + 1], hide, cache)
+            if hide.calls != calls:
+                raise RegardError(f"it attends {hide.calls} times in this run, and {calls} times in one of two tokens")
+            whole, *hidden = logits.double().log_softmax(-1)[:, self.tokens[row + 1]].tolist()
+            found.extend(each - whole for each in hidden)
+        if not np.isfinite(found).all():
+            raise RegardError(f"{type(self.module).__name__} gives no finite probability of token {row + 1}")
         return np.array(found)
+
+    def _prove(self) -> tuple[int, bool]:
+        """How often the model attends, and whether its cache can be copied; proved on the first two tokens.
+
+        The model must be causal, and what is written over the context of any call must reach the logits of its own
+        batch item and of no other.
+        """
+        tokens, name = self.tokens[:2], type(self.module).__name__
+        seen = Hiding(self.module, 2, [(0, 0)])
+        with hiding(seen):
+            cache = getattr(self._run(tokens, cached=True), "past_key_values", None)
+        seen.check()
+        if not seen.calls:
+            raise RegardError(f"{name} attends in no way that is known here, so that nothing can be hidden in it")
+        layers = getattr(cache, "layers", None) or [None]
+        cached = (
+            type(cache).__name__ == "DynamicCache" and {type(layer).__name__ for layer in layers} <= KEYS_AND_VALUES
+        )
+        marked = Hiding(self.module, 2, [(0, 0)] * (seen.calls + 1), last_only=cached, mark=True)
+        cache = self._run(tokens[:1], cached=True).past_key_values if cached else None
+        reached = self._hidden(tokens, marked, cache).isnan().any(-1).tolist()
+        if reached != [False] + [True] * seen.calls:
+            raise RegardError(
+                f"a span cannot be hidden in {name}: what is changed in one of its attention calls does not reach its "
+                "output, or reaches that of other texts in the batch"
+            )
+        return seen.calls, cached
+
+    def _hidden(self, tokens: list[int], hide: Hiding, cache: Any) -> Float[Tensor, "span vocabulary"]:
+        """The last logits of a run in which spans are hidden, one in each item of the batch."""
+        count = len(hide.spans)
+        if cache is not None:
+            cache = copy.deepcopy(cache)
+            cache.batch_repeat_interleave(count)
+        with hiding(hide):
+            output = self._run(tokens, cached=cache is not None, count=count, cache=cache)
+        hide.check()
+        return output.logits[:, -1]
+
+    def _run(self, tokens: list[int], *, cached: bool, count: int = 1, cache: Any = None) -> Any:
+        """The model run over tokens, or over the last of them where a cache holds the others."""
+        parameters = inspect.signature(self.module.forward).parameters
+        takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        device = next((each.device for each in self.module.parameters() if each.device.type != "meta"), None)
+        ids = torch.tensor([tokens if cache is None else tokens[-1:]], device=device).expand(count, -1)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones(count, len(tokens), dtype=torch.int64, device=device)}
+        inputs |= {"use_cache": cached, "logits_to_keep": 1}
+        inputs |= {} if cache is None else {"past_key_values": cache}
+        optional = {"attention_mask": takes_any, "use_cache": takes_any, "logits_to_keep": False}
+        inputs = {name: value for name, value in inputs.items() if name in parameters or optional.get(name, True)}
+        name = type(self.module).__name__
+        try:
+            output = self.module(**inputs)
+        except FOREIGN as error:
+            raise RegardError(f"{name} does not run on tokens alone: {type(error).__name__}: {error}") from error
+        logits = getattr(output, "logits", None)
+        if not isinstance(logits, Tensor) or logits.dim() != 3 or len(logits) != count:
+            raise RegardError(f"{name} gives no logits of tokens; effects need a language model")
+        return output
 
     def _of_own(self, row: int, spans: Sequence[Span]) -> Float[np.ndarray, " span"]:
         device = self.module.embedding.weight.device
@@ -84,28 +155,22 @@ class Effects:
             found.extend(each - whole for each in hidden)
         return np.array(found)
 
-    def _log_probabilities(self, cache: Any, row: int, spans: Sequence[Span]) -> Float[Tensor, "span vocabulary"]:
-        device = self.module.device
-        mask = torch.ones(len(spans), row + 1, dtype=torch.int64, device=device)
-        for index, (start, end) in enumerate(spans):
-            mask[index, start:end] = 0
-        cache = copy.deepcopy(cache)
-        if cache is not None:
-            cache.batch_repeat_interleave(len(spans))
-        with watching(self.module) as watch:
-            logits = self.module(
-                input_ids=torch.full((len(spans), 1), self.tokens[row], device=device),
-                attention_mask=mask,
-                position_ids=torch.full((len(spans), 1), row, device=device),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits
-        for runs in watch.forwards:
-            for key, pieces in runs.pieces.items():
-                for index, (start, end) in enumerate(spans):
-                    seen = pieces[index].weights
-                    low = pieces[index].first_key + runs.first(index)
-                    assert seen is not None
-                    if seen[..., max(0, start - low) : max(0, end - low)].any():
-                        raise RegardError(f"{key[1]} still sees what was to be hidden from it")
-        return logits[:, -1].double().log_softmax(-1)
+
+def effects_of(module: nn.Module, ids: Sequence[int]) -> Effects | None:
+    """Effects on a sequence that a model was fed as these ids and nothing else; None where it takes more, or other.
+
+    That is: for a language model of one sequence with ids that it has embeddings for. Whether it is causal, and whether
+    a span can be hidden in it, is proved when an effect is asked for.
+    """
+    if len(ids) < 2 or min(ids) < 0:
+        return None
+    if isinstance(module, GPT):
+        return Effects(module, list(ids))
+    config: Any = getattr(module, "config", None)
+    writes = getattr(module, "can_generate", None)
+    if config is None or writes is None or getattr(config, "is_encoder_decoder", False) or not writes():
+        return None
+    if getattr(module, "main_input_name", None) != "input_ids":
+        return None
+    embedding = next((each for each in module.modules() if isinstance(each, nn.Embedding)), None)
+    return Effects(module, list(ids)) if embedding is None or max(ids) < embedding.num_embeddings else None

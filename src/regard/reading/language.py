@@ -11,7 +11,7 @@ from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.generation.result import Generation
 from regard.reading.effects import Effects
-from regard.reading.labels import placed, sequence
+from regard.reading.labels import Label, placed, sequence
 from regard.reading.options import ReadOptions
 from regard.reading.record import Reading
 from regard.reading.record import Sequence as Tokens
@@ -29,7 +29,7 @@ class Spelt:
 
     def followed_by(self, ids: list[int], tokenizer: Any) -> Tokens:
         """The text with the tokens that were written after it."""
-        added = sequence(ids, tokenizer)
+        added = sequence([Label(id) for id in ids], tokenizer)
         start = len(self.text)
         text = self.text + added.text
         spans = [*_filled(self.offsets), *((start + token.start, start + token.end) for token in added.tokens)]
@@ -113,7 +113,10 @@ def read_pair(
     with watching(module, tokenizer=tokenizer, name=name, **vars(options)) as watch:
         module(input_ids=tokens, attention_mask=torch.ones_like(tokens), decoder_input_ids=decoder)
     reading = watch.reading(0)
-    sequences = {"source": source.followed_by([], tokenizer), "target": sequence(target, tokenizer)}
+    sequences = {
+        "source": source.followed_by([], tokenizer),
+        "target": sequence([Label(id) for id in target], tokenizer),
+    }
     names = {side for kind in reading.kinds for side in reading.sides[kind]}
     return replace(reading, sequences={name: sequences[name] for name in names})
 

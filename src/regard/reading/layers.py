@@ -1,42 +1,76 @@
-"""What an attention call is of a model: its kind, and the number of its layer."""
+"""Which kind of attention a call is and which layer, call by call: from the module tree and the call's own shapes."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import torch
 
-from regard.reading import assemble
 from regard.reading.call import AttentionCall, exact_weights
-from regard.reading.runs import Forward, LayerKey
+from regard.reading.parts import Part
+from regard.reading.runs import LayerKey
+
+Place = tuple[str, int]
+# the last pairs of neighbours that are asked whether a query sees the key after it
+NEIGHBOURS = 8
 
 
-def kind_of(call: AttentionCall, model: Any, forward: Forward) -> str:
+def kind_of(call: AttentionCall, model: Any, part: Part | None, *, is_writing: bool) -> str:
     """`cross` where queries and keys are of different sequences, else `decoder` where no query sees a later key.
 
-    What is neither is `vision` where it looks at a picture, else `encoder`.
+    `resampler` is what gathers a picture into a few queries (Q-Former, Perceiver); what is none of these is `vision`
+    where it looks at a picture, else `encoder`.
     """
-    path, config = call.path.lower(), getattr(model, "config", None)
-    if call.hints.get("cross") or re.search(r"cross_?att|encoder_attn|encdec|enc_dec", path):
-        return "cross"
-    if config is None and call.num_queries != call.num_keys and call.refused is None:
-        return "cross"
+    path = call.path.lower()
     side = re.search(r"(?:^|\.)(decoder|encoder)(?:\.|$)", path)
-    if getattr(config, "is_encoder_decoder", False) and side is not None:
-        return side[1]
-    if re.search(r"vision|visual|image", path) or getattr(model, "main_input_name", "") == "pixel_values":
+    if re.search(r"q_?former|perceiver|resampler|abstractor", path):
+        return "resampler"
+    if call.cross or re.search(r"cross_?att|encoder_attn|encdec|enc_dec", path):
+        return "cross"
+    if not hasattr(model, "config") and call.num_queries != call.num_keys and call.refused is None:
+        return "cross"
+    if re.search(r"vision|visual|image", path):
         return "vision"
-    causal = call.hints.get("causal")
-    causal = getattr(call.module, "is_decoder", None) if causal is None else causal
-    if causal is None and call.refused is None:
-        causal = _first_token_sees_no_other(call, forward)
+    if part is not None and part.modality == "vision":
+        looks = next(each.module for each in part.chain if each.pixels is not None)
+        # what finds objects has a decoder beside its encoder
+        return side[1] if side is not None and hasattr(looks, "decoder") else "vision"
+    if part is not None and part.modality == "audio":
+        return "encoder"
+    if side is not None and any(_is_pair(each.module) for each in ([] if part is None else part.chain)):
+        return side[1]
+    if side is not None and _is_pair(model):
+        return side[1]
+    if is_writing or (part is not None and part.cache is not None) or _shows_pictures(model):
+        return "decoder"
+    causal = call.causal
+    if causal is None:
+        causal = getattr(call.module, "is_decoder", None)
+    if not isinstance(causal, bool) and call.refused is None:
+        causal = not _sees_later(call)
     return "decoder" if causal else "encoder"
 
 
-def _first_token_sees_no_other(call: AttentionCall, forward: Forward) -> bool:
-    frame = assemble.frame(forward, "encoder", call, 0)
-    first = torch.tensor([frame.queries.start], device=call.value.device)
-    weights, _ = exact_weights(call, call.visibilities[0], item=0, queries=first)
-    return call.num_keys > 1 and not bool((weights[..., frame.keys.start + 1 :] > 0).any())
+def _is_pair(model: Any) -> bool:
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+def _shows_pictures(model: Any) -> bool:
+    """Whether a model writes text about pictures: its prompt may be seen both ways, its answer is not."""
+    return hasattr(getattr(model, "config", None), "vision_config") and getattr(model, "can_generate", lambda: False)()
+
+
+def _sees_later(call: AttentionCall) -> bool:
+    """Whether a query sees the key after it, at the end: a prefix may be seen both ways."""
+    count = call.num_queries
+    if call.num_keys < 2 or count != call.num_keys:
+        return True
+    queries = torch.arange(max(0, count - 1 - NEIGHBOURS), count - 1, device=call.value.device)
+    for item in range(len(call.context)):
+        weights, _ = exact_weights(call, call.visibilities[0], item=item, queries=queries)
+        if (weights[:, torch.arange(len(queries)), queries + 1] > 0).any():
+            return True
+    return False
 
 
 def number_of(key: LayerKey, module: Any, paths: list[str], numbers: dict[LayerKey, int]) -> int:
@@ -64,3 +98,40 @@ def same_attention(first: AttentionCall, second: AttentionCall) -> bool:
         one.shape == other.shape and (one.data_ptr() == other.data_ptr() or torch.equal(one, other))
         for one, other in ((first.query, second.query), (first.key, second.key))
     )
+
+
+def name_unseen(model: Any, wanted: Collection[int] | None, read: Collection[Place], refused: dict[Place, str]) -> None:
+    """Enter the layers that never attended into what was refused, as far as the model's configuration counts them."""
+    config = getattr(model, "config", None)
+    if config is None:
+        return
+    known = {*read, *refused}
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    if getattr(config, "is_encoder_decoder", False):
+        counts = {
+            "encoder": _count(config, "encoder_layers", "num_encoder_layers", "num_layers", "num_hidden_layers"),
+            "decoder": _count(config, "decoder_layers", "num_decoder_layers", "num_layers", "num_hidden_layers"),
+        }
+        # only where nothing is known of a side: counts of parts that several families put together differ
+        counts = {kind: count for kind, count in counts.items() if all(name != kind for name, _ in known)}
+        if any(kind == "vision" for kind, _ in known):
+            counts.pop("encoder", None)
+    else:
+        kinds = {kind for kind, _ in known} & {"decoder", "encoder"}
+        if len(kinds) > 1 or (not kinds and any(kind == "vision" for kind, _ in known)):
+            return
+        can_generate = getattr(model, "can_generate", lambda: False)()
+        counts = {next(iter(kinds), "decoder" if can_generate else "encoder"): _count(text, "num_hidden_layers")}
+    sorts = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None) or ()
+    cross = {number for kind, number in known if kind == "cross"}
+    for kind, count in counts.items():
+        for number in range(count):
+            # a layer of a decoder may look at a picture alone
+            is_cross = kind == "decoder" and number in cross and not getattr(config, "is_encoder_decoder", False)
+            if (kind, number) not in known and not is_cross and (wanted is None or number in wanted):
+                sort = f" ({sorts[number]})" if number < len(sorts) else ""
+                refused[kind, number] = f"it{sort} did not attend by a softmax over keys that could be seen"
+
+
+def _count(config: Any, *names: str) -> int:
+    return next((value for name in names if isinstance(value := getattr(config, name, None), int)), 0)

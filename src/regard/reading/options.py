@@ -116,9 +116,9 @@ def _layers(layers: Any) -> Sequence[int]:
 
 def _statistics(names: Any) -> tuple[str, ...]:
     # these import torch, which help does not wait for
-    from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+    from regard.reading.compute.statistics import SINK_SHARE, STATISTICS
 
-    known = (*STATISTICS, *ROW_STATISTICS, ROLLOUT)
+    known = [name for name in STATISTICS if name != SINK_SHARE]
     parts = [names] if isinstance(names, str) or not isinstance(names, Iterable) else list(names)
     if not all(isinstance(part, str) for part in parts):
         raise RegardError(f"statistics must be names, not {names!r}; choose from {', '.join(known)}")

@@ -1,6 +1,6 @@
-"""A reading: which tokens every token looked at, what proves it, and how it is kept on disk."""
+"""A reading: which tokens every token looked at, what proves it, and what can be asked of it."""
 
-import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,38 +8,40 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from regard.config import suggest
 from regard.errors import RegardError
-from regard.files import new_file
-from regard.reading.alignment import word_alignment
-from regard.reading.ranks import rank_correlation
-from regard.reading.sound import check_facts, check_tables
+from regard.reading.alignment import WordTable, word_alignment, word_table
+from regard.reading.choices import chosen_kind, chosen_table, mean_of_heads, nothing_read
+from regard.reading.files import FORMATS, Place, as_name, as_place, document, read
+from regard.reading.frames import dataset, frame
+from regard.reading.ranks import agreement
+from regard.reading.spans import Span, is_whole, positions_of
 
 if TYPE_CHECKING:
+    import pandas
+    import xarray
     from matplotlib.figure import Figure
 
-FORMAT = "regard-reading-1"
 # of a translator: which sequence asks and which is looked at
 TRANSLATION = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cross": ("target", "source")}
 # attention within the input comes before attention within the output, and that before between them
-KINDS = ("vision", "encoder", "decoder", "cross")
-
-
-# from the first position to before the second
-Span = tuple[int, int]
+KINDS = ("vision", "resampler", "encoder", "decoder", "cross")
 
 
 class Token(NamedTuple):
-    """One token: `start` and `end` are characters of the sequence's text, `words` the indices of its words."""
+    """One token: `start` and `end` are characters of the sequence's text, `words` the indices of its words.
+
+    A position that holds another `sort` of input, such as an "image patch", "class token", "register", "audio frame",
+    "virtual token" or merely a "position", has the id −1.
+    """
 
     id: int
     text: str
     start: int
     end: int
     words: list[int]
+    sort: str = "token"
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Sequence:
 class Top(NamedTuple):
     """The strongest keys of every query, the strongest first: position −1 and weight 0 where there are fewer."""
 
-    positions: Int[np.ndarray, "head query k"]
-    weights: Float[np.ndarray, "head query k"]
+    positions: Int[np.ndarray, "*layer head query k"]
+    weights: Float[np.ndarray, "*layer head query k"]
 
 
 class Check(NamedTuple):
@@ -91,9 +93,21 @@ class Reading:
     knockout: Callable[[int, list[Span]], np.ndarray] | None = None
 
     def __repr__(self) -> str:
-        shapes = {kind: self.maps[kind, self.layers(kind)[0]].shape for kind in self.kinds}
-        told = [f"{len(self.layers(kind))} {kind} layers of {shape}" for kind, shape in shapes.items()]
-        return f"<Reading of {self.model}: {', '.join(told)}>"
+        told = [f"{name} {_beginning(sequence.text)}" for name, sequence in self.sequences.items()]
+        for kind in self.kinds:
+            tables = [self.maps[kind, layer] for layer in self.layers(kind)]
+            heads = " or ".join(map(str, sorted({len(table) for table in tables})))
+            _, rows, keys = tables[0].shape
+            told.append(f"{kind} {len(tables)} layers × {heads} heads × {rows} rows × {keys} keys")
+        told += [f"{len(self.refused)} layers refused"] if self.refused else []
+        sorts = Counter(token.sort for sequence in self.sequences.values() for token in sequence.tokens)
+        if sorts.keys() - {"token"}:
+            told.append(", ".join(f"{sort} × {count}" for sort, count in sorts.items()))
+        return f"<Reading of {self.model}: {'; '.join(told)}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy on disk or in another process has no model
+        return {**self.__dict__, "knockout": None}
 
     @property
     def kinds(self) -> list[str]:
@@ -105,78 +119,114 @@ class Reading:
         """The tokens of each sequence, special ones included, as text."""
         return {name: [token.text for token in sequence.tokens] for name, sequence in self.sequences.items()}
 
-    def layers(self, kind: str) -> list[int]:
-        """The model's own numbers of the layers that were read."""
-        if kind not in self.kinds:
-            refused = [f"{layer}: {why}" for (name, layer), why in self.refused.items() if name == kind]
-            why = f"; refused {kind} layer {refused[0]}" if refused else suggest(kind, self.kinds)
-            raise RegardError(f"this reading has no {kind!r} attention{why}")
-        return sorted(layer for name, layer in self.maps if name == kind)
+    def layers(self, kind: str | None = None) -> list[int]:
+        """The model's own numbers of the layers that were read, in the order in which tables of all layers have them.
 
-    def rows(self, kind: str) -> list[int]:
+        As everywhere, `kind` may be left out where the reading has only one.
+        """
+        kind = chosen_kind(self, kind, "layers({!r})")
+        found = sorted(layer for name, layer in self.maps if name == kind)
+        if not found:
+            raise nothing_read(self, kind)
+        return found
+
+    def rows(self, kind: str | None = None) -> list[int]:
         """The query positions that were kept whole."""
+        kind = chosen_kind(self, kind, "rows({!r})")
         return self.kept.get(kind, list(range(self.maps[kind, self.layers(kind)[0]].shape[1])))
 
-    def weights(self, kind: str, layer: int) -> Float[np.ndarray, "head row key"]:
-        """Exact weights. A negative layer counts from the last. Raises RegardError where there are none, saying why."""
-        return self.maps[kind, self._number(kind, layer)]
+    def weights(self, kind: str | None = None, layer: int | None = None) -> Float[np.ndarray, "*layer head row key"]:
+        """Exact weights of a layer, [head, row, key], or without `layer` of all that were read.
 
-    def top(self, kind: str, layer: int) -> Top:
-        """The strongest keys of every query, exact. Raises RegardError if they were not asked for."""
-        key = (kind, self._number(kind, layer))
-        if key not in self.tops:
-            raise RegardError("this reading has no strongest keys; read with top_k=8, or as many as you want")
-        return self.tops[key]
+        All are [layer, head, row, key], and `layers(kind)` numbers them; a refused layer is not among them. A negative
+        `layer` counts from the last. Raises RegardError where there are no weights, saying why, and where layers differ
+        in shape.
+        """
+        kind = chosen_kind(self, kind, "weights({!r}, 3)")
+        return chosen_table(self, self.maps.__getitem__, kind, layer, "weights")
 
-    def statistic(self, name: str, kind: str, layer: int) -> np.ndarray:
-        """A statistic by name, of a shape that it names. Raises RegardError if it was not asked for."""
-        found = self.statistics.get((kind, self._number(kind, layer)), {})
-        if name not in found:
-            near = suggest(name, found) if found else f"; read with statistics=({name!r},)"
-            raise RegardError(f"this reading has no statistic {name!r}{near}")
-        return found[name]
+    def top(self, kind: str | None = None, layer: int | None = None) -> Top:
+        """The strongest keys of every query, exact, by layers as in `weights`.
 
-    def _number(self, kind: str, layer: int) -> int:
-        # a refused layer keeps its place, so that -1 is never another one than the last
-        layers = sorted(number for name, number in self.maps.keys() | self.refused.keys() if name == kind)
-        number = layers[layer] if -len(layers) <= layer < 0 else layer
-        if (kind, number) in self.refused:
-            raise RegardError(f"{kind} layer {number} was refused: {self.refused[kind, number]}")
-        if (kind, number) not in self.maps:
-            raise RegardError(f"there is no {kind} layer {layer}; layers: {', '.join(map(str, self.layers(kind)))}")
-        return number
+        Raises RegardError if they were not asked for.
+        """
+        kind = chosen_kind(self, kind, "top({!r}, 3)")
 
-    def queries(self, kind: str) -> list[Token]:
+        def part(name: str) -> np.ndarray:
+            def table(place: Place) -> np.ndarray:
+                if place not in self.tops:
+                    raise RegardError("this reading has no strongest keys; read with top_k=8, or as many as you want")
+                return getattr(self.tops[place], name)
+
+            return chosen_table(self, table, kind, layer, "strongest keys")
+
+        return Top(part("positions"), part("weights"))
+
+    def statistic(self, name: str, kind: str | None = None, layer: int | None = None) -> np.ndarray:
+        """A statistic by name, of a shape that it names, by layers as in `weights`.
+
+        Raises RegardError if it was not asked for.
+        """
+        if not isinstance(name, str) or name in KINDS:
+            raise RegardError(f"a statistic's name comes first: statistic('entropy', 'decoder', 3), not {name!r}")
+        kind = chosen_kind(self, kind, f"statistic({name!r}, {{!r}}, 3)")
+
+        def table(place: Place) -> np.ndarray:
+            found = self.statistics.get(place, {})
+            if name not in found:
+                why = self.settings.get("left_out", {}).get(name)
+                near = suggest(name, found) if found else f"; read with statistics=({name!r},)"
+                near = f"; it was left out: {why}" if why else near
+                raise RegardError(f"{place[0]} layer {place[1]} has no statistic {name!r}{near}")
+            return found[name]
+
+        return chosen_table(self, table, kind, layer, name)
+
+    def queries(self, kind: str | None = None) -> list[Token]:
         """The tokens that look, one a row."""
+        kind = chosen_kind(self, kind, "queries({!r})")
         tokens = self.sequences[self.sides[kind][0]].tokens
         return [tokens[position] for position in self.rows(kind)]
 
-    def keys(self, kind: str) -> list[Token]:
+    def keys(self, kind: str | None = None) -> list[Token]:
         """The tokens that are looked at: of a target all but the last, which is written and never fed back."""
+        kind = chosen_kind(self, kind, "keys({!r})")
         tokens = self.sequences[self.sides[kind][1]].tokens
         return tokens[: self.maps[kind, self.layers(kind)[0]].shape[2]]
 
-    def written(self, kind: str) -> list[Token | None] | None:
+    def written(self, kind: str | None = None) -> list[Token | None] | None:
         """The token that came of each row, None where none is known; None for an encoder, which writes nothing."""
+        kind = chosen_kind(self, kind, "written({!r})")
         if kind not in ("decoder", "cross"):
             return None
         tokens = self.sequences[self.sides[kind][0]].tokens
         return [tokens[row + 1] if row + 1 < len(tokens) else None for row in self.rows(kind)]
 
-    def effect(self, row: int, span: Span) -> float:
+    def effect(self, row: int, span: Span | str) -> float:
         """How the log-probability of the token that `row` wrote changes when a span of positions is hidden.
 
         The span, from its first position to before its second, is hidden from that row on, in every layer; other tokens
-        keep their positions. Below 0 it made the token likelier.
-        Raises RegardError where the model is not at hand: for a reading that was loaded, and for other than decoders.
+        keep their positions. A span may be a piece of the text, which stands for all tokens that have a part of it.
+        Below 0 it made the token likelier.
+        Raises RegardError where the model is not at hand: for a reading that was loaded, and for other than decoders;
+        and for a text that the row does not see, or sees several times.
         """
+        if not isinstance(span, tuple | list | str):
+            raise RegardError(f"a span is a pair of positions or a text, and comes after the row, not {span!r}")
         return float(self.effects(row, [span])[0])
 
-    def effects(self, row: int, spans: Iterable[Span]) -> Float[np.ndarray, " span"]:
+    def effects(self, row: int, spans: Iterable[Span | str]) -> Float[np.ndarray, " span"]:
         """`effect` of several spans, each hidden by itself, which are run together."""
         if self.knockout is None:
             raise RegardError("effects need the model itself: take a reading of a language model that was just made")
-        return self.knockout(row, list(spans))
+        if not is_whole(row):
+            raise RegardError(f"the row comes first and is one position, as in effects(12, [(0, 4)]), not {row!r}")
+        if isinstance(spans, str) or not isinstance(spans, Iterable):
+            raise RegardError(
+                f"effects takes several spans, such as [(0, 4), 'a text'], not {spans!r}; effect takes one"
+            )
+        sequence = self.sequences[self.sides["decoder"][1]]
+        return self.knockout(row, [positions_of(sequence, row, span) for span in spans])
 
     def agreement(self, rows: Collection[int] | None = None, *, kind: str = "decoder") -> dict[str, float]:
         """Do weights say what mattered? Spearman's ρ between each measure and effect, over single tokens, by row.
@@ -184,22 +234,7 @@ class Reading:
         Measures are `weights` and, where they were read, `value_norm` and `output_norm`, mean over layers and heads;
         each is compared with how much less likely the written token becomes without that token. The mean over rows.
         """
-        rows = self.rows(kind) if rows is None else list(rows)
-        measures: dict[str, list[float]] = {}
-        for row in rows:
-            if row < 2:
-                raise RegardError(f"row {row} sees {row + 1} tokens, too few to be ranked")
-            lost = -self.effects(row, ((token, token + 1) for token in range(row + 1)))
-            place = self.rows(kind).index(row)
-            tables = {"weights": [self.weights(kind, layer)[:, place] for layer in self.layers(kind)]}
-            for name in ("value_norm", "output_norm"):
-                found = [self.statistics.get((kind, layer), {}).get(name) for layer in self.layers(kind)]
-                tables |= {name: [table[:, place] for table in found if table is not None]}
-            for name, table in tables.items():
-                if table:
-                    ranked = np.concatenate(table).mean(axis=0)[: row + 1]
-                    measures.setdefault(name, []).append(rank_correlation(ranked, lost))
-        return {name: float(np.nanmean(values)) for name, values in measures.items()}
+        return agreement(self, self.rows(kind) if rows is None else list(rows), kind)
 
     def alignment(self, *, layer: int = -1, head: int | None = None) -> Float[np.ndarray, "target source"]:
         """Cross-attention between words: rows of written words, columns of source words.
@@ -209,10 +244,7 @@ class Reading:
         its weight, a target token of several counts in full for each. EOS and BOS have no part, so that rows sum to at
         most 1.
         """
-        weights = self.weights("cross", layer)
-        if head is not None and not 0 <= head < len(weights):
-            raise RegardError(f"there is no head {head}; cross layer {layer} has heads 0 to {len(weights) - 1}")
-        table = weights.mean(axis=0) if head is None else weights[head]
+        table = mean_of_heads(self, "cross", layer, head)
         written, source = self.sequences["target"], self.sequences["source"]
         return word_alignment(
             table,
@@ -221,13 +253,50 @@ class Reading:
             shape=(len(written.words), len(source.words)),
         )
 
+    def words(self, kind: str | None = None, layer: int | None = None, head: int | None = None) -> WordTable:
+        """Attention between words of any kind: `weights[i, j]` is what the word `rows[i]` gave to the word `keys[j]`.
+
+        The rows are written words (decoder, cross), each by the rows that wrote its tokens, or else the words that
+        look. A word of which some row was not kept, or whose first token no row wrote, has no row here. Weights are
+        shared out as in `alignment`. A position that is no token, such as an image patch, counts as a word. The mean
+        of all layers and heads, or of one layer's heads, or one head of a layer.
+        """
+        kind = chosen_kind(self, kind, "words({!r}, 3)")
+        shift = 0 if self.written(kind) is None else 1
+        return word_table(
+            mean_of_heads(self, kind, layer, head),
+            self.sequences[self.sides[kind][0]],
+            self.sequences[self.sides[kind][1]],
+            rows=[row + shift for row in self.rows(kind)],
+        )
+
+    def to_frame(self, what: str = "weights", kind: str | None = None, layer: int | None = None) -> "pandas.DataFrame":
+        """A tidy pandas table of "weights", "top" or a statistic by name: one line for each number.
+
+        Columns are `kind`, `layer`, `head`, then positions with their tokens, then the number by its name; with
+        "weights" also the statistics of rows and keys. All kinds and layers, or those that are named.
+        Raises RegardError for what the reading does not have, and where pandas is not installed.
+        """
+        return frame(self, what, kind=kind, layer=layer)
+
+    def to_xarray(self, kind: str | None = None) -> "xarray.Dataset":
+        """All tables of one kind as an xarray Dataset, with layers, positions and tokens as coordinates.
+
+        A statistic that a layer lacks is NaN there. Raises RegardError where layers differ in shape, and where xarray
+        is not installed.
+        """
+        return dataset(self, chosen_kind(self, kind, "to_xarray({!r})"))
+
     def save(self, path: str | Path) -> None:
-        """Write the reading; by its suffix: `.safetensors` (all of it, exactly), `.json`, `.html` or a picture."""
+        """Write the reading; by its suffix: `.safetensors` or `.json` (all of it, exactly), `.html` or a picture."""
         path = Path(path)
-        writers = FORMATS | RENDERERS
-        if path.suffix not in writers:
-            raise RegardError(f"{path}: a reading is saved as {', '.join(writers)}, not {path.suffix or 'no suffix'!r}")
-        writers[path.suffix](self, path)
+        if path.suffix in FORMATS:
+            FORMATS[path.suffix](self.facts(), self.tensors(), path)
+        elif path.suffix in RENDERERS:
+            RENDERERS[path.suffix](self, path)
+        else:
+            known = ", ".join([*FORMATS, *RENDERERS])
+            raise RegardError(f"{path}: a reading is saved as {known}, not {path.suffix or 'no suffix'!r}")
 
     def to_html(self, lang: str | None = None) -> str:
         """One HTML file in which the reading is looked at, offline; `lang` is `en`, `zh`, or the browser's choice."""
@@ -266,59 +335,23 @@ class Reading:
 
     @classmethod
     def load(cls, path: str | Path) -> "Reading":
-        """What `save` wrote as safetensors. Raises RegardError for any other file, and if weights do not fit tokens."""
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise RegardError(f"{path}: not a reading; `regard read … --out {path}` makes one")
-                facts = json.loads(metadata["reading"])
-                check_facts(facts)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            maps: dict[tuple[str, int], np.ndarray] = {}
-            tops: dict[tuple[str, int], dict[str, np.ndarray]] = {}
-            statistics: dict[tuple[str, int], dict[str, np.ndarray]] = {}
-            for name, tensor in tensors.items():
-                sort, _, place = name.partition(".")
-                if sort == "weights":
-                    maps[_key(place)] = tensor
-                elif sort == "top":
-                    place, _, part = place.rpartition(".")
-                    tops.setdefault(_key(place), {})[part] = tensor
-                elif sort == "statistic":
-                    place, _, part = place.rpartition(".")
-                    statistics.setdefault(_key(place), {})[part] = tensor
-                else:
-                    raise ValueError(f"it has a tensor {name!r}")
-            reading = cls(
-                model=facts["model"],
-                sequences={name: _sequence(values) for name, values in facts["sequences"].items()},
-                maps=maps,
-                checks={_key(name): Check(**check) for name, check in facts["checks"].items()},
-                refused={_key(name): why for name, why in facts["refused"].items()},
-                settings=facts["settings"],
-                sides={kind: (query, key) for kind, (query, key) in facts["sides"].items()},
-                kept={kind: [int(row) for row in rows] for kind, rows in facts["rows"].items()},
-                tops={place: Top(**parts) for place, parts in tops.items()},
-                statistics=statistics,
-            )
-            for (kind, layer), table in maps.items():
-                query, key = (len(reading.sequences[name].tokens) for name in reading.sides[kind])
-                rows = reading.rows(kind)
-                # the last token written is never looked at
-                counts = (key - 1, key) if kind == "decoder" else (key,)
-                fits = table.ndim == 3 and table.shape[1] == len(rows) and table.shape[2] in counts
-                if not fits or any(not 0 <= row < query for row in rows):
-                    raise RegardError(
-                        f"{path}: not a readable reading: {kind} layer {layer} has weights of shape {table.shape}, but "
-                        f"its tokens make {len(rows)} rows and {key} keys; `regard read … --out {path}` makes it again"
-                    )
-            check_tables(reading)
-            return reading
-        except FileNotFoundError:
-            raise RegardError(f"{path}: there is no such file") from None
-        except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise RegardError(f"{path}: not a readable reading: {error}") from None
+        """What `save` wrote as `.safetensors` or `.json`. Raises RegardError for any other file and a damaged one."""
+        facts, tables = read(path)
+        return cls(
+            model=facts["model"],
+            sequences={
+                name: Sequence(each["text"], [Token(**token) for token in each["tokens"]], each["words"])
+                for name, each in facts["sequences"].items()
+            },
+            maps=tables.weights,
+            checks={as_place(name): Check(**check) for name, check in facts["checks"].items()},
+            refused={as_place(name): why for name, why in facts["refused"].items()},
+            settings=facts["settings"],
+            sides={kind: (query, key) for kind, (query, key) in facts["sides"].items()},
+            kept=facts["rows"],
+            tops={place: Top(**parts) for place, parts in tables.top.items()},
+            statistics=tables.statistics,
+        )
 
     def facts(self) -> dict[str, Any]:
         """Everything but the weights, as JSON holds it. Layers are named `kind.layer`."""
@@ -332,8 +365,8 @@ class Reading:
                 }
                 for name, sequence in self.sequences.items()
             },
-            "checks": {_name(key): check._asdict() for key, check in self.checks.items()},
-            "refused": {_name(key): why for key, why in self.refused.items()},
+            "checks": {as_name(key): check._asdict() for key, check in self.checks.items()},
+            "refused": {as_name(key): why for key, why in self.refused.items()},
             "settings": self.settings,
             "sides": {kind: list(self.sides[kind]) for kind in self.kinds},
             "rows": {kind: self.rows(kind) for kind in self.kinds},
@@ -342,41 +375,18 @@ class Reading:
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every table by the name that a file keeps it under: `weights.cross.2`, `statistic.decoder.0.entropy`."""
         for key, table in self.maps.items():
-            yield f"weights.{_name(key)}", table
+            yield f"weights.{as_name(key)}", table
         for key, top in self.tops.items():
-            yield from ((f"top.{_name(key)}.{part}", table) for part, table in top._asdict().items())
+            yield from ((f"top.{as_name(key)}.{part}", table) for part, table in top._asdict().items())
         for key, found in self.statistics.items():
-            yield from ((f"statistic.{_name(key)}.{name}", table) for name, table in found.items())
+            yield from ((f"statistic.{as_name(key)}.{name}", table) for name, table in found.items())
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, the weights as nested lists: `weights["cross.2"][head][row][key]`."""
-        return {
-            **self.facts(),
-            "weights": {_name(key): table.tolist() for key, table in self.maps.items()},
-            "top": {
-                _name(key): {"positions": top.positions.tolist(), "weights": top.weights.tolist()}
-                for key, top in self.tops.items()
-            },
-            "statistics": {
-                _name(key): {name: table.tolist() for name, table in found.items()}
-                for key, found in self.statistics.items()
-            },
-        }
+        """All of it, the weights as nested lists: `weights["cross.2"][head][row][key]`; null stands for NaN."""
+        return document(self.facts(), self.tensors())
 
 
-def _save_safetensors(reading: Reading, path: Path) -> None:
-    metadata = {"format": FORMAT, "reading": json.dumps(reading.facts(), ensure_ascii=False)}
-    with new_file(path) as partial:
-        save_file({name: np.ascontiguousarray(table) for name, table in reading.tensors()}, partial, metadata)
-
-
-def _save_json(reading: Reading, path: Path) -> None:
-    with new_file(path) as partial:
-        partial.write_text(json.dumps(reading.to_json(), ensure_ascii=False), encoding="utf-8")
-
-
-FORMATS: dict[str, Callable[[Reading, Path], None]] = {".safetensors": _save_safetensors, ".json": _save_json}
-# pictures and pages, by suffix, and what shows a reading elsewhere, by name: regard.view fills them
+# pages and pictures, by suffix, and what else shows a reading, by name: whoever draws readings enters it here
 RENDERERS: dict[str, Callable[[Reading, Path], None]] = {}
 VIEWS: dict[str, Callable[..., Any]] = {}
 
@@ -387,14 +397,5 @@ def _view(name: str) -> Callable[..., Any]:
     return VIEWS[name]
 
 
-def _name(key: tuple[str, int]) -> str:
-    return f"{key[0]}.{key[1]}"
-
-
-def _key(name: str) -> tuple[str, int]:
-    kind, layer = name.split(".")
-    return kind, int(layer)
-
-
-def _sequence(values: dict[str, Any]) -> Sequence:
-    return Sequence(text=values["text"], tokens=[Token(**token) for token in values["tokens"]], words=values["words"])
+def _beginning(text: str, most: int = 40) -> str:
+    return repr(text if len(text) <= most else f"{text[: most - 1]}…")

@@ -1,20 +1,19 @@
-"""Which calls of a model make up one sequence: a prompt, then one step after another on the same cache, beams and all.
+"""Which calls are one run of a model, and which runs one sequence: prompt, steps on a cache, beams, `generate`.
 
-Each run of the model is a `Forward`; it goes on from another where it was given the cache that the other filled. A row
-of its batch goes on from that row of the other which the cache was last reordered to.
+Each run of the watched model is a `Run`; it goes on from another where it was given the cache that the other filled. A
+row of its batch goes on from that row of the other which the cache was last reordered to.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regard.reading.call import AttentionCall
-from regard.reading.compute.tiles import Text
+from regard.reading.parts import Part
 from regard.reading.record import Check
 
 # what a layer is known by while it is read: kind, module path, and how often the module was called before in one run
@@ -36,79 +35,147 @@ class Piece:
     num_keys: int = 0
     rows: list[int] = field(default_factory=list)
     weights: Float[Tensor, "head row key"] | None = None
+    scores: Float[Tensor, "head row key"] | None = None
     outside: Float[Tensor, "head row"] | None = None
     top: tuple[Int[Tensor, "head query k"], Float[Tensor, "head query k"]] | None = None
     statistics: dict[str, Tensor] = field(default_factory=dict)
     row_statistics: dict[str, Tensor] = field(default_factory=dict)
+    # statistics that could not be made, and why
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
-class Forward:
+class Run:
     """One run of the model: what it was fed, where that stands, and what was read of it.
 
-    Slots count what the cache holds, padding included. `masks` are true where a slot of a side is a token.
+    `start`, `length`, `tokens`, `known` and `mask` are those of the sequence that is written on; `sides` has, of each
+    kind, the parts that its queries and its keys came from, and how many there are of each.
     """
 
     batch_size: int
     start: int = 0
     length: int = 0
     tokens: Int[Tensor, "batch slot"] | None = None
-    source_tokens: Int[Tensor, "batch slot"] | None = None
-    mask: Tensor | None = None
-    source_mask: Tensor | None = None
-    parent: "Forward | None" = None
+    known: Bool[Tensor, "batch slot"] | None = None
+    mask: Bool[Tensor, "batch slot"] | None = None
+    parent: "Run | None" = None
     parent_rows: list[int] = field(default_factory=list)
-    encoder: "Forward | None" = None
-    pieces: dict[LayerKey, dict[int, Piece]] = field(default_factory=dict)
+    # runs of its encoder, of its vision model, by themselves before it
+    before: list["Run"] = field(default_factory=list)
+    # a model's name, by the order in which its parts ran
+    parts: list[Part] = field(default_factory=list)
+    own: Part | None = None
+    # whether its first decoder attention has shown which part that is
+    settled: bool = False
+    sides: dict[str, tuple[Part | None, Part | None]] = field(default_factory=dict)
+    pieces: dict[LayerKey, list[dict[int, Piece]]] = field(default_factory=dict)
+    # of a layer that looks at parts of its input one after the other, how many queries there are in all
+    totals: dict[LayerKey, int] = field(default_factory=dict)
     refused: dict[LayerKey, str] = field(default_factory=dict)
-    calls: dict[tuple[str, str], int] = field(default_factory=dict)
     generation: "Generation | None" = None
     thread: threading.Thread = field(default_factory=threading.current_thread)
-    last: AttentionCall | None = None
-    # whether a decoder has attended
-    looked: bool = False
-    texts: dict[tuple[str, int], Text] = field(default_factory=dict)
-    # of each kind what its rollout takes: call, visibility, frames and pieces of every layer so far
+    # of each kind what its rollout takes: call, visibility, layouts and pieces of every layer so far
     layers: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    # ids and segments at all positions, by kind, item and how many they are
+    texts: dict[tuple[str, int, tuple[int, int]], Any] = field(default_factory=dict)
+    # attention of this run failed to be recorded, by module path
+    failures: dict[str, str] = field(default_factory=dict)
 
-    def first(self, item: int) -> int:
-        """The slot of the item's first token."""
-        return 0 if self.mask is None else int(self.mask[item].to(torch.uint8).argmax())
+    def real(self, item: int) -> Bool[Tensor, " slot"]:
+        """Which slots up to the last that was fed are tokens: one origin for queries, keys and names."""
+        total = self.start + self.length
+        if self.mask is not None and self.mask.shape[1] >= total:
+            return self.mask[self.row(item, len(self.mask)), :total]
+        found = torch.ones(total, dtype=torch.bool)
+        generation = self.generation
+        if generation is not None and generation.mask is not None and generation.runs:
+            begin = 0 if generation.mask.shape[1] > (generation.prompt or 0) else generation.offset
+            mask = generation.mask[self.row(item, len(generation.mask)), : max(0, total - begin)]
+            found[begin : begin + len(mask)] = mask
+        return found
+
+    def row(self, item: int, count: int) -> int:
+        """Which of the `count` rows of what came before the batch was expanded belongs to an item of it."""
+        size = self.batch_size
+        if self.generation is not None and self.generation.is_guided and size == 2 * self.generation.batch_size:
+            # with the prompt first, then without
+            size, item = size // 2, item % (size // 2)
+        return min(item * count // size, count - 1)
+
+    def position(self, item: int, slot: int) -> int:
+        """How many tokens of an item stand before a slot."""
+        return int(self.real(item)[:slot].sum())
 
 
 @dataclass(eq=False)
 class Generation:
-    """One call of `generate`: its runs and what it returned."""
+    """One call of `generate`: its runs and what it returned.
 
+    `prompt` counts the slots it was given, `ids` are these where they are ids; None of a decoder after an encoder,
+    whose first run says what it was fed. `mask` says which of them are tokens.
+    """
+
+    model: Any
     batch_size: int
+    is_pair: bool
     has_ids: bool
     end_ids: frozenset[int]
-    # slots of the prompt, padding included; of a decoder after an encoder those that its first run was fed
     prompt: int | None = None
-    forwards: list[Forward] = field(default_factory=list)
+    ids: Int[Tensor, "batch slot"] | None = None
+    mask: Bool[Tensor, "batch slot"] | None = None
+    # two runs in one batch, with the prompt and without
+    is_guided: bool = False
+    runs: list[Run] = field(default_factory=list)
+    before: list[Run] = field(default_factory=list)
     sequences: Int[Tensor, "sequence slot"] | None = None
     thread: threading.Thread = field(default_factory=threading.current_thread)
 
     @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    @property
     def prompt_length(self) -> int:
+        """Slots before the first that is written."""
         if self.prompt is None:
-            return self.forwards[0].length
-        return self.prompt + self.offset if self.has_ids else self.prompt
+            return self.first.start + self.first.length
+        return self.prompt + self.offset if self.has_ids else self.first.start + self.prompt
 
     @property
     def offset(self) -> int:
-        """How many slots stand before what is returned: all of a prompt of embeddings, or those of what is no token."""
-        first = self.forwards[0]
-        if first.tokens is not None or (self.has_ids and self.prompt is None):
+        """How many slots stand before what is returned: a prompt of embeddings, what a cache held, what is no token."""
+        first = self.first
+        if self.is_pair:
             return 0
-        return first.length - (self.prompt or 0) if self.has_ids else self.prompt or first.length
+        if not self.has_ids:
+            return first.start + (self.prompt or first.length)
+        if first.tokens is None:
+            return max(0, self._prefilled() - (self.prompt or first.length))
+        if first.start == 0 or self.ids is None:
+            # what is no token stands first
+            return int((first.tokens[0] < 0).cumprod(0).sum()) if first.start == 0 else 0
+        # it was given all ids, or those alone that its cache did not hold
+        rest = self.ids[:, first.start : first.start + first.length]
+        given_all = rest.shape[1] > 0 and torch.equal(rest, first.tokens[: len(rest), : rest.shape[1]])
+        return 0 if given_all else first.start
+
+    def _prefilled(self) -> int:
+        """The slots that were fed before anything was written: a prompt may be fed in parts."""
+        fed = 0
+        for run in self.runs:
+            if run is not self.first and (run.start != fed or run.length <= 1):
+                break
+            fed = run.start + run.length
+            if fed >= (self.prompt or 0):
+                break
+        return fed
 
 
 # a run, the row of its batch that is meant, and how many of the slots it was fed belong to the sequence
-Step = tuple[Forward, int, int]
+Step = tuple[Run, int, int]
 
 
-def path_of(leaf: Forward, row: int) -> list[Step]:
+def path_of(leaf: Run, row: int) -> list[Step]:
     """The runs that a row of the last of them goes back to, the first first."""
     steps: list[Step] = [(leaf, row, leaf.length)]
     while leaf.parent is not None:
@@ -124,29 +191,28 @@ def follow(generation: Generation, item: int) -> list[Step] | None:
     wanted = generation.sequences[item]
     # (run, row) whose fed tokens are the sequence's, with how many of them are
     matched: dict[tuple[int, int], tuple[Step, tuple[int, int] | None]] = {}
-    order = [forward for forward in generation.forwards if forward.length]
-    own = item * generation.batch_size // len(generation.sequences)
-    offset = generation.offset if generation.forwards else 0
-    for forward in order:
-        is_first = forward.parent is None or forward.parent not in order
-        per_item = max(1, forward.batch_size // generation.batch_size)
-        for row in range(forward.batch_size):
-            if row // per_item != own and forward.batch_size >= generation.batch_size:
-                continue
+    order = [run for run in generation.runs if run.length]
+    offset = generation.offset if generation.runs else 0
+    for run in order:
+        is_first = run.parent is None or run.parent not in order
+        for row in _rows_of(generation, run, item):
             before = None
-            if not is_first and forward.parent is not None:
-                before = (id(forward.parent), forward.parent_rows[row])
-                if before not in matched or matched[before][0][2] < forward.start - forward.parent.start:
+            if not is_first and run.parent is not None:
+                before = (id(run.parent), run.parent_rows[row])
+                if before not in matched or matched[before][0][2] < run.start - run.parent.start:
                     continue
-            if forward.tokens is None:
-                same = forward.length
+            if run.tokens is None:
+                same = run.length
             else:
-                begin = forward.start - offset
-                expected = wanted[begin : begin + forward.length]
-                agrees = forward.tokens[row, : len(expected)] == expected
-                same = int(agrees.cumprod(0).sum())
+                begin = run.start - offset
+                own = run.tokens[row]
+                if begin < 0:
+                    own, begin = own[-begin:], 0
+                expected = wanted[begin : begin + len(own)]
+                agrees = int((own[: len(expected)] == expected).cumprod(0).sum())
+                same = run.length - len(own) + agrees if agrees or not len(own) else 0
             if same:
-                matched[id(forward), row] = ((forward, row, same), before)
+                matched[id(run), row] = ((run, row, same), before)
     # the run that comes furthest, and of such the row that the sequence has by itself
     best = max(
         matched,
@@ -157,47 +223,35 @@ def follow(generation: Generation, item: int) -> list[Step] | None:
         return None
     steps: list[Step] = []
     while best is not None:
-        (forward, row, same), before = matched[best]
+        (run, row, same), before = matched[best]
         if steps:
-            same = min(same, steps[-1][0].start - forward.start)
-        steps.append((forward, row, same))
+            same = min(same, steps[-1][0].start - run.start)
+        steps.append((run, row, same))
         best = before
     return _cut_at_end(steps[::-1], wanted, generation, offset)
 
 
+def _rows_of(generation: Generation, run: Run, item: int) -> Iterator[int]:
+    """The rows of a run's batch that may have led to a returned sequence."""
+    assert generation.sequences is not None
+    own = item * generation.batch_size // len(generation.sequences)
+    size = run.batch_size // (2 if generation.is_guided and run.batch_size == 2 * generation.batch_size else 1)
+    per_item = max(1, size // generation.batch_size)
+    for row in range(size):
+        if row // per_item == own or size < generation.batch_size:
+            yield row
+
+
 def _cut_at_end(steps: list[Step], wanted: Tensor, generation: Generation, offset: int) -> list[Step]:
     """Without the runs that were fed the end of sequence, or the padding after it."""
-    prompt = steps[0][2] - offset
+    prompt = max(0, generation.prompt_length - offset)
     ends = [slot for slot in range(prompt, len(wanted)) if int(wanted[slot]) in generation.end_ids]
     if not ends:
         return steps
     end = ends[0] + offset
-    return [(forward, row, min(same, end - forward.start)) for forward, row, same in steps if forward.start < end]
-
-
-def leaves(forwards: Sequence[Forward]) -> list[Forward]:
-    """The runs from which no other goes on, in order."""
-    parents = {id(forward.parent) for forward in forwards if forward.parent is not None}
-    return [forward for forward in forwards if id(forward) not in parents]
+    return [(run, row, min(same, end - run.start)) for run, row, same in steps if run.start < end]
 
 
 def compose(rows: Callable[[int], list[int]], pending: list[int]) -> list[int]:
     """Rows after one more reordering of a cache."""
     return [pending[row] for row in rows(len(pending))]
-
-
-def ancestors(forward: Forward | None) -> Iterator[Forward]:
-    while forward is not None:
-        yield forward
-        forward = forward.parent
-
-
-def batch_size_of(value: Any) -> int | None:
-    """How many sequences there are in the first tensor found among a model's inputs."""
-    if isinstance(value, Tensor):
-        return value.shape[0] if value.dim() else None
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return next((size for size in map(batch_size_of, value) if size is not None), None)
-    return None

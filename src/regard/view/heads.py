@@ -3,26 +3,20 @@
 import numpy as np
 from jaxtyping import Float
 
+from regard.reading.compute.statistics import STATISTICS
 from regard.reading.record import Reading
 
-QUERY_STATISTICS = (
-    "entropy",
-    "distance",
-    "first_token",
-    "previous_token",
-    "induction",
-    "duplicate_token",
-    "received",
-    "sink_share",
-)
+# of heads alone, beside the statistics
+LABELS = {"strongest": "strongest weight", "concentration": "received by one token"}
 
 
 def by_head(reading: Reading, kind: str) -> dict[str, list[Float[np.ndarray, " head"]]]:
-    """By the name of a statistic and layer the mean over all queries, or else over the kept rows.
+    """By the name of a statistic and layer one number a head: the mean over all queries, or else over the kept rows.
 
     Of weights: `strongest`, each row's largest; `entropy` in nats; `first_token` and, in tokens, `distance` where a
-    text looks at itself. Those of `QUERY_STATISTICS` that were read, and `concentration`, the part of all that was
-    received which went to one key. NaN where there is no number.
+    text looks at itself. Then every statistic that was read and has one number for each query or key of a head, and
+    those of rows and keys, summed over keys. Of what was received `concentration`, the part that went to one key. NaN
+    where there is no number.
     """
     found: dict[str, list[np.ndarray]] = {}
     positions = np.array(reading.rows(kind))
@@ -34,7 +28,12 @@ def by_head(reading: Reading, kind: str) -> dict[str, list[Float[np.ndarray, " h
             away = np.abs(positions[:, None] - np.arange(weights.shape[2])).astype(np.float32)
             own |= {"first_token": weights[:, :, 0], "distance": np.einsum("hrk,rk->hr", weights, away)}
         known = reading.statistics.get((kind, number), {})
-        own |= {name: known[name] for name in QUERY_STATISTICS if name in known and name != "received"}
+        # every query gives 1 to "received", so that its mean says nothing
+        for name in (name for name in STATISTICS if name in known and name != "received"):
+            if has_one_number(name):
+                own[name] = known[name]
+            elif STATISTICS[name].axes == ("head", "row", "key"):
+                own[name] = known[name].sum(axis=2)
         numbers = {name: _means(table) for name, table in own.items()}
         if "received" in known:
             numbers["concentration"] = (known["received"] / known["received"].sum(axis=1, keepdims=True)).max(axis=1)
@@ -42,6 +41,19 @@ def by_head(reading: Reading, kind: str) -> dict[str, list[Float[np.ndarray, " h
             found.setdefault(name, []).append(row)
     # a layer may lack what others have
     return {name: table for name, table in found.items() if len(table) == len(reading.layers(kind))}
+
+
+def has_one_number(name: str) -> bool:
+    """Whether a statistic has one number for each query, row or key of a head."""
+    return name in STATISTICS and STATISTICS[name].axes[:1] == ("head",) and len(STATISTICS[name].axes) == 2
+
+
+def label(name: str) -> str:
+    """What a picture calls a number of heads, with its unit."""
+    if name not in STATISTICS:
+        return LABELS.get(name, name)
+    unit = STATISTICS[name].unit
+    return f"{STATISTICS[name].label}, {unit}" if unit not in ("", "share") else STATISTICS[name].label
 
 
 def _means(table: np.ndarray) -> np.ndarray:

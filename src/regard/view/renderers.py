@@ -10,7 +10,7 @@ from regard.errors import RegardError
 from regard.reading.record import RENDERERS, VIEWS, Reading
 from regard.view.answer_figure import plot_answer
 from regard.view.frame import frame
-from regard.view.heads import by_head
+from regard.view.heads import by_head, label
 from regard.view.html import save_html, to_html
 from regard.view.plots import plot_alignment, plot_heads
 from regard.view.shares import shares
@@ -80,7 +80,7 @@ def plot(
             raise RegardError(
                 f"heads have no {statistic!r} here{suggest(statistic, known)}; they have {', '.join(known)}"
             )
-        return plot_heads(known[statistic], reading.layers(kind), path, name=statistic, title=title)
+        return plot_heads(known[statistic], reading.layers(kind), path, name=label(statistic), title=title)
     if what == "text":
         return plot_answer(shares(reading, token=token, layer=layer, head=head), path)
     if kind == "cross":

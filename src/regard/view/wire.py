@@ -13,17 +13,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from regard.errors import RegardError
+from regard.reading.compute.statistics import STATISTICS
 from regard.reading.record import Reading, Sequence
 from regard.reading.segments import paragraphs, sentences
-from regard.view.heads import QUERY_STATISTICS, by_head
+from regard.view.heads import by_head, has_one_number
 
 FORMAT = "regard-view-1"
 # code 0 stands for less than FLOOR · top, code 1 for that, code 255 for top
 FLOOR, STEPS = 1e-6, 254
 # the largest relative error of a value that is sent as one byte: half a step
 ROUNDING = math.expm1(-math.log(FLOOR) / STEPS / 2)
-# of kept rows, beside the weights themselves: [head, row, key], or of rollout [row, key]
-ROW_MEASURES = ("value_norm", "output_norm", "rollout")
 
 
 def header(reading: Reading) -> dict[str, Any]:
@@ -38,9 +37,15 @@ def header(reading: Reading) -> dict[str, Any]:
         "settings": reading.settings,
         "rounding": {"floor": FLOOR, "steps": STEPS, "relative": ROUNDING},
         "sequences": {name: _sequence(sequence) for name, sequence in reading.sequences.items()},
+        "statistics": {
+            name: {"axes": each.axes, "unit": each.unit, "label": {"en": each.label, "zh": each.label_zh}}
+            for name, each in STATISTICS.items()
+        },
         "kinds": [_kind(reading, kind) for kind in reading.kinds],
         "checks": [
-            {"kind": kind, "layer": layer, **check._asdict()} for (kind, layer), check in sorted(reading.checks.items())
+            {"kind": kind, "layer": layer, **check._asdict()}
+            for (kind, layer), check in sorted(reading.checks.items())
+            if (kind, layer) in reading.maps
         ],
         "refused": [
             {"kind": kind, "layer": layer, "why": why} for (kind, layer), why in sorted(reading.refused.items())
@@ -57,11 +62,12 @@ def layer(reading: Reading, kind: str, layer: int) -> bytes:
 
 
 def mean(reading: Reading, kind: str, measure: str = "weights") -> bytes:
-    """Of every kept row the mean over all layers and heads, float32 [row, key]; of rollout the first layer's.
+    """Of every kept row the mean over all layers and heads, float32 [row, key]; of a measure without heads, such as
+    rollout, the first layer's.
 
     Raises RegardError if the reading has no such kind or measure.
     """
-    if measure == "rollout":
+    if measure in STATISTICS and "head" not in STATISTICS[measure].axes:
         return _little(reading.statistic(measure, kind, reading.layers(kind)[0]))
     total, heads = np.zeros((), dtype=np.float64), 0
     for number in reading.layers(kind):
@@ -139,17 +145,22 @@ def _parts(reading: Reading, kind: str, number: int) -> Iterator[_Part]:
     """Tables of four bytes a number come first, so that each begins where a browser can read it."""
     weights = reading.weights(kind, number)
     found = reading.statistics.get((kind, number), {})
-    for name in QUERY_STATISTICS:
-        if name in found:
+    for name in STATISTICS:
+        if name in found and has_one_number(name):
             yield _Part(name, found[name], "float32")
     top = reading.tops.get((kind, number))
     if top is not None:
         yield _Part("top_positions", top.positions, "uint16" if weights.shape[2] < 2**16 - 1 else "uint32")
         yield _Part("top_weights", top.weights, "uint8", 1.0)
     yield _Part("weights", weights, "uint8", 1.0)
-    for name in ROW_MEASURES:
-        if name in found:
+    for name in STATISTICS:
+        if name in found and _is_measure(name):
             yield _Part(name, found[name], "uint8", float(np.max(found[name], initial=0.0)))
+
+
+def _is_measure(name: str) -> bool:
+    """Whether a statistic, as the weights, has a number for each kept row and key: [head, row, key] or [row, key]."""
+    return name in STATISTICS and STATISTICS[name].axes[-2:] == ("row", "key")
 
 
 def _kind(reading: Reading, kind: str) -> dict[str, Any]:
@@ -170,7 +181,10 @@ def _kind(reading: Reading, kind: str) -> dict[str, Any]:
         "keys": len(reading.keys(kind)),
         "writes": reading.written(kind) is not None,
         "prompt": reading.settings.get("prompt_tokens", 0) if query == key else 0,
-        "measures": ["weights", *(name for name in ROW_MEASURES if all(name in found for found in has))],
+        "measures": [
+            "weights",
+            *(name for name in STATISTICS if _is_measure(name) and all(name in found for found in has)),
+        ],
         "layers": places,
         "summary": {
             name: [[float(value) if math.isfinite(value) else None for value in row] for row in table]

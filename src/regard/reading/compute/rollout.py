@@ -11,18 +11,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regard.reading.assemble import Frame
 from regard.reading.call import AttentionCall, Visibility
 from regard.reading.compute.tiles import Text, tiles
+from regard.reading.layouts import Layout
 
 
 def rollout(
-    layers: Sequence[tuple[AttentionCall, Visibility]], frame: Frame, *, item: int, rows: Sequence[int], text: Text
+    layers: Sequence[tuple[AttentionCall, Visibility]], frame: Layout, *, item: int, rows: Sequence[int], text: Text
 ) -> Iterator[Float[Tensor, "row key"]]:
     """Of each layer, from the last of `layers` to the first: what of each row came from each position of its input."""
     device = layers[0][0].value.device
     count = frame.queries.stop - frame.queries.start
-    flow = torch.zeros(len(rows), count, device=device)
+    flow = torch.zeros(len(rows), count, dtype=torch.float32, device=device)
     flow[torch.arange(len(rows)), torch.tensor(rows, device=device) - frame.query_position] = 1.0
     for call, visibility in reversed(layers):
         mixed = torch.zeros_like(flow)

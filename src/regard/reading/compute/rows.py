@@ -1,6 +1,8 @@
 """From one attention call to what is read of it: kept rows, what proves them, and what a pass over all rows gives."""
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -8,15 +10,16 @@ from torch import Tensor
 
 from regard.errors import RegardError
 from regard.kernels.memory import give_back_freed_memory
-from regard.reading import assemble, labels
+from regard.reading import labels
 from regard.reading.call import AttentionCall, Visibility, exact_weights
 from regard.reading.compute.rollout import rollout
-from regard.reading.compute.statistics import ROLLOUT, ROW_STATISTICS, STATISTICS
+from regard.reading.compute.statistics import ROLLOUT, STATISTICS
 from regard.reading.compute.tiles import Text, sweep
 from regard.reading.compute.verify import SAMPLE, check_rows, complaint, worst
+from regard.reading.layouts import Layout
 from regard.reading.options import ReadOptions, Rows
 from regard.reading.record import Check
-from regard.reading.runs import Forward, Piece
+from regard.reading.runs import Piece, Run
 
 # pairs of queries and keys from which on a layer leaves much free memory behind
 LONG = 1 << 25
@@ -32,29 +35,36 @@ class Wanted(ReadOptions):
     tokenizer: Any
 
     def __post_init__(self) -> None:
-        if {"segments", "received_by_segment"} & set(self.statistics) and self.tokenizer is None:
+        if any("segment" in STATISTICS[each].axes for each in self.statistics) and self.tokenizer is None:
             raise RegardError("segments are found in the text: give watching the model's tokenizer=")
 
     @property
     def swept(self) -> dict[str, Any]:
-        return {name: STATISTICS[name] for name in self.statistics if name in STATISTICS}
+        return {name: STATISTICS[name] for name in self.statistics if STATISTICS[name].is_swept}
 
     @property
     def of_rows(self) -> dict[str, Any]:
-        return {name: ROW_STATISTICS[name] for name in self.statistics if name in ROW_STATISTICS}
+        found = {name: STATISTICS[name] for name in self.statistics if not STATISTICS[name].is_swept}
+        return {name: statistic.compute for name, statistic in found.items() if statistic.compute is not None}
 
 
-def read_call(forward: Forward, kind: str, call: AttentionCall, wanted: Wanted) -> dict[int, Piece] | str:
+# of a kind and an item the ids at so many positions that look and that are looked at
+Ids = Callable[[Run, str, int, tuple[int, int]], tuple[Tensor, Tensor]]
+
+
+def read_call(
+    run: Run, kind: str, call: AttentionCall, layouts: list[Layout], wanted: Wanted, ids: Ids
+) -> dict[int, Piece] | str:
     """What a call gives of each item of the batch, or why it cannot be read."""
-    if (why := _unfit(forward, kind, call)) is not None:
+    if (why := _unfit(run, kind, call)) is not None:
         return why
-    frames = [assemble.frame(forward, kind, call, item) for item in range(forward.batch_size)]
     complaints = []
-    for visibility in call.visibilities:
+    for index in range(len(call.visibilities)):
         pieces: dict[int, Piece] = {}
-        for item, frame in enumerate(frames):
+        for item, layout in enumerate(layouts):
+            own, place = (call, item) if layout.call is None else (layout.call, 0)
             try:
-                pieces[item] = _rows(forward, kind, call, visibility, item, frame, wanted)
+                pieces[item] = _rows(run, kind, own, own.visibilities[index], place, layout, wanted)
             except RegardError as error:
                 # what a statistic cannot do is told with the reading, not in the midst of the model's run
                 return str(error)
@@ -63,64 +73,109 @@ def read_call(forward: Forward, kind: str, call: AttentionCall, wanted: Wanted) 
                 break
         else:
             try:
-                for item, frame in enumerate(frames):
-                    _sweep(pieces[item], forward, kind, call, visibility, item, frame, wanted)
+                for item, layout in enumerate(layouts):
+                    own, place = (call, item) if layout.call is None else (layout.call, 0)
+                    text = functools.partial(_text, run, kind, layout, wanted, ids, call.value.device)
+                    _sweep(pieces[item], own, own.visibilities[index], place, layout, wanted, text)
             except RegardError as error:
                 return str(error)
             if ROLLOUT in wanted.statistics and kind != "cross":
-                forward.layers.setdefault(kind, []).append((call, visibility, frames, pieces))
+                run.layers.setdefault(kind, []).append((call, index, layouts, pieces))
             if call.num_queries * call.num_keys >= LONG:
                 give_back_freed_memory()
             return pieces
     return complaints[0]
 
 
-def note_rollout(forward: Forward, wanted: Wanted) -> None:
+def note_rollout(run: Run, wanted: Wanted, ids: Ids) -> None:
     """Enter the rollout of the kept rows into the pieces of a run that is over, and let go of its queries and keys."""
-    for kind, layers in forward.layers.items():
-        *_, frames, pieces = layers[-1]
-        whole = forward.start == 0 and not any(key[0] == kind for key in forward.refused)
+    for kind, layers in run.layers.items():
+        *_, layouts, pieces = layers[-1]
+        whole = run.start == 0 and not any(key[0] == kind for key in run.refused)
+        whole = whole and all(len(parts) == 1 for key, parts in run.pieces.items() if key[0] == kind)
         for item, piece in pieces.items() if whole else ():
+            calls = []
+            for call, index, own_layouts, _ in layers:
+                own = own_layouts[item].call or call
+                calls.append((own, own.visibilities[index]))
             flows = rollout(
-                [(call, visibility) for call, visibility, *_ in layers],
-                frames[item],
-                item=item,
+                calls,
+                layouts[item],
+                item=item if layouts[item].call is None else 0,
                 rows=piece.rows,
-                text=_text(forward, kind, item, wanted, layers[0][0].value.device),
+                text=_text(run, kind, layouts[item], wanted, ids, layers[0][0].value.device),
             )
             for (*_, own), flow in zip(reversed(layers), flows, strict=True):
                 own[item].row_statistics[ROLLOUT] = flow[None].cpu()
-    forward.layers.clear()
+    run.layers.clear()
 
 
-def _unfit(forward: Forward, kind: str, call: AttentionCall) -> str | None:
-    if call.context.shape[0] != forward.batch_size:
-        return (
-            f"it attends within {call.context.shape[0]} windows or parts, not over the {forward.batch_size} sequences "
-            "of the batch"
-        )
+def unflattened(call: AttentionCall, batch_size: int) -> AttentionCall:
+    """A call whose batch and heads are one axis, with two."""
+
+    def parted(tensor: Tensor) -> Tensor:
+        return tensor[0].unflatten(0, (batch_size, -1)) if tensor.shape[1] % batch_size == 0 else tensor
+
+    parts = {name: parted(getattr(call, name)) for name in ("query", "key", "value", "context", "weights")}
+    return replace(call, **parts, flat=False)
+
+
+def _unfit(run: Run, kind: str, call: AttentionCall) -> str | None:
     if not (call.query.shape[0] == call.key.shape[0] == call.context.shape[0]):
         return "its queries and keys are not of the same batch"
     own = call.weights is not None
-    if own and kind != "cross" and forward.start == 0 and call.num_queries != call.num_keys:
+    if own and kind not in ("cross", "resampler") and run.start == 0 and call.num_queries != call.num_keys:
         return f"its {call.num_queries} queries look at {call.num_keys} keys, which are not the sequence's own"
-    if kind in ("decoder", "cross") and forward.length != call.num_queries:
-        return f"it has {call.num_queries} queries for {forward.length} tokens"
+    if kind in ("decoder", "cross") and run.length not in (0, call.num_queries):
+        return f"it has {call.num_queries} queries for {run.length} tokens"
     return None
 
 
+def kept_slots(rows: Rows, run: Run, kind: str, layout: Layout) -> list[int]:
+    """The queries of a call whose rows are to be kept, as slots."""
+    slots = list(range(layout.queries.start, layout.queries.stop))
+    if rows == "all" or not slots:
+        return slots
+    if rows == "last":
+        return slots[-1:]
+    is_step = (run.start > 0 and kind in ("decoder", "cross")) or layout.query_position > 0
+    if rows == "generated":
+        if kind not in ("decoder", "cross"):
+            return []
+        if run.generation is not None and run.generation.runs:
+            # a prompt may be fed in parts, and without a cache each step runs over all of it
+            before = layout.query_position - layout.queries.start
+            first = run.position(layout.item, max(0, run.generation.prompt_length - 1))
+            return [slot for slot in slots if slot + before >= first]
+        return slots if is_step else slots[-1:]
+    assert not isinstance(rows, str)
+    if is_step and _counts_from_end(rows):
+        # which they are is known at the end only
+        return slots
+    wanted = set(chosen(rows, layout.query_position + len(slots)))
+    return [slot for slot in slots if slot - layout.queries.start + layout.query_position in wanted]
+
+
+def _counts_from_end(rows: Rows) -> bool:
+    if isinstance(rows, slice):
+        return any(end is not None and end < 0 for end in (rows.start, rows.stop)) or (rows.step or 1) < 0
+    return not isinstance(rows, str | int) and any(row < 0 for row in rows)
+
+
+def chosen(rows: Rows, count: int) -> list[int]:
+    """Positions among `count` queries."""
+    if isinstance(rows, slice):
+        return sorted(range(*rows.indices(count)))
+    assert not isinstance(rows, str | int)
+    return sorted({row + count if row < 0 else row for row in rows if -count <= row < count})
+
+
 def _rows(
-    forward: Forward,
-    kind: str,
-    call: AttentionCall,
-    visibility: Visibility,
-    item: int,
-    frame: assemble.Frame,
-    wanted: Wanted,
+    run: Run, kind: str, call: AttentionCall, visibility: Visibility, item: int, frame: Layout, wanted: Wanted
 ) -> Piece:
     """The kept rows of an item, and how well they and some others prove themselves."""
     device, of_rows = call.value.device, wanted.of_rows
-    kept = assemble.kept_slots(wanted.rows, forward, kind, frame)
+    kept = kept_slots(wanted.rows, run, kind, frame)
     piece = Piece(
         check=Check(0.0, 0.0, 0),
         first_query=frame.query_position,
@@ -133,8 +188,8 @@ def _rows(
     alone = not wanted.swept and wanted.top_k is None and len(kept) >= SAMPLE
     sample = set() if alone else set(_spread(frame.queries)) - set(kept)
     # what stays has its place before what comes and goes: memory that is given back in between is whole
-    piece.weights = torch.empty(call.num_heads, len(kept), piece.num_keys)
-    outsides = torch.empty(call.num_heads, len(kept))
+    piece.weights = torch.empty(call.num_heads, len(kept), piece.num_keys, dtype=torch.float32)
+    outsides = torch.empty(call.num_heads, len(kept), dtype=torch.float32)
     by_row: dict[str, list[Tensor]] = {name: [piece.weights[:, :0]] for name in of_rows}
     slots = [*kept, *sorted(sample)]
     step = max(1, ROW_WEIGHTS // (call.num_heads * max(1, call.num_keys)))
@@ -148,21 +203,25 @@ def _rows(
         piece.weights[:, start : start + step] = rows
         outsides[:, start : start + step] = outside[:, :count]
         for name, statistic in of_rows.items():
-            by_row[name].append(statistic(rows, call, item, frame.keys).float().cpu())
+            try:
+                by_row[name].append(statistic(rows, call, item, frame.keys).float().cpu())
+            except RegardError as error:
+                piece.left_out[name] = str(error)
     piece.outside = None if call.sinks is None else outsides
-    piece.row_statistics = {name: torch.cat(found, dim=1) for name, found in by_row.items()}
+    piece.row_statistics = {
+        name: torch.cat(found, dim=1) for name, found in by_row.items() if name not in piece.left_out
+    }
     return piece
 
 
 def _sweep(
     piece: Piece,
-    forward: Forward,
-    kind: str,
     call: AttentionCall,
     visibility: Visibility,
     item: int,
-    frame: assemble.Frame,
+    frame: Layout,
     wanted: Wanted,
+    text: Callable[[], Text],
 ) -> None:
     """Enter what a pass over all rows gives."""
     if wanted.top_k is None and not wanted.swept:
@@ -175,7 +234,7 @@ def _sweep(
         keys=frame.keys,
         query_position=frame.query_position,
         key_position=frame.key_position,
-        text=_text(forward, kind, item, wanted, call.value.device),
+        text=text(),
         top_k=wanted.top_k,
         statistics=wanted.swept,
     )
@@ -183,19 +242,23 @@ def _sweep(
     piece.statistics = {name: found.cpu() for name, found in swept.statistics.items()}
 
 
-def _text(forward: Forward, kind: str, item: int, wanted: Wanted, device: torch.device) -> Text:
-    """Tokens at all positions so far, and the segment of each: the same for all layers."""
-    key = (kind, item)
-    if key not in forward.texts:
-        sides = [labels.tokens(forward, kind, side, item) for side in ("query", "key")]
+def _text(run: Run, kind: str, layout: Layout, wanted: Wanted, ids: Ids, device: torch.device) -> Text:
+    """Tokens at all positions so far, and the segment of each: the same for all layers that look at as many."""
+    sizes = (
+        layout.query_position + layout.queries.stop - layout.queries.start,
+        layout.key_position + layout.keys.stop - layout.keys.start,
+    )
+    key = (kind, layout.item, sizes)
+    if key not in run.texts:
+        sides = list(ids(run, kind, layout.item, sizes))
         by_segment = any("segment" in STATISTICS[name].axis for name in wanted.swept)
         segments = [
-            labels.segments(ids, wanted.segments, wanted.tokenizer) if by_segment else torch.zeros_like(ids)
-            for ids in sides
+            labels.segments(each, wanted.segments, wanted.tokenizer) if by_segment else torch.zeros_like(each)
+            for each in sides
         ]
         count = 1 + max(int(each.max()) if len(each) else 0 for each in segments)
-        forward.texts[key] = Text(*(each.to(device) for each in (*sides, *segments)), num_segments=count)
-    return forward.texts[key]
+        run.texts[key] = Text(*(each.to(device) for each in (*sides, *segments)), num_segments=count)
+    return run.texts[key]
 
 
 def _spread(queries: slice) -> list[int]:

@@ -1,6 +1,6 @@
-"""What is summed up of all weights of a layer without ever keeping them.
+"""The statistics: numbers about all weights of a layer, which are never kept, and about each kept weight.
 
-A new one is a function of a `Tile` and one line in `STATISTICS`.
+A new one is a function and one entry in `STATISTICS`: tables, pictures, the viewer and the checks on files follow it.
 """
 
 from collections.abc import Callable
@@ -9,36 +9,55 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from regard.errors import RegardError
+from regard.kernels.linear import Linear
 from regard.reading.call import AttentionCall
 from regard.reading.compute.tiles import Text, Tile
 
-Axis = Literal["query", "key", "query segment", "segment key"]
+Axis = Literal["head", "query", "key", "row", "segment"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Statistic:
-    """`compute` gives, of a tile, [head, query] or [head, query, segment], or, to be summed, [head, key] or
-    [head, segment, key], as `axis` says."""
+    """What a statistic is, how it is computed, and what a reader is shown of it.
 
-    axis: Axis
-    compute: Callable[[Tile], Tensor]
+    `axes` name its shape: [head, query], [head, key], [head, query, segment] and [head, segment, key] are computed by
+    `compute(tile)` over all queries; where they have "key" but not "query", tiles are added up. [head, row, key] is
+    computed of kept rows by `compute(weights, call, item, keys)` and is at least 0. Where `compute` is None,
+    another module computes it. `unit` is "share" for parts of a row's weight, which are shown in percent, the unit's
+    name, or empty for a pure number. `meaning` is a formula or a sentence, `source` author and year.
+    """
+
+    axes: tuple[Axis, ...]
+    label: str
+    label_zh: str
+    meaning: str
+    unit: str = ""
+    source: str = ""
+    compute: Callable[..., Tensor] | None = None
+
+    @property
+    def axis(self) -> str:
+        """The axes of one head, such as "query segment"."""
+        return " ".join(axis for axis in self.axes if axis != "head")
+
+    @property
+    def is_swept(self) -> bool:
+        """Whether a pass over all queries computes it."""
+        return "row" not in self.axes
 
     def shape(self, num_queries: int, num_keys: int, text: Text) -> tuple[int, ...]:
         """Of one head."""
-        return {
-            "query": (num_queries,),
-            "key": (num_keys,),
-            "query segment": (num_queries, text.num_segments),
-            "segment key": (text.num_segments, num_keys),
-        }[self.axis]
+        sizes = {"query": num_queries, "key": num_keys, "segment": text.num_segments}
+        return tuple(sizes[axis] for axis in self.axes if axis != "head")
 
     def note(self, tile: Tile, rows: slice, first_key: int, total: Tensor) -> None:
         """Enter what a tile of these queries, whose keys begin at `first_key`, gives."""
+        assert self.compute is not None
         found = self.compute(tile).to(total.dtype)
-        if self.axis.startswith("query"):
+        if "query" in self.axes:
             total[tile.heads, rows] = found
         else:
             total[tile.heads, ..., first_key : first_key + found.shape[-1]] += found
@@ -123,19 +142,6 @@ def _where(tile: Tile, chosen: Tensor) -> Float[Tensor, "head query"]:
     return (tile.weights * chosen).sum(-1)
 
 
-STATISTICS: dict[str, Statistic] = {
-    "received": Statistic("key", received),
-    "received_by_segment": Statistic("segment key", received_by_segment),
-    "segments": Statistic("query segment", segments),
-    "entropy": Statistic("query", entropy),
-    "distance": Statistic("query", distance),
-    "first_token": Statistic("query", first_token),
-    "previous_token": Statistic("query", previous_token),
-    "induction": Statistic("query", induction),
-    "duplicate_token": Statistic("query", duplicate_token),
-}
-
-
 # of chosen rows: what each key's value added to the output, not the weight alone
 
 
@@ -152,31 +158,155 @@ def output_norm(
 ) -> Float[Tensor, "head row key"]:
     """‖weights[i, j] · value[j] · W^O‖, W^O the head's part of the output projection (Kobayashi et al. 2020, eq. 5).
 
-    Raises RegardError for a module whose output projection is not known.
+    Raises RegardError for a module whose output projection is not a plain matrix that is known.
     """
-    projection = _output_projection(call).to(weights.dtype)
+    _, matrix = output_projection(call)
+    projection = matrix.to(weights.dtype)
     value = call.value[item, :, keys].to(weights.dtype)
     value = value.repeat_interleave(call.num_heads // len(value), dim=0)
     return weights * (value @ projection).norm(dim=-1)[:, None]
 
 
-def _output_projection(call: AttentionCall) -> Float[Tensor, "head value_dim model_dim"]:
+def output_projection(call: AttentionCall) -> tuple[nn.Module, Float[Tensor, "head value_dim model_dim"]]:
+    """The module that projects the context of a call, and its matrix, head by head.
+
+    Raises RegardError where it is not known, or not the plain product with a matrix: an adapter, a quantised weight,
+    one that is offloaded.
+    """
     size = call.num_heads * call.value.shape[-1]
     for name in OUTPUT_PROJECTIONS:
-        weight = getattr(getattr(call.module, name, None), "weight", None)
-        if weight is None or weight.dim() != 2 or size not in weight.shape:
+        module = getattr(call.module, name, None)
+        weight = getattr(module, "weight", None)
+        if not isinstance(module, nn.Module) or not isinstance(weight, Tensor) or weight.dim() != 2:
             continue
         # GPT-2's Conv1D keeps its matrix the other way round
-        matrix = weight if type(getattr(call.module, name)).__name__ == "Conv1D" else weight.T
-        if matrix.shape[0] == size:
-            return matrix.detach().unflatten(0, (call.num_heads, -1))
-    raise RegardError(f"the output projection of {call.path} is not known; leave out the statistic 'output_norm'")
+        matrix = weight if type(module).__name__ == "Conv1D" else weight.T
+        if matrix.shape[0] != size:
+            continue
+        is_plain = isinstance(module, (nn.Linear, Linear)) or type(module).__name__ == "Conv1D"
+        if not is_plain or type(module).__module__.partition(".")[0] not in ("torch", "transformers", "regard"):
+            raise RegardError(f"its output projection is a {type(module).__name__}, not a plain matrix")
+        if type(weight) not in (Tensor, nn.Parameter) or weight.device.type == "meta":
+            raise RegardError("its output projection is quantised or offloaded: its matrix is not at hand")
+        return module, matrix.detach().unflatten(0, (call.num_heads, -1))
+    raise RegardError(f"the output projection of {call.path} is not known")
 
 
 OUTPUT_PROJECTIONS = ("o_proj", "out_proj", "c_proj", "dense", "o", "out_lin", "wo", "proj", "projection", "linear_out")
-ROW_STATISTICS: dict[str, Callable[[Tensor, AttentionCall, int, slice], Tensor]] = {
-    "value_norm": value_norm,
-    "output_norm": output_norm,
-}
-# of chosen rows too, but over all layers at once: see rollout.py
+# over all layers at once, by rollout.py
 ROLLOUT = "rollout"
+# of itself, where a model has sinks
+SINK_SHARE = "sink_share"
+
+STATISTICS: dict[str, Statistic] = {
+    "received": Statistic(
+        axes=("head", "key"),
+        label="received",
+        label_zh="所得",
+        meaning="Σ over i of weights[i, j]: how much key j was looked at; causal masks let early keys receive more",
+        compute=received,
+    ),
+    "received_by_segment": Statistic(
+        axes=("head", "segment", "key"),
+        label="received by segment",
+        label_zh="各段所给",
+        meaning="the same, apart for the queries of each segment",
+        compute=received_by_segment,
+    ),
+    "segments": Statistic(
+        axes=("head", "query", "segment"),
+        label="segments",
+        label_zh="各段",
+        unit="share",
+        meaning="Σ over the keys of each segment of weights[i, j]; rows sum to 1",
+        compute=segments,
+    ),
+    "entropy": Statistic(
+        axes=("head", "query"),
+        label="entropy",
+        label_zh="熵",
+        unit="nats",
+        meaning="−Σ over j of weights[i, j] · ln weights[i, j]: 0 for one key, ln n for n alike",
+        source="Shannon 1948",
+        compute=entropy,
+    ),
+    "distance": Statistic(
+        axes=("head", "query"),
+        label="distance",
+        label_zh="距离",
+        unit="tokens",
+        meaning="Σ over j of weights[i, j] · |i − j|",
+        source="Vig and Belinkov 2019",
+        compute=distance,
+    ),
+    "first_token": Statistic(
+        axes=("head", "query"),
+        label="first token",
+        label_zh="首词元",
+        unit="share",
+        meaning="weights[i, 0]: what goes to the sink of many models",
+        source="Xiao et al. 2024",
+        compute=first_token,
+    ),
+    "previous_token": Statistic(
+        axes=("head", "query"),
+        label="previous token",
+        label_zh="前一词元",
+        unit="share",
+        meaning="weights[i, i − 1]",
+        source="Elhage et al. 2021",
+        compute=previous_token,
+    ),
+    "induction": Statistic(
+        axes=("head", "query"),
+        label="induction",
+        label_zh="归纳",
+        unit="share",
+        meaning="Σ of weights[i, j] over keys j that follow an earlier token equal to token i",
+        source="Olsson et al. 2022",
+        compute=induction,
+    ),
+    "duplicate_token": Statistic(
+        axes=("head", "query"),
+        label="duplicate token",
+        label_zh="重复词元",
+        unit="share",
+        meaning="Σ of weights[i, j] over earlier keys j whose token equals token i",
+        source="Wang et al. 2023",
+        compute=duplicate_token,
+    ),
+    "value_norm": Statistic(
+        axes=("head", "row", "key"),
+        label="‖weight · value‖",
+        label_zh="‖权重·值‖",
+        meaning="‖weights[i, j] · value[j]‖",
+        source="Kobayashi et al. 2020",
+        compute=value_norm,
+    ),
+    "output_norm": Statistic(
+        axes=("head", "row", "key"),
+        label="‖weight · value · W‖",
+        label_zh="‖权重·值·W‖",
+        meaning="‖weights[i, j] · value[j] · W‖, W the head's part of the output projection",
+        source="Kobayashi et al. 2020, eq. 5",
+        compute=output_norm,
+    ),
+    ROLLOUT: Statistic(
+        axes=("row", "key"),
+        label="rollout",
+        label_zh="逐层展开",
+        unit="share",
+        meaning=(
+            "½ (mean of heads + identity), multiplied from the last layer down to this one; layer 0 goes down to the "
+            "tokens"
+        ),
+        source="Abnar and Zuidema 2020",
+    ),
+    SINK_SHARE: Statistic(
+        axes=("head", "row"),
+        label="outside the text",
+        label_zh="文本之外",
+        unit="share",
+        meaning="what goes to a sink outside the sequence; there of itself where a model has one",
+    ),
+}

@@ -86,9 +86,12 @@ def sweep(
     tops = None
     if top_k is not None:
         shape = (num_heads, num_queries, top_k)
-        tops = torch.full(shape, -1, dtype=torch.int64, device=device), torch.zeros(shape, device=device)
+        tops = (
+            torch.full(shape, -1, dtype=torch.int64, device=device),
+            torch.zeros(shape, dtype=torch.float32, device=device),
+        )
     sums = {
-        name: torch.zeros(num_heads, *statistic.shape(num_queries, num_keys, text), device=device)
+        name: torch.zeros(num_heads, *statistic.shape(num_queries, num_keys, text), dtype=torch.float32, device=device)
         for name, statistic in statistics.items()
     }
     if top_k is not None or statistics:

@@ -39,7 +39,7 @@ export class Controls {
       const grains = GRAINS.map((grain) => [grain, words.grain[grain]]);
       choices.append(labelled(words.grainLabel, grains, view.grain, (grain) => viewer.set({ grain })));
       if (kind.measures.length > 1) {
-        const measures = kind.measures.map((name) => [name, words.measure[name]]);
+        const measures = kind.measures.map((name) => [name, view.named(name)]);
         choices.append(labelled(words.measureLabel, measures, view.measure, (measure) => viewer.set({ measure })));
       }
       if (kind.heads > 1) {

@@ -5,7 +5,8 @@ import { number, format } from "./language.js";
 import { STEPS } from "./colours.js";
 
 const SIDE = 26;
-const SHARES = new Set(["strongest", "first_token", "previous_token", "induction", "duplicate_token", "concentration", "sink_share", "span"]);
+// of heads alone; statistics say their unit
+const SHARES = new Set(["strongest", "concentration", "span"]);
 
 export class HeadMap {
   // `on.choose(heads)` hears a set of head numbers, or null for all
@@ -59,7 +60,7 @@ export class HeadMap {
     kind.layers.forEach(({ layer }, column) => {
       if (column % everyColumn === 0) context.fillText(String(layer), SIDE + (column + 0.5) * this.wide, this.tall * most + 10);
     });
-    this.canvas.setAttribute("aria-label", `${words.heads}: ${words.statistic[this.view.statistic]}`);
+    this.canvas.setAttribute("aria-label", `${words.heads}: ${this.view.named(this.view.statistic)}`);
     this.tell(values, low, high);
   }
 
@@ -74,8 +75,9 @@ export class HeadMap {
   }
 
   tell(values, low, high) {
-    const { kind, words, statistic } = this.view;
-    const told = SHARES.has(statistic) ? format : number;
+    const { kind, words, statistic, reading } = this.view;
+    const isShare = SHARES.has(statistic) || reading.statistics[statistic]?.unit === "share";
+    const told = isShare ? format : number;
     if (this.cursor === null) {
       const range = Number.isFinite(low) ? `${told(low)} – ${told(high)}` : words.none;
       this.readout.textContent = `${words.layer} →  ${words.head} ↓   ${range}`;

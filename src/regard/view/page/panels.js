@@ -61,7 +61,7 @@ export class Panels {
   build(names) {
     const { view, viewer } = this;
     const { words } = view;
-    const options = names.map((name) => [name, words.statistic[name]]);
+    const options = names.map((name) => [name, view.named(name)]);
     const chosen = names.includes(view.statistic) ? view.statistic : names[0];
     this.mapHead.replaceChildren(
       element("h2", { title: words.headsHint }, words.heads),

@@ -125,7 +125,7 @@ export class Kind {
   // of one kept row the weight of every key: the mean or largest of the chosen heads, all if null
   row(row, choice) {
     const { heads, reduce, measure } = choice;
-    if (measure === "rollout" || (!heads && reduce === "mean")) {
+    if (this.reading.statistics[measure]?.axes[0] === "row" || (!heads && reduce === "mean")) {
       return this.means[measure].subarray(row * this.keys, (row + 1) * this.keys);
     }
     const name = `${measure} ${reduce} ${heads ? [...heads].join() : ""}`;

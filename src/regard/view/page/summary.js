@@ -58,8 +58,8 @@ export class Summary {
           { class: "columns", "aria-hidden": "true" },
           element("span", {}),
           element("span", {}, words.strongest),
-          element("b", {}, words.measure[measure]),
-          element("small", {}, words.measure[current.besideName]),
+          element("b", {}, this.view.named(measure)),
+          element("small", {}, this.view.named(current.besideName)),
         ),
       );
     }

@@ -34,7 +34,7 @@ export class Numbers {
       );
     }
     const precision = current.isExact ? words.exactly : words.rounded(this.view.reading.rounding.relative);
-    const heading = [words.position, words.token, words.measure[measure], ...(current.beside ? [words.measure[current.besideName]] : [])];
+    const heading = [words.position, words.token, this.view.named(measure), ...(current.beside ? [this.view.named(current.besideName)] : [])];
     this.body.append(
       element(
         "table",

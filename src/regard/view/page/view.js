@@ -36,6 +36,14 @@ export class View {
     return WORDS[this.language];
   }
 
+  // a measure or a number of heads by its label
+  named(name) {
+    const known = this.reading.statistics[name];
+    if (!known) return name === "weights" ? this.words.weights : (this.words.statistic[name] ?? name);
+    const label = known.label[this.language];
+    return known.unit && known.unit !== "share" ? this.words.withUnit(label, known.unit) : label;
+  }
+
   get choice() {
     return { heads: this.heads, reduce: this.reduce, measure: this.measure };
   }

@@ -1,0 +1,88 @@
+"""The scenarios of every architecture, run by two processes, and their part of docs/families.md."""
+
+import importlib.util
+import multiprocessing
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import torch
+import transformers
+
+from benchmarks.judging import FAILURES, Verdict, judge
+from benchmarks.scenarios import NEEDS, SCENARIOS
+from benchmarks.zoo import ARCHITECTURES
+
+# by architecture and scenario; None where the scenario is none of the architecture
+Verdicts = dict[tuple[str, str], Verdict | None]
+WORKERS = 2
+
+
+def run_all(names: Iterable[str], scenarios: list[str]) -> Verdicts:
+    """Every scenario of every architecture in float32, on the fused kernel where there is one."""
+    verdicts: Verdicts = {}
+    with multiprocessing.get_context("spawn").Pool(WORKERS) as pool:
+        for name, own in pool.imap(_of_architecture, [(name, scenarios) for name in names]):
+            for scenario, verdict in own.items():
+                verdicts[name, scenario] = verdict
+                for fault in () if verdict is None else (*verdict.harmed, *verdict.wrong):
+                    print(f"{name:20} {scenario:18} {verdict.mark if verdict else ''} {fault}", flush=True)
+    return verdicts
+
+
+def _of_architecture(task: tuple[str, list[str]]) -> tuple[str, dict[str, Verdict | None]]:
+    name, scenarios = task
+    transformers.logging.set_verbosity_error()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        return name, {scenario: _verdict(name, scenario) for scenario in scenarios}
+
+
+def _verdict(name: str, scenario: str) -> Verdict | None:
+    architecture = ARCHITECTURES[name]
+    if scenario in NEEDS and importlib.util.find_spec(NEEDS[scenario]) is None:
+        return Verdict(fails=f"{NEEDS[scenario]} is not installed")
+    try:
+        case = SCENARIOS[scenario](architecture, "sdpa" if "sdpa" in architecture.implementations else "eager")
+    except FAILURES as error:
+        # what cannot even be set up fails unwatched
+        return Verdict(fails=f"{type(error).__name__}: {error}".partition("\n")[0])
+    try:
+        return None if case is None else judge(case)
+    except FAILURES as error:
+        return Verdict(wrong=[f"no witness: {type(error).__name__}: {error}".partition("\n")[0]])
+
+
+def lines(verdicts: Verdicts) -> Iterator[str]:
+    """The part of the page: counts, a table of families that fare alike, and the exceptions."""
+    found = {place: verdict for place, verdict in verdicts.items() if verdict is not None}
+    ran = {place: verdict for place, verdict in found.items() if not verdict.fails}
+    if not ran:
+        return
+    counts = Counter(verdict.mark for verdict in ran.values())
+    scenarios = list(dict.fromkeys(scenario for _, scenario in verdicts))
+    yield from ("", "## Ways of running", "")
+    yield (
+        f"{len(ran):,} pairs of an architecture and a way of running it that runs unwatched, in float32, on the fused "
+        f"kernel where there is one: **{counts['✓']:,} read whole**, {counts['partly'] + counts['refused']} not or in "
+        f"part, {counts['✗ wrong']} wrong, {counts['✗ harmed']} harmed. ✓ every row and every token id is right and "
+        "the output bitwise that of the plain run; ‡ it fails unwatched; — it is no way of running this model."
+    )
+    yield from ("", f"| families | {' | '.join(scenarios)} |", "|---" * (len(scenarios) + 1) + "|")
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name in dict.fromkeys(name for name, _ in verdicts):
+        own = (verdicts.get((name, scenario)) for scenario in scenarios)
+        alike.setdefault(tuple("—" if each is None else each.mark for each in own), []).append(name)
+    for marks, names in sorted(alike.items(), key=lambda each: -len(each[1])):
+        yield f"| {', '.join(names)} | {' | '.join(marks)} |"
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for (name, scenario), verdict in ran.items():
+        if verdict.mark != "✓":
+            refused = dict.fromkeys(verdict.refused.values())
+            why = "; ".join([*verdict.harmed, *verdict.wrong[:1], *filter(None, [verdict.whole]), *refused])
+            reasons.setdefault((scenario, why), []).append(name)
+    if reasons:
+        yield from ("", f"Exceptions ({sum(map(len, reasons.values())) / len(ran):.1%}):", "")
+        for (scenario, why), names in reasons.items():
+            yield f"- {scenario}, {', '.join(names)}: {why}"

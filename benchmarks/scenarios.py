@@ -1,0 +1,386 @@
+"""Ways of running a model beside forward and greedy `generate`, each with the rows and the names that must be read.
+
+A scenario builds a `Case` from an architecture and a backend, or None where it does not apply. The truth of a
+generated sequence is a teacher-forced eager pass, of another run the eager model's own calls.
+"""
+
+import dataclasses
+import importlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import DynamicCache
+
+from benchmarks import witness, written
+from benchmarks.judging import Case, Truth, tensors
+from benchmarks.truths import eager_for, of_forward, of_written
+from benchmarks.zoo.architecture import BEGIN, PAD, Architecture, Inputs
+
+GREEDY = {
+    "do_sample": False,
+    "num_beams": 1,
+    "max_new_tokens": 5,
+    "return_dict_in_generate": True,
+    "suppress_tokens": [PAD, BEGIN],
+}
+VIRTUAL, CHUNK = 4, 4
+Scenario = Callable[[Architecture, str], Case | None]
+
+
+# what a scenario needs beside transformers
+NEEDS = {"prompt tuning": "peft", "LoRA": "peft", "offloaded weights": "accelerate"}
+
+
+# generate
+
+
+def generating(
+    architecture: Architecture, implementation: str, *, model: Any = None, captured: bool = False,
+    before: int = 0, settings: dict[str, Any] | None = None, around: Callable[[], Any] | None = None, **how: Any,
+) -> Case | None:  # fmt: skip
+    """A case of `generate` with further settings.
+
+    `captured` where only the run's own calls have its rows, from `before` forwards on.
+    """
+    if not architecture.generates:
+        return None
+    model = architecture.build(implementation) if model is None else model
+    prompt = architecture.prompt(next(model.parameters()).dtype)
+
+    def run(_: Any) -> Any:
+        if around is None:
+            return model.generate(**prompt, **GREEDY | how)
+        with around():
+            return model.generate(**prompt, **GREEDY | how)
+
+    def truths(output: Any) -> list[Truth]:
+        sequences, beams = output.sequences, getattr(output, "beam_indices", None)
+        if captured or not architecture.steps_agree:
+            torch.manual_seed(0)
+            calls = witness.capture(model, lambda: run(None), kinds=architecture.kinds)
+            rows = written.from_run(architecture, calls, sequences, beams, before=before)
+        else:
+            rows = written.teacher_forced(
+                architecture, sequences, implementation=eager_for(architecture, implementation)
+            )
+        return of_written(architecture, sequences, rows)
+
+    return Case(model, run, truths, {"rows": "generated"} | (settings or {}))
+
+
+def _alone(architecture: Architecture) -> Architecture:
+    """The padded second sequence alone."""
+    return dataclasses.replace(
+        architecture, make_inputs=lambda: {name: x[1:] for name, x in architecture.make_inputs().items()}
+    )
+
+
+def _is_decoder(architecture: Architecture) -> bool:
+    return set(architecture.kinds) == {"decoder"} and architecture.generates
+
+
+def assisted(architecture: Architecture, implementation: str) -> Case | None:
+    if not architecture.generates:
+        return None
+    assistant = architecture.build(implementation, seed=1)
+    return generating(_alone(architecture), implementation, assistant_model=assistant)
+
+
+def inputs_embeds(architecture: Architecture, implementation: str) -> Case | None:
+    if not _is_decoder(architecture) or not architecture.steps_agree:
+        return None
+    model, prompt = architecture.build(implementation), architecture.prompt()
+    given = {
+        "inputs_embeds": model.get_input_embeddings()(prompt["input_ids"]),
+        "attention_mask": prompt["attention_mask"],
+    }
+
+    def truths(output: Any) -> list[Truth]:
+        sequences = torch.cat([prompt["input_ids"], output.sequences], dim=1)
+        names = torch.cat([torch.full_like(prompt["input_ids"], -1), output.sequences], dim=1)
+        rows = written.teacher_forced(architecture, sequences, implementation=eager_for(architecture, implementation))
+        return of_written(architecture, sequences, rows, names=names)
+
+    return Case(model, lambda _: model.generate(**given, **GREEDY), truths)
+
+
+def turns(architecture: Architecture, implementation: str, *, before: bool = False) -> Case | None:
+    """Two turns on one cache; with `before` the first of them ran before the watch was opened."""
+    case = generating(architecture, implementation)
+    if case is None or not _is_decoder(architecture):
+        return None
+    model, prompt = case.watched, architecture.prompt()
+
+    def first() -> Any:
+        cache, mask = DynamicCache(config=model.config), prompt["attention_mask"][:, :6]
+        given = {"input_ids": prompt["input_ids"][:, :6], "attention_mask": mask}
+        if "position_ids" in written.arguments(model):
+            given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+        model(**given, past_key_values=cache)
+        return cache
+
+    def run(cache: Any) -> Any:
+        return model.generate(**prompt, past_key_values=first() if cache is None else cache, **GREEDY)
+
+    def truths(output: Any) -> list[Truth]:
+        if architecture.unread:
+            # the state of a layer without attention may not be what one forward over both turns gives
+            calls = witness.capture(model, lambda: run(None), kinds=architecture.kinds)
+            rows = written.from_run(architecture, calls, output.sequences, before=1)
+            made = of_written(architecture, output.sequences, rows)
+        else:
+            made = case.truths(output)
+        for truth in made if before else ():
+            # of what ran before, no id is proved
+            truth.keys = {kind: [None] * len(ids) for kind, ids in truth.keys.items()}
+        return made
+
+    return Case(model, run, truths, prepare=first if before else lambda: None)
+
+
+def prompt_tuning(architecture: Architecture, implementation: str) -> Case | None:
+    """Virtual tokens before the prompt, and so before its padding."""
+    if not _is_decoder(architecture):
+        return None
+    peft = importlib.import_module("peft")
+    base = architecture.build(implementation)
+    torch.manual_seed(1)
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=VIRTUAL)
+    model = peft.get_peft_model(base, config).eval().requires_grad_(False)
+    prompt = architecture.prompt()
+    longer = dataclasses.replace(
+        architecture,
+        make_inputs=lambda: {
+            "input_ids": functional.pad(prompt["input_ids"], (VIRTUAL, 0), value=-1),
+            "attention_mask": functional.pad(prompt["attention_mask"], (VIRTUAL, 0), value=1),
+        },
+    )
+
+    def run(_: Any) -> Any:
+        return model.generate(**prompt, **GREEDY)
+
+    def truths(output: Any) -> list[Truth]:
+        sequences = functional.pad(output.sequences, (VIRTUAL, 0), value=-1)
+        calls = witness.capture(base, lambda: run(None), kinds=architecture.kinds)
+        return of_written(longer, sequences, written.from_run(longer, calls, sequences))
+
+    return Case(model, run, truths)
+
+
+def lora(architecture: Architecture, implementation: str) -> Case | None:
+    """A wrapper whose own `generate` is called and which is watched."""
+    if not architecture.generates:
+        return None
+    peft = importlib.import_module("peft")
+
+    def adapted(name: str) -> Any:
+        torch.manual_seed(1)
+        config = peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+        return peft.get_peft_model(architecture.build(name), config).eval().requires_grad_(False)
+
+    model, twin = adapted(implementation), adapted(eager_for(architecture, implementation)).get_base_model()
+    prompt = architecture.prompt()
+
+    def truths(output: Any) -> list[Truth]:
+        if architecture.steps_agree:
+            rows = written.teacher_forced(architecture, output.sequences, model=twin)
+        else:
+            base = model.get_base_model()
+            calls = witness.capture(base, lambda: model.generate(**prompt, **GREEDY), kinds=architecture.kinds)
+            rows = written.from_run(architecture, calls, output.sequences)
+        return of_written(architecture, output.sequences, rows)
+
+    return Case(model, lambda _: model.generate(**prompt, **GREEDY), truths)
+
+
+def offloaded_weights(architecture: Architecture, implementation: str) -> Case | None:
+    """Parameters that are on the meta device between the calls of their modules."""
+    accelerate = importlib.import_module("accelerate")
+    model = accelerate.cpu_offload(architecture.build(implementation), execution_device=torch.device("cpu"))
+    settings = {"rows": "generated", "statistics": ("received", "output_norm")}
+    # the dtype is asked of a parameter, which the meta device has too
+    return generating(architecture, implementation, model=model, settings=settings)
+
+
+def half(architecture: Architecture, implementation: str) -> Case | None:
+    model = architecture.build(implementation, dtype=torch.float16)
+    case = generating(architecture, implementation, model=model, captured=True)
+    return case and dataclasses.replace(case, tolerance=2e-3)
+
+
+def autocast(architecture: Architecture, implementation: str) -> Case | None:
+    """Mixed precision: the kernel gets bfloat16 queries and keys."""
+    case = generating(
+        architecture, implementation, captured=True, around=lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+    )
+    return case and dataclasses.replace(case, tolerance=3e-2)
+
+
+# forward
+
+
+def forward(
+    architecture: Architecture, implementation: str, *, given: Inputs | None = None, model: Any = None, **settings: Any
+) -> Case:
+    model = architecture.build(implementation) if model is None else model
+    inputs = architecture.inputs() if given is None else given
+
+    def truths(_: Any) -> list[Truth]:
+        twin = architecture.build(eager_for(architecture, implementation))
+        calls = witness.capture(twin, lambda: twin(**inputs), kinds=architecture.kinds)
+        return of_forward(architecture, inputs, calls)
+
+    return Case(model, lambda _: model(**inputs), truths, {"rows": "all"} | settings)
+
+
+def own_mask(architecture: Architecture, implementation: str) -> Case | None:
+    """A mask [batch, 1, query, key] of the user's own, which hides the first three tokens from all later ones."""
+    if set(architecture.kinds) != {"decoder"}:
+        return None
+    ids = architecture.inputs()["input_ids"][:1]
+    count = ids.shape[1]
+    seen = torch.ones(count, count, dtype=torch.bool).tril()
+    seen[3:, :3] = False
+    mask = torch.zeros(count, count).masked_fill(~seen, torch.finfo(torch.float32).min)
+    given = {"input_ids": ids, "attention_mask": mask[None, None], "position_ids": torch.arange(count)[None]}
+    return forward(architecture, implementation, given=given)
+
+
+def masked_step(architecture: Architecture, implementation: str) -> Case | None:
+    """A step on a cache whose own mask hides the first three keys."""
+    case = own_mask(architecture, implementation)
+    if case is None:
+        return None
+    model, ids = case.watched, architecture.inputs()["input_ids"][:1]
+    count = ids.shape[1]
+    positions, hidden = torch.arange(count)[None], torch.zeros(1, 1, 1, count)
+    hidden[..., :3] = torch.finfo(torch.float32).min
+
+    def run(_: Any) -> Any:
+        cache = DynamicCache(config=model.config)
+        model(input_ids=ids[:, :-1], position_ids=positions[:, :-1], past_key_values=cache)
+        step = {"input_ids": ids[:, -1:], "attention_mask": hidden, "position_ids": positions[:, -1:]}
+        return model(**step, past_key_values=cache)
+
+    seen = torch.ones(count, count, dtype=torch.bool).tril()
+    seen[-1, :3] = False
+    mask = torch.zeros(count, count).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None]
+    whole = forward(
+        architecture, implementation, given={"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    )
+    return dataclasses.replace(case, run=run, truths=whole.truths)
+
+
+def packed(architecture: Architecture, implementation: str) -> Case | None:
+    """Two texts in one row, told apart by their position ids alone."""
+    if set(architecture.kinds) != {"decoder"}:
+        return None
+    ids = architecture.inputs()["input_ids"][:1]
+    positions = torch.cat([torch.arange(5), torch.arange(ids.shape[1] - 5)])[None]
+    return forward(architecture, implementation, given={"input_ids": ids, "position_ids": positions})
+
+
+def training(architecture: Architecture, implementation: str, *, checkpointing: bool = False) -> Case | None:
+    """A step of training with dropout off; its output are loss and gradients."""
+    model = architecture.build(implementation).train().requires_grad_(True)
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and (
+                "dropout" in name or "layerdrop" in name or isinstance(module, nn.Dropout)
+            ):
+                setattr(module, name, 0.0)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    inputs = architecture.inputs()
+
+    def run(_: Any) -> Any:
+        with torch.enable_grad():
+            outputs = [x for x in tensors(model(**inputs)) if x.requires_grad]
+            loss = sum(x.square().mean() for x in outputs)
+            loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        model.zero_grad(set_to_none=True)
+        return [loss.detach(), *gradients]
+
+    return dataclasses.replace(forward(architecture, implementation, model=model), run=run)
+
+
+def threads(architecture: Architecture, implementation: str) -> Case | None:
+    """Each sequence in a thread of its own, which reads it."""
+    case = forward(architecture, implementation)
+    inputs, model = architecture.inputs(), case.watched
+    watches: list[Any] = [None]
+    readings: dict[int, Any] = {}
+
+    def run(_: Any) -> Any:
+        outputs: dict[int, Any] = {}
+        both = threading.Barrier(2)
+
+        def one(item: int) -> None:
+            both.wait()
+            with torch.no_grad():
+                outputs[item] = model(**{name: x[item : item + 1] for name, x in inputs.items()})
+            both.wait()
+            if watches[0] is not None:
+                readings[item] = watches[0].reading(0)
+
+        workers = [threading.Thread(target=one, args=(item,)) for item in range(2)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return [list(tensors(outputs[item])) for item in range(2)]
+
+    return dataclasses.replace(
+        case,
+        run=run,
+        readings=lambda: [readings[item] for item in sorted(readings)],
+        enter=lambda watch: watches.__setitem__(0, watch),
+    )
+
+
+def chunked(architecture: Architecture, implementation: str) -> Case | None:
+    if not _is_decoder(architecture) and "vision" not in architecture.kinds:
+        # a translator's prompt is one token
+        return None
+    count = written.prompt_length(architecture)
+    own = {"captured": bool(architecture.unread), "before": (count - 1) // CHUNK}
+    return generating(architecture, implementation, **own, prefill_chunk_size=CHUNK)
+
+
+def _generating(**how: Any) -> Scenario:
+    captured = how.pop("captured", False)
+    return lambda architecture, implementation: generating(architecture, implementation, captured=captured, **how)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "sampling": _generating(do_sample=True, num_return_sequences=2),
+    "beams": _generating(num_beams=3, num_return_sequences=2),
+    "assisted": assisted,
+    "prompt lookup": lambda a, i: generating(_alone(a), i, prompt_lookup_num_tokens=3) if a.generates else None,
+    "static cache": _generating(cache_implementation="static"),
+    "quantised cache": _generating(cache_implementation="quantized", cache_config={"backend": "fp8"}, captured=True),
+    "offloaded cache": _generating(cache_implementation="offloaded"),
+    "chunked prefill": chunked,
+    # where steps differ from one forward, the two runs of each step are not told apart from outside
+    "guidance": lambda a, i: generating(a, i, guidance_scale=1.5) if a.steps_agree else None,
+    "turns": turns,
+    "filled cache": lambda a, i: turns(a, i, before=True),
+    "inputs_embeds": inputs_embeds,
+    "own mask": own_mask,
+    "masked step": masked_step,
+    "packed": packed,
+    "prompt tuning": prompt_tuning,
+    "LoRA": lora,
+    "offloaded weights": offloaded_weights,
+    "autocast": autocast,
+    "half": half,
+    "threads": threads,
+    "training": training,
+    "checkpointing": lambda a, i: training(a, i, checkpointing=True),
+    "pictures": lambda a, i: generating(a, i) if "pixel_values" in a.prompt() else None,
+}

@@ -1,0 +1,97 @@
+"""What readings must hold, from rows that the witness saw: weights and token ids by real position."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from benchmarks import witness, written
+from benchmarks.judging import Ids, Truth
+from benchmarks.zoo.architecture import VOCABULARY, Architecture, Inputs
+
+
+def _text(architecture: Architecture, ids: Tensor, mask: Tensor | None = None) -> Ids:
+    """The ids of real positions; -1 where a position holds a patch of a picture."""
+    found = (ids if mask is None else ids[mask.bool()]).tolist()
+    pictured = "pixel_values" in architecture.make_inputs()
+    return [-1 if pictured and token == VOCABULARY - 1 else token for token in found]
+
+
+def _source(architecture: Architecture, item: int, num_keys: int) -> Ids:
+    inputs = architecture.prompt()
+    if "input_ids" not in inputs:
+        return [-1] * num_keys
+    return list(inputs["input_ids"][item][inputs["attention_mask"][item].bool()].tolist())
+
+
+def of_written(
+    architecture: Architecture, sequences: Tensor, rows: Sequence[written.Rows], *, names: Tensor | None = None
+) -> list[Truth]:
+    """The truths of returned sequences; `names` are their ids where they are not all known."""
+    truths = []
+    masks = written.prompt_masks(architecture, len(sequences))
+    is_translator = "cross" in architecture.kinds
+    start = written.prompt_length(architecture)
+    copies = max(1, len(sequences) // len(next(iter(architecture.prompt().values()))))
+    counts = written.num_written(architecture, sequences)
+    named = sequences if names is None else names
+    for item, (weights, count) in enumerate(zip(rows, counts, strict=True)):
+        mask = torch.ones(1) if is_translator else masks[item]
+        mask = torch.cat([mask.bool(), torch.ones(count, dtype=torch.bool)])
+        ids = _text(architecture, named[item, : start + count], mask)
+        first = len(ids) - count
+        truth = Truth(weights, {}, {})
+        for kind, layer in weights:
+            truth.queries[kind], truth.written[kind] = ids[first - 1 : -1], ids[first:]
+            truth.positions[kind] = list(range(first - 1, first - 1 + count))
+            keys = weights[kind, layer].shape[-1]
+            truth.keys[kind] = _source(architecture, item // copies, keys) if kind == "cross" else ids[:-1]
+        truths.append(truth)
+    return truths
+
+
+def without_padding(architecture: Architecture, inputs: Inputs, kind: str, weights: Tensor, item: int) -> Tensor:
+    """The truth [head, query, key] of an item at real positions alone."""
+    mask = inputs.get("attention_mask")
+    own = inputs.get("decoder_attention_mask") if "cross" in architecture.kinds else mask
+    sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, mask), "vision": (None, None)}[kind]
+    # sound is shorter behind its convolutions: what nobody sees is padding
+    seen = weights[item].amax((0, 1)) > 0
+    real = [torch.ones(count, dtype=torch.bool) for count in weights.shape[2:]]
+    for side, given in enumerate(sides):
+        if given is not None and given.dim() == 2 and given.shape[1] == len(real[side]):
+            real[side] = given[item].bool()
+        elif given is not None and given.dim() == 2 and (side or kind == "encoder"):
+            real[side] = seen
+    return weights[item][:, real[0]][..., real[1]]
+
+
+def of_forward(architecture: Architecture, inputs: Inputs, calls: Sequence[witness.Call]) -> list[Truth]:
+    """The truths of a forward pass over a batch."""
+    truths = []
+    for item in range(len(next(iter(inputs.values())))):
+        truth = Truth({}, {}, {})
+        for call in calls:
+            kind = call.kind
+            if call.layer not in architecture.layers.get(kind, ()):
+                continue
+            weights = without_padding(architecture, inputs, kind, witness.truth(call), item)
+            truth.weights[kind, call.layer] = weights
+            prefixes = {"decoder": ("decoder_", "decoder_"), "cross": ("decoder_", "")}.get(kind, ("", ""))
+            if "cross" not in architecture.kinds:
+                prefixes = ("", "")
+            for side, prefix, count in zip((truth.queries, truth.keys), prefixes, weights.shape[1:], strict=True):
+                ids, mask = inputs.get(f"{prefix}input_ids"), inputs.get(f"{prefix}attention_mask")
+                if ids is None or kind == "vision":
+                    side[kind] = [-1] * count
+                else:
+                    real = mask[item] if mask is not None and mask.dim() == 2 else None
+                    side[kind] = _text(architecture, ids[item], real)
+        truths.append(truth)
+    return truths
+
+
+def eager_for(architecture: Architecture, implementation: str) -> str:
+    """The implementation whose own calls are the truth."""
+    # Falcon's two implementations of ALiBi differ
+    return implementation if "falcon" in architecture.model.lower() else "eager"

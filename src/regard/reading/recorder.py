@@ -1,0 +1,403 @@
+"""One watch in one thread: the run under way, and what is read of each attention call the moment it is made.
+
+Queries and keys are let go of with the call; what stays is a `Recording` of plain data.
+"""
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from regard.attention.key_values import KeyValues
+from regard.reading import labels, layers
+from regard.reading.call import AttentionCall
+from regard.reading.capture.patches import watch_runs
+from regard.reading.capture.session import SESSION
+from regard.reading.compute.output_norm import prove
+from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
+from regard.reading.layouts import layout_of
+from regard.reading.parts import Part, batch_size_of, part_of
+from regard.reading.runs import Generation, LayerKey, Run, compose
+
+
+@dataclass(eq=False)
+class Recording:
+    """What a watch has seen, in order: runs of the model that began a sequence of their own, and calls of generate."""
+
+    seen: list[Run | Generation] = field(default_factory=list)
+    numbers: dict[LayerKey, int] = field(default_factory=dict)
+    # of each cache that a run filled, that run and the rows that the cache's batch has now
+    caches: dict[int, tuple[Any, Run, list[int]]] = field(default_factory=dict)
+    # what failed outside of any run
+    failures: list[str] = field(default_factory=list)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def reordered(self, cache: Any, rows: Callable[[int], list[int]]) -> None:
+        """The rows of a cache's batch have been picked anew."""
+        with self.lock:
+            if id(cache) in self.caches:
+                cache, run, pending = self.caches[id(cache)]
+                self.caches[id(cache)] = (cache, run, compose(rows, pending))
+
+
+class Recorder:
+    """What of a watched model is under way in a thread."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        model: Any,
+        paths: dict[int, list[str]],
+        wanted: Wanted,
+        wanted_layers: frozenset[int] | None,
+    ) -> None:
+        self.recording = recording
+        self.model = model
+        self.paths = paths
+        self.wanted = wanted
+        self.layers = wanted_layers
+        # parts of the model that are running, the innermost last, and the run that they are
+        self.parts: list[Part] = []
+        self.run: Run | None = None
+        # attention that no run of a model was seen around
+        self.loose: Run | None = None
+        # calls of generate that are running, the innermost last; the first is what the user called
+        self.generations: list[Generation] = []
+        # encoders that ran by themselves, by what they returned
+        self.encoders: list[tuple[weakref.ref[Tensor] | None, Run]] = []
+        # of each module that attended in this run: in which part, in which of its own runs, and how many before
+        self._attended: dict[str, tuple[Part | None, int, int]] = {}
+        self._last: AttentionCall | None = None
+        # what waits for output projections
+        self._hooks: list[RemovableHandle] = []
+
+    # models
+
+    def enter(self, module: nn.Module, given: dict[str, Any]) -> None:
+        if self.parts and self.parts[-1].module is module:
+            # by way of its class's or its parent's forward
+            self.parts.append(self.parts[-1])
+            return
+        outer = self.parts[-1] if self.parts else None
+        fed = self.generations[-1].ids if self.generations and self.generations[-1].model is module else None
+        part = part_of(self.paths[id(module)][0], module, given, outer, fed)
+        if outer is None:
+            self.loose = None
+            self.run = self._begin(part, given)
+        self.parts.append(part)
+        if self.run is not None:
+            self.run.parts.append(part)
+
+    def _begin(self, part: Part, given: dict[str, Any]) -> Run:
+        run = Run(
+            batch_size=part.batch_size or 1,
+            start=part.start,
+            length=part.length,
+            tokens=part.tokens,
+            known=part.known,
+            mask=part.mask,
+            own=part,
+            generation=self.generations[-1] if self.generations else None,
+        )
+        run.before = self._before(given)
+        self._goes_on(run, part)
+        if run.generation is not None and run.generation.model is part.module:
+            run.generation.runs.append(run)
+        return run
+
+    def _goes_on(self, run: Run, part: Part) -> None:
+        """Find the run that filled the cache."""
+        cache, recording = part.cache, self.recording
+        with recording.lock:
+            if cache is not None and part.start and id(cache) in recording.caches:
+                _, run.parent, rows = recording.caches[id(cache)]
+                if len(rows) != run.batch_size:
+                    repeats = max(1, run.batch_size // len(rows))
+                    rows = [row for row in rows for _ in range(repeats)]
+                run.parent_rows = rows
+                run.before = run.before or run.parent.before
+
+    def _before(self, given: dict[str, Any]) -> list[Run]:
+        """The runs of an encoder by itself whose output this run was given."""
+        if self.generations:
+            return list(self.generations[0].before)
+        output = given.get("encoder_outputs")
+        states = output[0] if isinstance(output, tuple | list) else getattr(output, "last_hidden_state", None)
+        return [run for of, run in self.encoders if of is not None and states is not None and of() is states]
+
+    def leave(self, module: nn.Module, output: Any) -> None:
+        if not self.parts or self.parts[-1].module is not module:
+            return
+        part = self.parts.pop()
+        if self.parts:
+            return
+        run, self.run = self.run, None
+        self._attended.clear()
+        self._last = None
+        while self._hooks:
+            self._hooks.pop().remove()
+        if run is None:
+            return
+        note_rollout(run, self.wanted, self._text)
+        for key, pieces in run.pieces.items():
+            fed = sum(each[0].num_queries for each in pieces)
+            if len(pieces) > 1 and fed != run.totals.get(key):
+                run.refused[key] = "it calls its kernel several times in one run, for parts that are not told apart"
+        for key in run.refused:
+            run.pieces.pop(key, None)
+        self._ended(run, part, output)
+
+    def _ended(self, run: Run, part: Part, output: Any) -> None:
+        recording = self.recording
+        with recording.lock:
+            for each in (*(found.cache for found in run.parts), getattr(output, "past_key_values", None)):
+                if isinstance(each, KeyValues) or hasattr(each, "get_seq_length"):
+                    recording.caches[id(each)] = (each, run, list(range(run.batch_size)))
+            for found in run.parts:
+                found.cache = None
+            if self.generations:
+                if run.generation is None or run.generation.model is not part.module:
+                    self.generations[0].before.append(run)
+                return
+            if part.module is not self.model:
+                states = output[0] if isinstance(output, tuple) and output else output
+                states = getattr(states, "last_hidden_state", states)
+                of = weakref.ref(states) if isinstance(states, Tensor) else None
+                self.encoders = [*self.encoders[-7:], (of, run)]
+            # what goes on is the last sequence seen; a run of which some rows end is kept for them
+            if run.parent in recording.seen and len(set(run.parent_rows)) == run.parent.batch_size:
+                recording.seen.remove(run.parent)
+            recording.seen.append(run)
+
+    # generate
+
+    def begin_generate(self, model: Any, given: dict[str, Any]) -> None:
+        """`generate` of the model, or of one within it, begins."""
+        inputs = [given.get(name) for name in ("inputs", "input_ids", "inputs_embeds")]
+        main = next((tensor for tensor in inputs if isinstance(tensor, Tensor)), None)
+        is_pair = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+        has_ids = main is not None and not main.is_floating_point()
+        mask = given.get("attention_mask")
+        written_on = None if is_pair or main is None or main.dim() < 2 else main.shape[1]
+        tries = any(given.get(name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
+        if is_pair and tries and given.get("decoder_input_ids") is None:
+            # its first run is fed what an assistant proposes too
+            written_on = 1
+        generation = Generation(
+            model=model,
+            batch_size=(main.shape[0] if main is not None else batch_size_of(given)) or 1,
+            is_pair=is_pair,
+            has_ids=is_pair or has_ids,
+            end_ids=_end_ids(model, given),
+            prompt=written_on,
+            ids=main.detach().cpu() if has_ids and main is not None and main.dim() == 2 and not is_pair else None,
+            mask=mask.detach().bool().cpu() if isinstance(mask, Tensor) and mask.dim() == 2 and not is_pair else None,
+            is_guided=_is_guided(model, given),
+            before=self.generations[0].before if self.generations else [],
+        )
+        if not self.generations:
+            with self.recording.lock:
+                self.recording.seen.append(generation)
+        self.generations.append(generation)
+
+    def prepared(self, mask: Any) -> None:
+        """What `generate` takes for padding."""
+        generation = self.generations[-1] if self.generations else None
+        if generation is None or generation.is_pair or generation.mask is not None:
+            return
+        if isinstance(mask, Tensor) and mask.dim() == 2:
+            generation.mask = mask.detach().bool().cpu()
+
+    def end_generate(self, output: Any) -> None:
+        if not self.generations:
+            return
+        generation = self.generations.pop()
+        sequences = output if isinstance(output, Tensor) else getattr(output, "sequences", None)
+        generation.sequences = sequences.detach().cpu() if isinstance(sequences, Tensor) else None
+        if not generation.runs:
+            return
+        for outer in self.generations:
+            # a model that prepares its inputs itself, and has another generate from them
+            if not outer.runs:
+                vars(outer).update(vars(generation))
+                for run in outer.runs:
+                    run.generation = outer
+
+    # attention
+
+    def saw(self, call: AttentionCall) -> None:
+        part = self.parts[-1] if self.parts else None
+        run = self._current(call)
+        if run is None:
+            return
+        main = _main(part)
+        if call.flat:
+            call = unflattened(call, (main.batch_size if main is not None else None) or run.batch_size)
+        is_plain = not hasattr(self.model, "config")
+        if is_plain and not run.pieces and call.refused is None:
+            # which axis of its inputs is the batch only such a model itself knows
+            run.batch_size = call.context.shape[0]
+        is_writing = run.generation is not None and run.generation.model is self.parts[0].module
+        kind = layers.kind_of(call, self.model, main, is_writing=is_writing)
+        run.sides.setdefault(kind, self._sides(run, main, kind))
+        key, order = self._key(part, kind, call)
+        if key is None:
+            return
+        with self.recording.lock:
+            if key not in self.recording.numbers:
+                number = layers.number_of(key, call.module, self.paths[id(call.module)], self.recording.numbers)
+                self.recording.numbers[key] = number
+        if self.layers is not None and self.recording.numbers[key] not in self.layers:
+            return
+        if kind in ("decoder", "cross"):
+            self._settle(run, part, call)
+        found = call.refused or self._read(run, kind, key, call)
+        if order == "again" and isinstance(found, dict) and (kind not in ("vision", "encoder") or call.total is None):
+            found = "it calls its kernel several times in one run, for parts that are not told apart"
+        if order == "again" and call.weights is not None:
+            found = "it multiplies several softmaxes, none of which is over all keys"
+        if order == "elsewhere":
+            found = "it ran more than once in one run of the model, over inputs of their own; watch that part by itself"
+        if isinstance(found, str):
+            run.refused[key] = found
+            run.pieces.pop(key, None)
+        elif key not in run.refused:
+            if call.total is not None:
+                run.totals[key] = call.total
+            run.pieces.setdefault(key, []).append(found)
+            self._hooks += prove(call, found)
+
+    def _read(self, run: Run, kind: str, key: LayerKey, call: AttentionCall) -> Any:
+        if call.context.shape[0] != run.batch_size:
+            return (
+                f"it attends within {call.context.shape[0]} windows or parts, not over the {run.batch_size} sequences "
+                "of the batch"
+            )
+        sides = run.sides[kind]
+        before = [0, 0]
+        for pieces in run.pieces.get(key, []):
+            before[0] += pieces[0].num_queries
+            before[1] += pieces[0].num_keys
+        layouts = [layout_of(run, sides[1], kind, call, item, (before[0], before[1])) for item in range(run.batch_size)]
+        return read_call(run, kind, call, layouts, self.wanted, self._text)
+
+    def _sides(self, run: Run, main: Part | None, kind: str) -> tuple[Part | None, Part | None]:
+        """The parts that were given the queries' and the keys' sequences."""
+        if kind != "cross":
+            # an encoder that is no model of its own was given what the pair was
+            own = main.source if main is not None and main.source is not None and kind != "decoder" else main
+            return own, own
+        attended = [run.sides[kind][0] for kind in ("encoder", "vision") if kind in run.sides]
+        attended += [before.own for before in reversed(run.before) if before.own is not None]
+        return main, next(iter(attended), None if run.own is None else run.own.source)
+
+    def _text(self, run: Run, kind: str, item: int, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The ids at the positions that look and that are looked at, as many as these."""
+        query_part, key_part = run.sides.get(kind, (None, None))
+        own = labels.ids_of(labels.of_sequence(run, item)) if kind in ("decoder", "cross") else None
+        query = own if own is not None else labels.ids_of(labels.of_part(query_part, item, run.batch_size, sizes[0]))
+        key = own if kind == "decoder" else labels.ids_of(labels.of_part(key_part, item, run.batch_size, sizes[1]))
+        assert key is not None
+        return query, key
+
+    def _settle(self, run: Run, part: Part | None, call: AttentionCall) -> None:
+        """Find what the sequence that is written on was fed as, among the parts around its first attention."""
+        if run.settled or not call.num_queries:
+            return
+        run.settled = True
+        own = next((each for each in (part.chain if part is not None else ()) if each.length == call.num_queries), None)
+        if own is None:
+            if run.length != call.num_queries and call.refused is None:
+                # the model has put something before or between its tokens, or takes none
+                run.length, run.tokens, run.known = call.num_queries, None, None
+            return
+        if own is run.own:
+            return
+        outer = run.own
+        run.start, run.length, run.tokens, run.known, run.own = own.start, own.length, own.tokens, own.known, own
+        run.mask = own.mask if own.mask is not None or outer is None or outer.length != own.length else outer.mask
+        if outer is not None and own.source is None:
+            own.source = outer.source
+        if run.parent is None:
+            self._goes_on(run, own)
+
+    def _key(self, part: Part | None, kind: str, call: AttentionCall) -> tuple[LayerKey | None, str]:
+        """What a call's layer is known by, and whether it is seen "first", "again" in the same run of its module, or
+        "elsewhere"; None where it asks what it asked before."""
+        watch_runs(call.module)
+        now = SESSION.runs.get(id(call.module), 0)
+        known, last = self._attended.get(call.path), self._last
+        self._last = call
+        if known is None:
+            self._attended[call.path] = (part, now, 0)
+            return (kind, call.path, 0), "first"
+        before, ran, count = known
+        if last is not None and layers.same_attention(last, call):
+            return None, "again"
+        if before is not part or "forward" in vars(call.module):
+            return (kind, call.path, count), "elsewhere"
+        if now == ran:
+            return (kind, call.path, count), "again"
+        self._attended[call.path] = (part, now, count + 1)
+        return (kind, call.path, count + 1), "first"
+
+    def _current(self, call: AttentionCall) -> Run | None:
+        """The run that a call is part of; None where that began before the watch was opened.
+
+        Attention of a module that is called by itself is a run of its own.
+        """
+        if self.run is not None:
+            return self.run
+        if _is_running(self.model):
+            return None
+        if self.loose is None or call.path in self._attended:
+            self.loose = Run(batch_size=1 if call.flat else call.context.shape[0])
+            self._attended.clear()
+            with self.recording.lock:
+                (self.generations[0].before if self.generations else self.recording.seen).append(self.loose)
+        return self.loose
+
+    def failed(self, path: str, error: Exception) -> None:
+        """Something went wrong while reading; the layer, or the run, cannot be read."""
+        run = self.run or self.loose
+        if run is not None:
+            run.failures.setdefault(path, f"reading it failed: {type(error).__name__}: {error}")
+        else:
+            self.recording.failures.append(f"{type(error).__name__}: {error}")
+
+
+def _main(part: Part | None) -> Part | None:
+    """The innermost part that was given a sequence, or the innermost."""
+    for each in part.chain if part is not None else ():
+        if each.modality is not None:
+            return each
+    return part
+
+
+def _is_running(model: nn.Module) -> bool:
+    """Whether this thread is inside a run of a model."""
+    frame: Any = sys._getframe()
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals["self"] is model:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _end_ids(model: Any, given: dict[str, Any]) -> frozenset[int]:
+    config = given.get("generation_config") or getattr(model, "generation_config", None)
+    ends = given.get("eos_token_id", getattr(config, "eos_token_id", None))
+    ends = ends.tolist() if isinstance(ends, Tensor) else ends
+    return frozenset([ends] if isinstance(ends, int) else ends or ())
+
+
+def _is_guided(model: Any, given: dict[str, Any]) -> bool:
+    configs = (given.get("generation_config"), getattr(model, "generation_config", None))
+    scales = [given.get("guidance_scale"), *(getattr(config, "guidance_scale", None) for config in configs)]
+    scale = next((each for each in scales if each is not None), None)
+    return scale is not None and scale != 1
