@@ -1,5 +1,6 @@
 """A pretrained model in hand: its texts, chats and what it writes."""
 
+import functools
 import math
 import re
 
@@ -60,14 +61,41 @@ def test_a_folder_is_loaded_as_a_language_model(model, folder):
 
 
 def test_the_library_that_is_asked_for_is_the_one_or_an_error(folder, tmp_path):
-    assert regard.load(folder).is_own
-    assert regard.load(folder, library="regard").is_own
+    assert regard.load(folder).library == "regard"
+    assert regard.load(folder, library="regard").library == "regard"
     assert isinstance(regard.load(folder, library="transformers").module, LlamaForCausalLM)
     with pytest.raises(regard.RegardError, match="library must be regard or transformers, not 'jax'"):
         regard.load(folder, library="jax")
     (tmp_path / "recipe.toml").write_text("")
     with pytest.raises(regard.RegardError, match="a run, which transformers cannot load"):
         regard.load(tmp_path, library="transformers")
+
+
+def test_both_adapters_run_the_same_weights_alike(folder):
+    tokens = torch.tensor([[5, 9, 200, 31, 7, 8]])
+    own, theirs = (regard.load(folder, library=library) for library in ("regard", "transformers"))
+    assert (own.library, theirs.library) == ("regard", "transformers")
+    assert own.context_length == theirs.context_length
+    witness = LlamaForCausalLM.from_pretrained(folder).double()(tokens).logits[0]
+    for model in (own, theirs):
+        with torch.inference_mode():
+            parts = [part.double() for part in model.adapter.logits(tokens, 4)]
+            read = model.module(**model.adapter.inputs(tokens)).logits[0]
+            feed = model.adapter.feed(tokens.tolist(), 2)
+            fed = feed(tokens, None)
+            feed.select(torch.tensor([0, 0]))
+        torch.testing.assert_close(torch.cat(parts), witness, atol=1e-4, rtol=1e-4)
+        # of what is read only the last logits are computed
+        assert len(read) == 1
+        torch.testing.assert_close(fed[0].double(), witness[-1], atol=1e-4, rtol=1e-4)
+        assert feed.attention() == []
+
+
+def test_arguments_of_a_forward_that_is_wrapped_are_those_of_the_forward_itself(folder):
+    model = regard.load(folder, library="transformers")
+    forward = model.module.forward
+    model.module.forward = functools.wraps(forward)(lambda *args, **kwargs: forward(*args, **kwargs))
+    assert model.adapter.inputs(torch.tensor([[5, 9]]))["logits_to_keep"] == 1
 
 
 @pytest.mark.parametrize("text", [*SPECIAL, "a<|im_end|>b", "<|im_start|>user\nhi<|im_end|>", "<<|endoftext|>>"])

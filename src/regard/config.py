@@ -5,18 +5,21 @@ A setting states its own bounds, so that one reader checks every section of ever
 
 import dataclasses
 import difflib
+import inspect
 import math
+import re
 import sys
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from regard.errors import RegardError
 
 T = TypeVar("T")
+PARAMETERS = "Parameters\n----------\n"
 
 
 def setting(
@@ -66,6 +69,33 @@ def from_dict(kind: type[T], values: object, *, where: str) -> T:
     except RegardError as error:
         # a check across several settings knows what is wrong; only here is it known where
         raise RegardError(f"{where} {error}") from None
+
+
+def texts(kind: type) -> dict[str, str]:
+    """What each setting of a dataclass means: the `Parameters` in its docstring and in those of its bases."""
+    sections = (inspect.cleandoc(base.__doc__ or "").partition(PARAMETERS)[2] for base in reversed(kind.__mro__))
+    found = [pair for section in sections for pair in re.findall(r"^(\w+)\n((?:    .*\n?)+)", section, re.MULTILINE)]
+    return {name: " ".join(text.split()) for name, text in found}
+
+
+def shows(kind: type, **defaults: Any) -> Callable[[T], T]:
+    """Decorates a function whose last parameter is `**settings`: its help shows the fields of `kind` instead.
+
+    `defaults` are those of this function, where it has its own.
+    """
+
+    def decorate(function: T) -> T:
+        target: Any = function
+        signature = inspect.signature(target)
+        *named, _ = signature.parameters.values()
+        for name, field in inspect.signature(kind).parameters.items():
+            named.append(field.replace(default=defaults.get(name, field.default)))
+        target.__signature__ = signature.replace(parameters=named)
+        told = "".join(f"\n{name}\n    {text}" for name, text in texts(kind).items())
+        target.__doc__ = inspect.cleandoc(target.__doc__ or "") + f"\n\n{PARAMETERS.strip()}{told}"
+        return function
+
+    return decorate
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

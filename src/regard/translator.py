@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from regard.config import shows
 from regard.data.batch import UNKNOWN
 from regard.data.corpus import Corpus
 from regard.data.formats import Pair
@@ -60,14 +61,16 @@ class Translator:
     def translate(self, texts: str, decoding: Decoding | None = None, **settings: Any) -> Generation: ...
     @overload
     def translate(self, texts: list[str], decoding: Decoding | None = None, **settings: Any) -> list[Generation]: ...
+    @shows(Decoding)
     def translate(
         self, texts: str | list[str], decoding: Decoding | None = None, **settings: Any
     ) -> Generation | list[Generation]:
-        """The best translation of a text, or of each of several; the settings are those of `translate_n_best`."""
+        """The best translation of a text, or of each of several; `translate_n_best` takes further options."""
         if isinstance(texts, str):
             return self.translate_n_best([texts], decoding, **settings)[0][0]
         return [best[0] for best in self.translate_n_best(texts, decoding, **settings)]
 
+    @shows(Decoding)
     def translate_n_best(
         self,
         texts: Sequence[str],
@@ -83,9 +86,9 @@ class Translator:
     ) -> list[list[Generation]]:
         """`n_best` translations of each text, or as many as there are; an empty text has an empty one.
 
-        `settings` are fields of `Decoding` (num_beams=5, …) and go before those of `decoding`. Each translation begins
-        with its one of `prefixes`, to the letter: only the last token of a prefix may become a longer one that begins
-        with it, so that a word broken off, or the space before the next, is completed in the model's own tokens.
+        Settings given by name override those of `decoding`. Each translation begins with its one of `prefixes`, to the
+        letter: only the last token of a prefix may become a longer one that begins with it, so that a word broken off,
+        or the space before the next, is completed in the model's own tokens.
         With `replace_unknown` a model of words writes, for a word it does not know, the source word it looked at most.
         `first` is the place among all of the first text: its samples follow from it.
         Raises RegardError for a text or prefix longer than the model's limit and for settings that make no sense.

@@ -30,12 +30,14 @@ def commands():
 
 def parameters(function):
     """Each parameter with its description in a docstring; settings that verbs share are told where they stand."""
-    own = {parameter.arg_name: parameter.description for parameter in parse(inspect.getdoc(function) or "").params}
+    docs = [inspect.getdoc(each) or "" for each in getattr(function, "__mro__", [function])]
+    own = {parameter.arg_name: parameter.description for doc in docs for parameter in parse(doc).params}
     for name, parameter in inspect.signature(function).parameters.items():
         if dataclasses.is_dataclass(parameter.default):
             yield from parameters(type(parameter.default))
         else:
-            yield parameter, own.pop(name, None)
+            elsewhere = [each.help for each in getattr(parameter.annotation, "__metadata__", ()) if each.help]
+            yield parameter, own.pop(name, elsewhere[0] if elsewhere else None)
     assert not own
 
 

@@ -15,6 +15,8 @@ import regard
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
+from regard.config import texts
+from regard.generation.writing import Writing
 from regard.view import wire
 from regard.view.server.guard import Guard
 from regard.view.server.limits import LIMITS
@@ -172,6 +174,7 @@ def test_settings_are_offered_with_the_bounds_that_are_checked(served):
     by_name = {setting["name"]: setting for setting in offered["modes"]["prompt"]}
     assert by_name["max_new_tokens"] | {"default": 0} == {
         "name": "max_new_tokens",
+        "text": texts(Writing)["max_new_tokens"],
         "default": 0,
         "is_whole": True,
         "may_be_none": False,

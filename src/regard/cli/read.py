@@ -8,12 +8,12 @@ from cyclopts import ArgumentCollection, Group, Parameter
 from rich.console import Console
 
 from regard.cli.options import (
-    EVERYTHING,
+    USUAL,
     Count,
     Device,
     Dtype,
     HyphenOrText,
-    LanguageSettings,
+    ReadingFlags,
     text_of_file,
     text_or_standard_input,
 )
@@ -45,7 +45,7 @@ def read(
     text_file: File = None,
     source: Text = None,
     target: str | None = None,
-    options: LanguageSettings = EVERYTHING,
+    options: ReadingFlags = USUAL,
     token: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     out: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
     layer: int | None = None,
@@ -111,7 +111,7 @@ def read(
     ]
     if isinstance(opened, LanguageModel):
         _refuse(beams, f"{opened.name} is a language model, which is read on its likeliest tokens")
-        reading = opened.read(**inputs, target=target, **options.settings())
+        reading = opened.read(**inputs, target=target, **vars(options))
     else:
         if source is None:
             raise RegardError(f"{opened.name} is a translator; give it a --source")

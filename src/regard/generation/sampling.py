@@ -1,4 +1,4 @@
-"""Drawing tokens by their probability, from all of them or from the likelier ones.
+"""Sampling tokens by their probability, from all of them or from the more likely ones.
 
 Holtzman et al. 2020, "The curious case of neural text degeneration" (top_p); Nguyen et al. 2024, "Turning up the heat:
 min-p sampling" (min_p). Applied in Hugging Face's order: temperature, top_k, top_p, min_p, each to what those before
@@ -12,26 +12,25 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regard.generation.decoding import Decoding
-from regard.generation.writing import Writing
+from regard.generation.options import SamplingOptions
 
 
 def sampling_probabilities(
-    log_probs: Float[Tensor, "*row vocabulary"], decoding: Decoding | Writing
+    log_probs: Float[Tensor, "*row vocabulary"], options: SamplingOptions
 ) -> Float[Tensor, "*row vocabulary"]:
-    """What tokens are drawn by, in float64; zero for those that are filtered out."""
+    """The probabilities that tokens are sampled by, in float64; zero for those filtered out."""
     # the largest is 0 before the division, so that a small temperature gives -inf at worst
-    logits = (log_probs.double() - log_probs.double().amax(dim=-1, keepdim=True)) / decoding.temperature
-    if decoding.top_k is not None:
-        least = logits.topk(min(decoding.top_k, logits.shape[-1])).values[..., -1:]
+    logits = (log_probs.double() - log_probs.double().amax(dim=-1, keepdim=True)) / options.temperature
+    if options.top_k is not None:
+        least = logits.topk(min(options.top_k, logits.shape[-1])).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     probabilities = logits.softmax(dim=-1)
-    if decoding.top_p < 1:
+    if options.top_p < 1:
         ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
         # a token stays while those before it fall short: that which reaches the sum stays too
-        short = ranked.cumsum(dim=-1) - ranked < decoding.top_p
+        short = ranked.cumsum(dim=-1) - ranked < options.top_p
         probabilities = torch.zeros_like(probabilities).scatter(-1, order, ranked * short)
-    likely = probabilities >= decoding.min_p * probabilities.amax(dim=-1, keepdim=True)
+    likely = probabilities >= options.min_p * probabilities.amax(dim=-1, keepdim=True)
     probabilities = probabilities * likely
     return probabilities / probabilities.sum(dim=-1, keepdim=True)
 

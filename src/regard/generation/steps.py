@@ -24,11 +24,15 @@ class Feed(Protocol):
     def __call__(
         self, tokens: Int[Tensor, "row new"], padding: Int[Tensor, " row"] | None
     ) -> Float[Tensor, "row vocabulary"]:
-        """Logits of the token after these; the first are padded on the left by so many."""
+        """Logits of the token after these; the first ones have `padding` tokens on the left of each row."""
         ...
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
-        """Go on with these rows only, each as often as it is named."""
+        """Continue with these rows only, each as often as it is named."""
+        ...
+
+    def attention(self) -> list[AttentionMap]:
+        """The attention of each query that wrote a token, where it was recorded."""
         ...
 
 
@@ -57,9 +61,7 @@ class OwnFeed:
 
     @torch.inference_mode()
     def attention(self) -> list[AttentionMap]:
-        """What each query looked at that wrote a token."""
-        assert self._past is not None
-        return self._module.attention(self._past)
+        return [] if self._queries is None or self._past is None else self._module.attention(self._past)
 
 
 @final
@@ -80,6 +82,9 @@ class TransformersFeed:
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
         self._cache.batch_select_indices(rows)
+
+    def attention(self) -> list[AttentionMap]:
+        return []
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def write(
     samples: int = 1,
     going_on: Callable[[int], bool] = lambda row: True,
 ) -> Iterator[Written]:
-    """The steps of so many samples of all prompts, which share a batch; the samples of a prompt are rows side by side.
+    """The steps of `samples` samples of each prompt, all in one batch; the samples of a prompt are adjacent rows.
 
     A row ends with a token of `ends`, at the model's `context_length`, or when `going_on` says no. `first` is the place
     among all of the first prompt. Raises RegardError for an empty prompt and for one that leaves no room.

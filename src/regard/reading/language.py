@@ -1,7 +1,6 @@
 """Reading a transformers model by replay: it writes by its fastest path, then runs once over all of it, watched."""
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +10,12 @@ from torch import Tensor
 from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.generation.result import Generation
-from regard.models.gpt import GPT
-from regard.reading.compute.rows import Rows
 from regard.reading.effects import Effects
 from regard.reading.labels import Label, placed, sequence
+from regard.reading.options import ReadOptions
 from regard.reading.record import Reading
 from regard.reading.record import Sequence as Tokens
 from regard.reading.replay import proved
-from regard.reading.segments import Segmenter
 from regard.reading.watch import watching
 
 
@@ -53,44 +50,29 @@ def _filled(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return filled
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What is to be read, in the words of `watching`."""
-
-    rows: Rows
-    top_k: int | None = None
-    statistics: Sequence[str] = ()
-    layers: Sequence[int] | int | None = None
-    segments: str | Segmenter = "sentences"
-
-    def watching(self, module: Any, tokenizer: Any, name: str) -> Any:
-        return watching(
-            module,
-            rows=self.rows,
-            top_k=self.top_k,
-            statistics=self.statistics,
-            layers=self.layers,
-            tokenizer=tokenizer,
-            segments=self.segments,
-            name=name,
-        )
-
-
 @torch.inference_mode()
 def read_tokens(
-    module: Any, tokenizer: Any, spelt: Spelt, written: list[int], settings: Settings, *, name: str
+    module: Any,
+    tokenizer: Any,
+    spelt: Spelt,
+    written: list[int],
+    options: ReadOptions,
+    *,
+    inputs: Callable[[Tensor], dict[str, Any]],
+    name: str,
 ) -> Reading:
     """What a model of one sequence looked at in a text and, all but the last, the tokens that it wrote after it.
 
-    With rows "generated" those are read that wrote a token, or else the last.
+    `inputs` makes the module's arguments from token ids. Rows "generated" are those that wrote a token, or else the
+    last.
     """
     ids = [*spelt.ids, *written]
     fed = ids[:-1] if written else ids
-    if settings.rows == "generated":
-        settings = replace(settings, rows=slice(max(0, len(spelt.ids) - 1), len(fed)))
+    if options.rows == "generated":
+        options = replace(options, rows=slice(max(0, len(spelt.ids) - 1), len(fed)))
     tokens = torch.tensor([fed], device=next(module.parameters()).device)
-    with settings.watching(module, tokenizer, name) as watch:
-        module(**_inputs(module, tokens))
+    with watching(module, tokenizer=tokenizer, name=name, **vars(options)) as watch:
+        module(**inputs(tokens))
     reading = watch.reading(0)
     text = spelt.followed_by(written, tokenizer)
     kinds = {side for kind in reading.kinds for side in reading.sides[kind]}
@@ -123,12 +105,12 @@ def read_noted(module: Any, tokenizer: Any, spelt: Spelt, written: Generation, *
 
 @torch.inference_mode()
 def read_pair(
-    module: Any, tokenizer: Any, source: Spelt, target: list[int], settings: Settings, *, name: str
+    module: Any, tokenizer: Any, source: Spelt, target: list[int], options: ReadOptions, *, name: str
 ) -> Reading:
     """What an encoder–decoder looked at when it wrote `target`, ids with what begins and ends them."""
     tokens = torch.tensor([source.ids], device=module.device)
     decoder = torch.tensor([target[:-1]], device=module.device)
-    with settings.watching(module, tokenizer, name) as watch:
+    with watching(module, tokenizer=tokenizer, name=name, **vars(options)) as watch:
         module(input_ids=tokens, attention_mask=torch.ones_like(tokens), decoder_input_ids=decoder)
     reading = watch.reading(0)
     sequences = {
@@ -137,18 +119,6 @@ def read_pair(
     }
     names = {side for kind in reading.kinds for side in reading.sides[kind]}
     return replace(reading, sequences={name: sequences[name] for name in names})
-
-
-def _inputs(module: Any, tokens: Tensor) -> dict[str, Any]:
-    if isinstance(module, GPT):
-        return {"tokens": tokens, "last": True}
-    inputs: dict[str, Any] = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-    if module.can_generate():
-        # no cache of what is never gone on with, no logits that nobody reads
-        inputs["use_cache"] = False
-        if "logits_to_keep" in inspect.signature(module.forward).parameters:
-            inputs["logits_to_keep"] = 1
-    return inputs
 
 
 def decoder_start(module: Any) -> int:

@@ -11,17 +11,15 @@ from typing import Any, final
 
 from torch import nn
 
-from regard.config import suggest
+from regard.config import shows
 from regard.errors import RegardError
 from regard.reading import assemble
 from regard.reading.capture import patches
-from regard.reading.compute.rows import Rows, Wanted
-from regard.reading.compute.statistics import SINK_SHARE, STATISTICS
-from regard.reading.options import checked_layers, checked_rows, refuse_compiled
+from regard.reading.compute.rows import Wanted
+from regard.reading.options import ReadOptions, refuse_compiled
 from regard.reading.record import Reading
 from regard.reading.recorder import Recorder, Recording
 from regard.reading.runs import LayerKey, Run
-from regard.reading.segments import SEGMENTERS, Segmenter
 
 
 @final
@@ -109,26 +107,14 @@ class Watch:
         return seen[call]
 
 
+@shows(ReadOptions)
 @contextlib.contextmanager
-def watching(
-    model: Any,
-    *,
-    rows: Rows = "last",
-    top_k: int | None = None,
-    statistics: Sequence[str] = (),
-    layers: Sequence[int] | int | None = None,
-    tokenizer: Any = None,
-    segments: str | Segmenter = "sentences",
-    name: str | None = None,
-) -> Iterator[Watch]:
+def watching(model: Any, *, tokenizer: Any = None, name: str | None = None, **options: Any) -> Iterator[Watch]:
     """Read what `model`, of transformers or any torch module, attends to while it runs: `watch.reading(item)`.
 
-    `rows` are the queries whose weights are kept whole: "last", "all", "generated", positions or a slice. `top_k` keeps
-    the strongest keys of every query, `statistics` are names of `STATISTICS`, `layers` numbers of layers (all by
-    default). With a `tokenizer` the reading knows its text and can cut it into `segments`: "sentences", "paragraphs",
-    "turns", "documents", or what a function from text to starts says. The model's outputs stay bitwise what they are,
-    and whatever goes wrong while it is read leaves its run alone.
-    Raises RegardError for settings that make no sense and for a compiled model.
+    With a `tokenizer` the reading knows its text and can cut it into segments. The model's outputs stay bitwise what
+    they are, and whatever goes wrong while it is read leaves its run alone.
+    Raises RegardError for options that make no sense and for a compiled model.
     """
     if not isinstance(model, nn.Module) and isinstance(getattr(model, "module", None), nn.Module):
         # what regard.load gives
@@ -136,21 +122,11 @@ def watching(
     if not isinstance(model, nn.Module):
         raise RegardError(f"watching takes a torch module, such as a transformers model, not {type(model).__name__}")
     refuse_compiled(model)
-    if top_k is not None and top_k < 1:
-        raise RegardError(f"top_k must be at least 1, not {top_k}")
-    statistics = (statistics,) if isinstance(statistics, str) else tuple(statistics)
-    for statistic in statistics:
-        known = [each for each in STATISTICS if each != SINK_SHARE]
-        if statistic not in known:
-            raise RegardError(f"there is no statistic {statistic!r}{suggest(statistic, known)}")
-    if any("segment" in STATISTICS[each].axes for each in statistics) and tokenizer is None:
-        raise RegardError("segments are found in the text: give watching the model's tokenizer=")
-    if isinstance(segments, str) and segments not in SEGMENTERS:
-        raise RegardError(f"there are no segments {segments!r}{suggest(segments, SEGMENTERS)}")
+    read = ReadOptions.of(options)
     watch = Watch(
         model,
-        Wanted(checked_rows(rows), top_k, statistics, tokenizer, segments),
-        layers=checked_layers(model, layers),
+        Wanted(**vars(read), tokenizer=tokenizer),
+        layers=read.layers_of(model),
         name=name or getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__,
     )
     try:

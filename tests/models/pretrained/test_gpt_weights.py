@@ -206,7 +206,7 @@ def test_a_setting_that_is_not_known_goes_to_transformers_and_is_told(family, co
         own(folder)
     with caplog.at_level("INFO", logger="regard"):
         model = regard.load(folder)
-    assert not model.is_own
+    assert model.library == "transformers"
     assert "it runs in transformers" in caplog.text
     with pytest.raises(RegardError, match="not known here"):
         regard.load(folder, library="regard")
@@ -217,7 +217,7 @@ def test_an_unknown_architecture_goes_to_transformers(tmp_path):
     config = transformers.GPTNeoXConfig(**sizes, num_hidden_layers=1)
     transformers.GPTNeoXForCausalLM(config).save_pretrained(tmp_path)
     assert load_own(tmp_path, dtype=torch.float32) is None
-    assert not regard.load(tmp_path).is_own
+    assert regard.load(tmp_path).library == "transformers"
     with pytest.raises(RegardError, match="no model of its own for this architecture"):
         regard.load(tmp_path, library="regard")
 

@@ -1,7 +1,7 @@
 """From one attention call to what is read of it: kept rows, what proves them, and what a pass over all rows gives."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,26 +18,26 @@ from regard.reading.compute.statistics import ROLLOUT, STATISTICS
 from regard.reading.compute.tiles import Text, sweep
 from regard.reading.compute.verify import SAMPLE, check_rows, complaint, worst
 from regard.reading.layouts import Layout
+from regard.reading.options import ReadOptions, Rows
 from regard.reading.record import Check
 from regard.reading.runs import Piece, Run
-from regard.reading.segments import Segmenter
 
-Rows = str | int | slice | Sequence[int]
 # pairs of queries and keys from which on a layer leaves much free memory behind
 LONG = 1 << 25
 # rows in double precision are large: of so many weights at a time
 ROW_WEIGHTS = 1 << 21
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is to be read of every call."""
+@dataclass(frozen=True, kw_only=True)
+class Wanted(ReadOptions):
+    """What is to be read of every call, and the tokenizer that knows its text."""
 
-    rows: Rows
-    top_k: int | None
-    statistics: Sequence[str]
+    rows: Rows = "last"
     tokenizer: Any
-    segments: str | Segmenter
+
+    def __post_init__(self) -> None:
+        if any("segment" in STATISTICS[each].axes for each in self.statistics) and self.tokenizer is None:
+            raise RegardError("segments are found in the text: give watching the model's tokenizer=")
 
     @property
     def swept(self) -> dict[str, Any]:

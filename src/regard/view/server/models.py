@@ -7,30 +7,31 @@ from functools import partial
 from types import NoneType
 from typing import Any, final
 
-from regard.config import suggest
+from regard.config import suggest, texts
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.writing import Writing
+from regard.reading.options import ReadOptions, Rows
 from regard.reading.record import Reading
 from regard.view.server.jobs import Job
 from regard.view.server.limits import LIMITS, Limits
 
-# of a text that goes on, and of a translation
-WRITING = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+# a translation is searched for on the page, not sampled
 DECODING = ("num_beams", "length_penalty", "max_new_tokens")
 # where the page's defaults are others than the library's
 DEFAULTS = {"max_new_tokens": 64}
-# beside the weights
-STATISTICS = ("value_norm",)
+# read beside the weights
+READING = {"statistics": ("value_norm",)}
 FLOAT_BYTES = 4
 
 
 @final
 @dataclass(frozen=True)
 class Setting:
-    """A number that the user may choose; None where the model has no such limit."""
+    """A number that the user may choose; None where there is no such limit."""
 
     name: str
+    text: str
     default: int | float | None
     is_whole: bool
     may_be_none: bool
@@ -45,10 +46,11 @@ Answer = Callable[[str, dict[str, Any], Job], Reading | None]
 @final
 @dataclass(frozen=True)
 class Mode:
-    """One thing to ask of a model."""
+    """One thing to ask of a model; one that `reads` also takes `reading` among its settings: `ReadOptions`."""
 
     settings: Sequence[Setting]
     answer: Answer
+    reads: bool = False
 
 
 @final
@@ -69,6 +71,9 @@ class ServedModel:
             raise RegardError(f"{self.name} cannot be asked for {mode!r}; it takes {', '.join(self.modes)}")
         known = {setting.name: setting for setting in self.modes[mode].settings}
         for name, value in settings.items():
+            if name == "reading" and self.modes[mode].reads:
+                _options(settings)
+                continue
             if name not in known:
                 raise RegardError(f"{self.name} has no setting {name!r} here{suggest(name, known)}")
             _check_number(known[name], value)
@@ -85,16 +90,16 @@ def told_apart(models: Sequence[ServedModel]) -> dict[str, ServedModel]:
 
 def serve_language_model(model: Any, limits: Limits = LIMITS) -> ServedModel:
     """A `LanguageModel`, of Regard or of transformers."""
-    text = Mode((), partial(_read, model, limits, "text"))
+    text = Mode((), partial(_read, model, limits, "text"), reads=True)
     if model.is_translator:
         settings = _settings(Writing, ("max_new_tokens",), limits)
-        return ServedModel(model.name, {"source": Mode(settings, partial(_read, model, limits, "source"))})
+        return ServedModel(model.name, {"source": Mode(settings, partial(_read, model, limits, "source"), reads=True)})
     if not model.writes:
         return ServedModel(model.name, {"text": text})
-    settings = _settings(Writing, WRITING, limits)
-    modes = {"prompt": Mode(settings, partial(_write, model, limits, False))}
+    settings = _settings(Writing, [field.name for field in fields(Writing)], limits)
+    modes = {"prompt": Mode(settings, partial(_write, model, limits, False), reads=True)}
     if getattr(model.tokenizer, "chat_template", None):
-        modes = {"chat": Mode(settings, partial(_write, model, limits, True)), **modes}
+        modes = {"chat": Mode(settings, partial(_write, model, limits, True), reads=True), **modes}
     return ServedModel(model.name, {**modes, "text": text})
 
 
@@ -112,41 +117,55 @@ def serve_translator(model: Any, limits: Limits = LIMITS) -> ServedModel:
     return ServedModel(model.name, {"source": Mode(settings, answer)})
 
 
+def _options(settings: Mapping[str, Any], rows: Rows | None = None) -> ReadOptions:
+    """What the page reads, and what it was asked to read besides. Raises RegardError."""
+    asked = settings.get("reading", {})
+    if not isinstance(asked, dict):
+        raise RegardError(f"reading must be options by name, not {asked!r}")
+    return ReadOptions.of(READING | asked, rows=rows)
+
+
 def _write(model: Any, limits: Limits, chat: bool, text: str, settings: dict[str, Any], job: Job) -> Reading | None:
     count = len(model.encode_chat(text)[0] if chat else model.encode(text)[0])
     if count > limits.prompt_tokens:
         raise RegardError(f"the prompt has {count:,} tokens; this page takes at most {limits.prompt_tokens:,}")
+    read = _options(settings, "generated")
+    chosen = {name: value for name, value in settings.items() if name != "reading"}
     written = model.generate(
-        text, chat=chat, stream=lambda text: job.tell("text", text=text), going_on=job.goes_on, **DEFAULTS | settings
+        text, chat=chat, stream=lambda text: job.tell("text", text=text), going_on=job.goes_on, **DEFAULTS | chosen
     )
     if job.has_left:
         return None
     job.tell("written", tokens=len(written.tokens), finished=written.finished, late=job.is_late)
-    _check_size(model, limits, rows=len(written.tokens), keys=count + len(written.tokens))
-    return model.read_written(text, written, chat=chat, statistics=STATISTICS)
+    _check_size(model, limits, read, rows=len(written.tokens), keys=count + len(written.tokens))
+    return model.read_written(text, written, chat=chat, **vars(read))
 
 
 def _read(model: Any, limits: Limits, mode: str, text: str, settings: dict[str, Any], job: Job) -> Reading | None:
     if job.has_left:
         return None
-    count = len(model.encode(text)[0])
+    read = _options(settings, "all")
+    # a source's maps are three: within it, within the target, and between them
+    new = settings.get("max_new_tokens", DEFAULTS["max_new_tokens"]) if mode == "source" else 0
+    count = len(model.encode(text)[0]) + new
+    _check_size(model, limits, read, rows=count, keys=count)
     if mode == "text":
-        _check_size(model, limits, rows=count, keys=count)
-        return model.read(text=text, rows="all", statistics=STATISTICS)
-    new = settings.get("max_new_tokens", DEFAULTS["max_new_tokens"])
-    # three maps: within the source, within the target, and between them
-    _check_size(model, limits, rows=count + new, keys=count + new)
-    reading = model.read(source=text, statistics=STATISTICS, **DEFAULTS | settings)
+        return model.read(text=text, **vars(read))
+    reading = model.read(source=text, max_new_tokens=new, **vars(read))
     job.tell("text", text=reading.sequences["target"].text)
     return reading
 
 
-def _check_size(model: Any, limits: Limits, *, rows: int, keys: int) -> None:
+def _check_size(model: Any, limits: Limits, read: ReadOptions, *, rows: int, keys: int) -> None:
     config = model.module.config
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     heads = getattr(config, "num_heads", None) or getattr(config, "num_attention_heads", 1)
     layers = getattr(config, "num_layers", None) or getattr(config, "num_hidden_layers", 1)
-    size = heads * layers * rows * keys * FLOAT_BYTES * (1 + len(STATISTICS))
+    if read != _options({}, "generated"):
+        # more may be read of every query
+        rows = keys
+    values = rows * keys * (1 + len(read.statistics)) + 2 * keys * min(keys, read.top_k or 0)
+    size = heads * layers * values * FLOAT_BYTES
     if size > limits.reading:
         raise RegardError(
             f"the weights of {rows:,} tokens over {keys:,} in {layers} layers of {heads} heads are {size >> 20:,} MiB, "
@@ -157,16 +176,20 @@ def _check_size(model: Any, limits: Limits, *, rows: int, keys: int) -> None:
 def _settings(
     kind: type, names: Sequence[str], limits: Limits, defaults: Mapping[str, Any] = DEFAULTS
 ) -> list[Setting]:
-    hints = typing.get_type_hints(kind)
+    """Those of the named fields that are numbers."""
+    hints, told = typing.get_type_hints(kind), texts(kind)
     known = {field.name: field for field in fields(kind)}
     most = {"max_new_tokens": limits.new_tokens, "num_beams": limits.num_beams}
     found = []
     for name in names:
         field = known[name]
         kinds = typing.get_args(hints[name]) or (hints[name],)
+        if not {int, float} & set(kinds):
+            continue
         found.append(
             Setting(
                 name=name,
+                text=told[name],
                 default=defaults.get(name, field.default),
                 is_whole=int in kinds,
                 may_be_none=NoneType in kinds,

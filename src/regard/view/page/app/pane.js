@@ -102,6 +102,7 @@ export class Pane {
       ...settings.map((setting) => {
         const input = element("input", {
           type: "number",
+          title: setting.text,
           step: setting.is_whole ? 1 : "any",
           min: setting.least,
           max: setting.most,
@@ -111,7 +112,8 @@ export class Pane {
             this.chosen[setting.name] = input.value;
           },
         });
-        return element("label", { title: setting.name }, element("span", {}, this.words[setting.name]), input);
+        const label = element("span", {}, this.words[setting.name] ?? setting.name);
+        return element("label", { title: setting.name }, label, input);
       }),
     );
   }

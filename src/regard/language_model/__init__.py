@@ -1,34 +1,35 @@
-"""A language model, Regard's own or one of transformers: its module and tokenizer, and what can be done with them."""
+"""A language model, Regard's own or one of transformers: its module and tokenizer, and the verbs on them."""
 
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import nn
 
+from regard.config import shows
 from regard.errors import RegardError
 from regard.evaluation.perplexity import log_probabilities
 from regard.export import hugging_face
 from regard.generation.result import Generation
-from regard.generation.steps import Feed, OwnFeed, TransformersFeed, Written, write
+from regard.generation.steps import write
 from regard.generation.streaming import TextStream
 from regard.generation.writing import Writing
 from regard.kernels.threads import fastest_threads
+from regard.language_model.adapters import adapter_for
 from regard.models.compiled import compiled_step
-from regard.models.gpt import GPT, quantise
+from regard.models.gpt import quantise
 from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
-from regard.models.pretrained.needs import quiet, told
+from regard.models.pretrained.needs import quiet
 from regard.models.pretrained.texts import Offsets, Texts
-from regard.reading.compute.rows import Rows
-from regard.reading.language import Settings, Spelt, decoder_start, read_noted, read_pair, read_tokens
+from regard.reading.language import Spelt, decoder_start, read_noted, read_pair, read_tokens
+from regard.reading.options import ReadOptions
 from regard.reading.record import Reading
-from regard.reading.segments import Segmenter
 
 logger = logging.getLogger("regard")
 # what is written to find out how fast that is
@@ -37,12 +38,20 @@ PROBE_TOKENS = 4
 
 @final
 class LanguageModel:
-    """A model in evaluation mode, its tokenizer (None where its folder has none), its name, and what ends its texts."""
+    """A model in evaluation mode, its tokenizer (None where its folder has none), its name, and what ends its texts.
+
+    `library` runs it, regard or transformers. `writes` says whether it can continue a text, `is_translator` whether it
+    is an encoder–decoder. `context_length` is how many tokens it takes at most; None where it does not say.
+    """
 
     def __init__(
         self, module: nn.Module, tokenizer: Any, *, name: str, device: torch.device, ends: frozenset[int] = frozenset()
     ) -> None:
-        self.module: Any = module.to(device)
+        self.adapter = adapter = adapter_for(module.to(device), name)
+        self.library = adapter.library
+        self.writes = adapter.writes
+        self.is_translator = adapter.is_translator
+        self.context_length = adapter.context_length
         self.tokenizer = tokenizer
         self.ends = ends
         self.name = name
@@ -76,38 +85,25 @@ class LanguageModel:
         ends = frozenset([ends] if isinstance(ends, int) else ends or ())
         return cls(module, tokenizer, name=name, device=device, ends=ends)
 
+    @property
+    def module(self) -> Any:
+        """The torch module."""
+        return self.adapter.module
+
     def quantise(self, dtype: str) -> None:
         """Round the weights to int8 or int4, so that writing, which waits for them, is faster.
 
         Raises RegardError for a model of transformers, and elsewhere than on a CPU.
         """
-        if not self.is_own:
-            raise RegardError(f"{self.name} runs in transformers, which has no {dtype} weights here; use bfloat16")
-        quantise(self.module, dtype)
+        quantise(self.adapter.own(f", which has no {dtype} weights here; use bfloat16"), dtype)
 
     def compile(self) -> None:
         """Let one text at a time be written by machine code, made for the model's sizes: about a minute, once.
 
         Raises RegardError for a model of transformers, elsewhere than on a CPU, and where there is no C++ compiler.
         """
-        if not self.is_own:
-            raise RegardError(f"{self.name} runs in transformers; only a model of Regard's is compiled")
-        self.module.step = compiled_step(self.module)
-
-    @property
-    def is_own(self) -> bool:
-        """Whether the module is Regard's."""
-        return isinstance(self.module, GPT)
-
-    @property
-    def writes(self) -> bool:
-        """Whether it can go on with a text."""
-        return self.is_own or bool(self.module.can_generate())
-
-    @property
-    def is_translator(self) -> bool:
-        """Whether it is an encoder–decoder."""
-        return not self.is_own and bool(self.module.config.is_encoder_decoder)
+        module = self.adapter.own("; only a model of Regard's is compiled")
+        module.step = compiled_step(module)
 
     def fastest_threads(self) -> int:
         """On how many threads of a CPU, at most torch's number, the model writes fastest, by a short probe."""
@@ -116,12 +112,6 @@ class LanguageModel:
             return most
         new = PROBE_TOKENS if self.context_length is None else min(PROBE_TOKENS, self.context_length - 1)
         return fastest_threads(lambda: self.generate_ids([0], new), most)
-
-    @property
-    def context_length(self) -> int | None:
-        """How many tokens the model takes at most; None where it does not say."""
-        length = getattr(self.module.config, "max_length" if self.is_own else "max_position_embeddings", None)
-        return length if isinstance(length, int) else None
 
     def encode(self, text: str) -> tuple[list[int], Offsets]:
         """Token ids of a text and where in it they stand; what the model puts before and after a text stands nowhere.
@@ -161,22 +151,9 @@ class LanguageModel:
         if max_new_tokens < 1:
             raise RegardError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
         self.check_length(len(ids), max_new_tokens)
-        if self.is_own:
-            writing = Writing(max_new_tokens=max_new_tokens)
-            return [step.tokens[0] for step in self._steps(self._feed([ids], writing), [ids], writing)]
-        tokens = torch.tensor([ids], device=self.device)
-        with quiet(), told(f"{self.name}: transformers cannot generate"):
-            written = self.module.generate(
-                tokens,
-                attention_mask=torch.ones_like(tokens),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                use_cache=True,
-            )
-        # an encoder-decoder's output begins with the token that starts its decoder, any other's with the prompt
-        return written[0, 1 if self.is_translator else len(ids) :].tolist()
+        return self.adapter.generate(torch.tensor([ids], device=self.device), max_new_tokens, self.ends)
 
+    @shows(Writing)
     def generate(
         self,
         prompts: str | Sequence[str],
@@ -191,11 +168,10 @@ class LanguageModel:
     ) -> Any:
         """What the model writes after a prompt, or after each of several: `Generation`s.
 
-        `settings` are those of `Writing` (max_new_tokens=64, temperature=0.8, stop="\n\n", …). With n above 1 each
-        prompt has a list of so many samples; `stream` is given the text of a single one as it comes, in whole
-        characters. It stops early, with what is there, once `going_on`, which is asked after every token, says no.
-        With `read` what a single one looked at is noted while it is written, for `read_written`; a model of
-        transformers is read afterwards. `batch_size` prompts are written at a time, each as it would be alone.
+        With n above 1 each prompt has a list of n samples. `stream` receives the text of a single one as it comes, in
+        whole characters. `going_on` is asked after every token; where it says no, the text ends early. With `read` the
+        attention of a single one is recorded while it is written, for `read_written`; a model of transformers is read
+        afterwards. `batch_size` prompts are written at a time, each as it would be alone.
         Raises RegardError for settings that make no sense, for a prompt that is empty or leaves no room, and for a
         model that writes no text.
         """
@@ -209,7 +185,7 @@ class LanguageModel:
         if (stream is not None or read) and len(several) * n != 1:
             raise RegardError("only a single text can be streamed or read: one prompt, and n = 1")
         ids = [self._spelt(prompt, chat=chat).ids for prompt in several]
-        size = batch_size if self.is_own else 1
+        size = batch_size if self.adapter.pads else 1
         found: list[Generation] = []
         for first in range(0, len(ids), size):
             found += self._write(ids[first : first + size], writing, stream, going_on, read, first=first, samples=n)
@@ -217,18 +193,6 @@ class LanguageModel:
             groups = [found[start : start + n] for start in range(0, len(found), n)]
             return groups[0] if isinstance(prompts, str) else groups
         return found[0] if isinstance(prompts, str) else found
-
-    def _feed(self, prompts: list[list[int]], writing: Writing, *, reads: bool = False) -> Feed:
-        if not self.is_own:
-            return TransformersFeed(self.module)
-        lengths = [len(prompt) for prompt in prompts]
-        assert self.context_length is not None
-        room = max(lengths) + min(writing.max_new_tokens, self.context_length - min(lengths))
-        return OwnFeed(self.module, room, reads=reads)
-
-    def _steps(self, feed: Feed, prompts: list[list[int]], writing: Writing, **how: Any) -> Iterator[Written]:
-        most = self.context_length
-        return write(feed, prompts, writing, ends=self.ends, context_length=most, device=self.device, **how)
 
     def _write(
         self,
@@ -239,15 +203,22 @@ class LanguageModel:
         read: bool,
         **how: int,
     ) -> list[Generation]:
-        feed = self._feed(prompts, writing, reads=read)
+        feed = self.adapter.feed(prompts, writing.max_new_tokens, reads=read)
         count = len(prompts) * how["samples"]
         show = stream or (lambda text: None)
-        streams = [TextStream(self._shown, writing.stop) for _ in range(count)]
+        streams = [TextStream(self.decode, writing.stop) for _ in range(count)]
         tokens: list[list[int]] = [[] for _ in range(count)]
         sums = [0.0] * count
         try:
-            for step in self._steps(
-                feed, prompts, writing, going_on=lambda row: not streams[row].stopped and going_on(), **how
+            for step in write(
+                feed,
+                prompts,
+                writing,
+                ends=self.ends,
+                context_length=self.context_length,
+                device=self.device,
+                going_on=lambda row: not streams[row].stopped and going_on(),
+                **how,
             ):
                 for row, token, log_probability in zip(step.rows, step.tokens, step.log_probabilities, strict=True):
                     tokens[row].append(token)
@@ -258,6 +229,7 @@ class LanguageModel:
             # of what was interrupted too
             for each in streams:
                 show(each.finish())
+        attention = feed.attention()
         return [
             Generation(
                 text=each.text,
@@ -265,13 +237,10 @@ class LanguageModel:
                 score=total / len(written),
                 finished=each.stopped or written[-1] in self.ends,
                 log_probability=total,
-                attention=feed.attention() if read and isinstance(feed, OwnFeed) else [],
+                attention=attention,
             )
             for each, written, total in zip(streams, tokens, sums, strict=True)
         ]
-
-    def _shown(self, ids: list[int]) -> str:
-        return self._tokenizer().decode(ids, clean_up_tokenization_spaces=False) if ids else ""
 
     def log_probabilities(self, text: str) -> list[float]:
         """The log-probability of every token of a text but the first, given those before it.
@@ -284,7 +253,7 @@ class LanguageModel:
         ids, _ = self.encode(text)
         if len(ids) < 2:
             raise RegardError("a text needs two tokens at least: the first is not predicted")
-        found = log_probabilities(self.module, ids, most=self.context_length or len(ids), device=self.device)
+        found = log_probabilities(self.adapter.logits, ids, most=self.context_length or len(ids), device=self.device)
         if any(map(math.isnan, found)):
             raise RegardError(f"{self.name}: its logits are no numbers (NaN); its weights are broken")
         return found
@@ -294,6 +263,7 @@ class LanguageModel:
         values = self.log_probabilities(text)
         return math.exp(-math.fsum(values) / len(values))
 
+    @shows(ReadOptions, rows=None)
     def read(
         self,
         prompt: str | None = None,
@@ -303,19 +273,14 @@ class LanguageModel:
         target: str | None = None,
         chat: bool = False,
         max_new_tokens: int = 64,
-        rows: Rows | None = None,
-        top_k: int | None = None,
-        statistics: Sequence[str] = (),
-        layers: Sequence[int] | int | None = None,
-        segments: str | Segmenter = "sentences",
+        **options: Any,
     ) -> Reading:
-        """What the model looked at: when it goes on from `prompt`, in a `text`, or from `source` to `target`.
+        """What the model looks at: when it continues a `prompt`, in a `text`, or from a `source` to a `target`.
 
-        It writes first, always its likeliest token, then runs once over all of it and is read there. With `chat` the
-        prompt is a user's message. `rows` are by default those that wrote a token, of a text the last, of an encoder
-        all. The other settings are those of `watching`.
-        Raises RegardError for none or several of the texts, one that is empty or too long, and for what the model
-        cannot do.
+        It writes first, always its most likely token, then runs once over all of it and is read there. With `chat` the
+        prompt is a user's message.
+        Raises RegardError for none or several of the texts, one that is empty or too long, options that make no sense,
+        and for what the model cannot do.
         """
         given = (("prompt", prompt), ("text", text), ("source", source))
         texts = {name: value for name, value in given if value is not None}
@@ -336,41 +301,34 @@ class LanguageModel:
         spelt = self._spelt(value, chat=chat)
         self.check_length(len(spelt.ids))
         usual = {"text": "last" if self.writes else "all", "prompt": "generated", "source": "all"}[name]
-        settings = Settings(usual if rows is None else rows, top_k, statistics, layers, segments)
-        if name == "text":
-            return read_tokens(self.module, self.tokenizer, spelt, [], settings, name=self.name)
-        if name == "prompt":
-            written = self.generate_ids(spelt.ids, max_new_tokens)
-            return read_tokens(self.module, self.tokenizer, spelt, written, settings, name=self.name)
+        read = ReadOptions.of(options, rows=usual)
+        if name != "source":
+            written = self.generate_ids(spelt.ids, max_new_tokens) if name == "prompt" else []
+            return self._read_tokens(spelt, written, read)
         if target is None:
             written = self.generate_ids(spelt.ids, max_new_tokens)
         else:
             with quiet():
                 written = self.tokenizer(text_target=target).input_ids
         pair = [decoder_start(self.module), *written]
-        return read_pair(self.module, self.tokenizer, spelt, pair, settings, name=self.name)
+        return read_pair(self.module, self.tokenizer, spelt, pair, read, name=self.name)
 
-    def read_written(
-        self,
-        prompt: str,
-        written: Generation,
-        *,
-        chat: bool = False,
-        top_k: int | None = None,
-        statistics: Sequence[str] = (),
-        layers: Sequence[int] | int | None = None,
-        segments: str | Segmenter = "sentences",
-    ) -> Reading:
-        """What the model looked at when it wrote what `generate` gave for this prompt, drawn or not, stop text and all.
+    @shows(ReadOptions, rows="generated")
+    def read_written(self, prompt: str, written: Generation, *, chat: bool = False, **options: Any) -> Reading:
+        """What the model looked at when it wrote what `generate` gave for this prompt, stop text included.
 
-        Where `generate` noted it, that is taken, unless more is asked for than rows; else the model runs once over the
-        very tokens. The settings are those of `read`.
+        Where `generate` recorded it and only rows are asked for, the record is returned; else the model runs once over
+        the very tokens.
         """
-        spelt = self._spelt(prompt, chat=chat)
-        if written.attention and top_k is None and not statistics and layers is None:
+        spelt, read = self._spelt(prompt, chat=chat), ReadOptions.of(options, rows="generated")
+        if written.attention and read == ReadOptions(rows="generated", segments=read.segments):
             return read_noted(self.module, self.tokenizer, spelt, written, name=self.name)
-        settings = Settings("generated", top_k, statistics, layers, segments)
-        return read_tokens(self.module, self.tokenizer, spelt, written.tokens, settings, name=self.name)
+        return self._read_tokens(spelt, written.tokens, read)
+
+    def _read_tokens(self, spelt: Spelt, written: list[int], read: ReadOptions) -> Reading:
+        return read_tokens(
+            self.module, self.tokenizer, spelt, written, read, inputs=self.adapter.inputs, name=self.name
+        )
 
     def export(self, target: str, folder: str | os.PathLike[str]) -> None:
         """Write the model into a new folder for another library, whose logits must be the same: "hf", Hugging Face's.
@@ -379,9 +337,8 @@ class LanguageModel:
         """
         if target != "hf":
             raise RegardError(f"a language model is exported to 'hf', Hugging Face's transformers, not to {target!r}")
-        if not self.is_own:
-            raise RegardError(f"{self.name} runs in transformers: its module's own save_pretrained writes it")
-        hugging_face.export(self.module, self.tokenizer, Path(folder), name=self.name, ends=self.ends)
+        module = self.adapter.own(": its module's own save_pretrained writes it")
+        hugging_face.export(module, self.tokenizer, Path(folder), name=self.name, ends=self.ends)
 
     def check_length(self, prompt: int, max_new_tokens: int = 0) -> None:
         """Raises RegardError where so many tokens are more than the model takes."""
