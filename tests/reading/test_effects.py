@@ -1,5 +1,7 @@
 """What a part of the text did: its effect beside an independent way to hide it, and ranks beside hand-made ones."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -203,7 +205,7 @@ def test_effects_need_the_model():
     with regard.watching(model) as watch:
         model(input_ids=IDS)
     with pytest.raises(RegardError, match="effects need the model itself"):
-        watch.reading(0).effect(5, (0, 2))
+        copy.deepcopy(watch.reading(0)).effect(5, (0, 2))
 
 
 # ranks

@@ -1,20 +1,15 @@
 """From what single calls gave to the reading of one sequence: steps and beams put together, names given."""
 
-from collections.abc import Callable
 from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from regard.errors import RegardError
 from regard.reading.compute.rows import chosen
-from regard.reading.compute.statistics import ROLLOUT, STATISTICS
-from regard.reading.compute.verify import worst
+from regard.reading.effects import Effects, effects_of
 from regard.reading.files import as_name
-from regard.reading.labels import Label, of_part, of_sequence, sequence
+from regard.reading.joined import JoinedLayer
+from regard.reading.labels import TOKEN, Label, of_part, of_sequence, sequence
 from regard.reading.layers import name_unseen
-from regard.reading.record import Check, Reading, Sequence, Top
+from regard.reading.record import Reading, Sequence
 from regard.reading.runs import Generation, LayerKey, Piece, Run, Step, follow, path_of
 
 Place = tuple[str, int]
@@ -68,9 +63,10 @@ def reading(watch: Any, seen: Run | Generation, item: int) -> Reading:
     left_out = {
         f"{as_name(place)}.{name}": why for place, layer in layers.items() for name, why in layer.left_out.items()
     }
+    sequences = _sequences(watch, steps, sides, lengths, written)
     return Reading(
         model=watch.name,
-        sequences=_sequences(watch, steps, sides, lengths, written),
+        sequences=sequences,
         maps={place: layer.weights(rows[place[0]]) for place, layer in layers.items()},
         checks={place: layer.check for place, layer in layers.items()},
         refused=why,
@@ -79,7 +75,19 @@ def reading(watch: Any, seen: Run | Generation, item: int) -> Reading:
         kept=rows,
         tops={place: layer.top() for place, layer in layers.items() if watch.wanted.top_k is not None},
         statistics={place: layer.statistics(rows[place[0]]) for place, layer in layers.items()},
+        score_maps={place: layer.scores(rows[place[0]]) for place, layer in layers.items() if layer.has_scores},
+        knockout=_effects(watch.model, steps, sequences),
     )
+
+
+def _effects(model: Any, steps: list[Step], sequences: dict[str, Sequence]) -> Effects | None:
+    """Effects on the sequence, if the model was fed its tokens and nothing else, and can be run on them again."""
+    if sequences.keys() != {"text"} or any(token.sort != TOKEN for token in sequences["text"].tokens):
+        return None
+    for run, row, _ in steps:
+        if not run.parts or run.parts[0].module is not model or not run.parts[0].is_plain or not run.real(row).all():
+            return None
+    return effects_of(model, [token.id for token in sequences["text"].tokens])
 
 
 def _expected(run: Run, key: LayerKey) -> int:
@@ -89,15 +97,15 @@ def _expected(run: Run, key: LayerKey) -> int:
 
 def _layers(
     parts: dict[LayerKey, list[tuple[Piece, int]]], refused: dict[LayerKey, str], numbers: dict[LayerKey, int]
-) -> tuple[dict[Place, "_Layer"], dict[str, tuple[int, int]]]:
+) -> tuple[dict[Place, "JoinedLayer"], dict[str, tuple[int, int]]]:
     """Every layer that was read, and the numbers of queries and keys of each kind."""
-    layers: dict[Place, _Layer] = {}
+    layers: dict[Place, JoinedLayer] = {}
     lengths: dict[str, tuple[int, int]] = {}
     for key in sorted(parts, key=lambda key: numbers[key]):
         if key in refused:
             continue
         kind = key[0]
-        layer = _Layer(kind, parts[key])
+        layer = JoinedLayer(kind, parts[key])
         size = layer.num_queries, layer.num_keys
         if lengths.setdefault(kind, size) != size:
             refused[key] = (
@@ -118,7 +126,7 @@ def _complete(
     seen: Run | Generation,
     steps: list[Step],
     lengths: dict[str, tuple[int, int]],
-    layers: dict[Place, "_Layer"],
+    layers: dict[Place, "JoinedLayer"],
     refused: dict[LayerKey, str],
     numbers: dict[LayerKey, int],
 ) -> None:
@@ -246,131 +254,8 @@ def _sequences(
     return {name: sequence(labels, watch.wanted.tokenizer) for name, labels in found.items()}
 
 
-class _Layer:
-    """One layer of one sequence, of the pieces that its runs gave."""
-
-    def __init__(self, kind: str, parts: list[tuple[Piece, int]]) -> None:
-        self.parts = parts
-        self.num_queries = min(parts[-1][1], parts[-1][0].first_query + parts[-1][0].num_queries)
-        self.num_keys = max(piece.first_key + piece.num_keys for piece, _ in parts)
-        if kind == "decoder":
-            # beyond its queries are tokens that were tried and thrown away
-            self.num_keys = min(self.num_keys, self.num_queries)
-        self.left_out = {name: why for piece, _ in parts for name, why in piece.left_out.items()}
-        self.check: Check = parts[0][0].check
-        for piece, _ in parts[1:]:
-            self.check = worst(self.check, piece.check)
-
-    def rows(self) -> set[int]:
-        """Positions of the rows that were kept."""
-        return {row for piece, end in self.parts for row in piece.rows if row < end}
-
-    def _over(self, pick: Callable[[Piece], Tensor | None], rows: list[int]) -> np.ndarray:
-        """Rows, [head, row, key or not], from the pieces that have them."""
-        if self._is_whole and self.parts[0][0].rows == rows and (values := pick(self.parts[0][0])) is not None:
-            return values.numpy()
-        place = {row: index for index, row in enumerate(rows)}
-        found: Tensor | None = None
-        for piece, end in self.parts:
-            values = pick(piece)
-            if values is None:
-                continue
-            by_key = values.dim() == 3
-            if found is None:
-                found = torch.zeros(len(values), len(rows), *([self.num_keys] if by_key else []), dtype=torch.float32)
-            own = [(index, place[row]) for index, row in enumerate(piece.rows) if row in place and row < end]
-            if not own:
-                continue
-            sources, targets = (torch.tensor(each) for each in zip(*own, strict=True))
-            if by_key:
-                stop = min(self.num_keys, piece.first_key + piece.num_keys)
-                part = values[:, sources, : stop - piece.first_key]
-                found[:, targets, piece.first_key : stop] = part
-            else:
-                found[:, targets] = values[:, sources]
-        assert found is not None
-        return found.numpy()
-
-    def weights(self, rows: list[int]) -> np.ndarray:
-        return self._over(lambda piece: piece.weights, rows)
-
-    @property
-    def _is_whole(self) -> bool:
-        """Whether one run gave all of it, so that nothing needs to be put together, or copied."""
-        ((piece, end), *others) = self.parts
-        starts_and_ends = piece.first_query == piece.first_key == 0 and piece.num_queries == self.num_queries <= end
-        return not others and starts_and_ends and piece.num_keys == self.num_keys
-
-    def top(self) -> Top:
-        if self._is_whole:
-            (piece, _) = self.parts[0]
-            assert piece.top is not None
-            return Top(*(table.numpy() for table in piece.top))
-        shape = None
-        positions = weights = None
-        for piece, end in self.parts:
-            assert piece.top is not None
-            if positions is None or weights is None:
-                shape = (len(piece.top[0]), self.num_queries, piece.top[0].shape[-1])
-                positions, weights = torch.full(shape, -1), torch.zeros(shape, dtype=torch.float32)
-            stop = min(end, piece.first_query + piece.num_queries)
-            positions[:, piece.first_query : stop] = piece.top[0][:, : stop - piece.first_query]
-            weights[:, piece.first_query : stop] = piece.top[1][:, : stop - piece.first_query]
-        assert positions is not None
-        assert weights is not None
-        return Top(positions.numpy(), weights.numpy())
-
-    def statistics(self, rows: list[int]) -> dict[str, np.ndarray]:
-        found = {name: self._statistic(name) for name in self.parts[0][0].statistics}
-        for name in self.parts[0][0].row_statistics:
-            # a token that is fed by itself finds no layer's queries of those before it
-            if name in self.left_out or (name == ROLLOUT and len(self.parts) > 1):
-                continue
-            found[name] = self._over(lambda piece, name=name: piece.row_statistics.get(name), rows)
-        if ROLLOUT in found:
-            found[ROLLOUT] = found[ROLLOUT][0]
-        if any(piece.outside is not None for piece, _ in self.parts):
-            found["sink_share"] = self._over(lambda piece: piece.outside, rows)
-        return found
-
-    def _statistic(self, name: str) -> np.ndarray:
-        if self._is_whole:
-            return self.parts[0][0].statistics[name].numpy()
-        axis = STATISTICS[name].axis
-        pieces = [(piece, piece.statistics[name], end) for piece, end in self.parts]
-        heads = len(pieces[0][1])
-        if axis == "query":
-            total = torch.full((heads, self.num_queries), torch.nan, dtype=torch.float32)
-        elif axis == "key":
-            total = torch.zeros(heads, self.num_keys, dtype=torch.float32)
-        elif axis == "query segment":
-            total = torch.zeros(
-                heads, self.num_queries, max(values.shape[2] for _, values, _ in pieces), dtype=torch.float32
-            )
-        else:
-            total = torch.zeros(
-                heads, max(values.shape[1] for _, values, _ in pieces), self.num_keys, dtype=torch.float32
-            )
-        for piece, values, end in pieces:
-            if axis.startswith("query"):
-                stop = min(end, piece.first_query + piece.num_queries)
-                part = values[:, : stop - piece.first_query]
-                total[(slice(None), slice(piece.first_query, stop), *(slice(size) for size in part.shape[2:]))] = part
-            else:
-                stop = min(self.num_keys, piece.first_key + piece.num_keys)
-                if end < piece.first_query + piece.num_queries:
-                    raise RegardError(f"{name} also sums over tokens that were tried and thrown away")
-                part = values[..., : stop - piece.first_key]
-                where = slice(piece.first_key, stop)
-                if axis == "key":
-                    total[:, where] += part
-                else:
-                    total[:, : part.shape[1], where] += part
-        return total.numpy()
-
-
 def _rows(
-    watch: Any, layers: dict[tuple[str, int], _Layer], lengths: dict[str, tuple[int, int]], prompt: int
+    watch: Any, layers: dict[tuple[str, int], JoinedLayer], lengths: dict[str, tuple[int, int]], prompt: int
 ) -> dict[str, list[int]]:
     rows, spec = {}, watch.wanted.rows
     for kind, (count, _) in lengths.items():

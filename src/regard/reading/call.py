@@ -150,6 +150,18 @@ def grouped(
     return query.reshape(len(key), -1, query.shape[-1])
 
 
+def exact_scores(
+    call: AttentionCall, visibility: Visibility, *, item: int, queries: Tensor, dtype: torch.dtype = torch.float64
+) -> Float[Tensor, "head query key"]:
+    """The scores of these queries over all keys, before the softmax: scaled, capped and biased; -inf where hidden."""
+    query = call.query[item].index_select(1, queries).to(dtype) * call.scale
+    key = call.key[item].to(dtype)
+    scores = (grouped(query, key) @ key.mT).view(len(query), len(queries), -1)
+    if call.softcap is not None:
+        scores = call.softcap * (scores / call.softcap).tanh()
+    return visibility.apply(scores, item=item, heads=slice(0, len(scores)), queries=queries, first_key=0)
+
+
 def exact_weights(
     call: AttentionCall,
     visibility: Visibility,
@@ -165,12 +177,7 @@ def exact_weights(
     if call.weights is not None:
         weights = call.weights[item].index_select(1, queries).to(dtype)
         return weights, weights.new_zeros(weights.shape[:2])
-    query = call.query[item].index_select(1, queries).to(dtype) * call.scale
-    key = call.key[item].to(dtype)
-    scores = (grouped(query, key) @ key.mT).view(len(query), len(queries), -1)
-    if call.softcap is not None:
-        scores = call.softcap * (scores / call.softcap).tanh()
-    scores = visibility.apply(scores, item=item, heads=slice(0, len(scores)), queries=queries, first_key=0)
+    scores = exact_scores(call, visibility, item=item, queries=queries, dtype=dtype)
     highest = scores.amax(-1, keepdim=True)
     sinks = None if call.sinks is None else call.sinks.to(dtype)[:, None, None]
     if sinks is not None:

@@ -1,5 +1,6 @@
 """Which kind and layer of a reading is meant, and what is to be written where nothing that there is."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -102,3 +103,30 @@ def mean_of_heads(reading: "Reading", kind: str, layer: int | None, head: int | 
     if head is not None and not (is_whole(head) and 0 <= head < len(weights)):
         raise RegardError(f"there is no head {head}; {kind} layer {layer} has heads 0 to {len(weights) - 1}")
     return weights.mean(axis=0) if head is None else weights[head]
+
+
+def scores_of(reading: "Reading", place: "Place") -> np.ndarray:
+    """The scores of one layer. Raises RegardError where there are none, saying why."""
+    if place not in reading.score_maps:
+        why = reading.settings.get("left_out", {}).get(f"{place[0]}.{place[1]}.scores", "read with scores=True")
+        raise RegardError(f"{place[0]} layer {place[1]} has no scores: {why}")
+    return reading.score_maps[place]
+
+
+def described(reading: "Reading") -> list[str]:
+    """What a reading holds, in a few words each: its texts, the tables of each kind, what was refused."""
+    told = [f"{name} {_beginning(sequence.text)}" for name, sequence in reading.sequences.items()]
+    for kind in reading.kinds:
+        tables = [reading.maps[kind, layer] for layer in reading.layers(kind)]
+        heads = " or ".join(map(str, sorted({len(table) for table in tables})))
+        _, rows, keys = tables[0].shape
+        told.append(f"{kind} {len(tables)} layers × {heads} heads × {rows} rows × {keys} keys")
+    told += [f"{len(reading.refused)} layers refused"] if reading.refused else []
+    sorts = Counter(token.sort for sequence in reading.sequences.values() for token in sequence.tokens)
+    if sorts.keys() - {"token"}:
+        told.append(", ".join(f"{sort} × {count}" for sort, count in sorts.items()))
+    return told
+
+
+def _beginning(text: str, most: int = 40) -> str:
+    return repr(text if len(text) <= most else f"{text[: most - 1]}…")

@@ -33,6 +33,7 @@ class Tables(NamedTuple):
     weights: dict[Place, np.ndarray]
     top: dict[Place, dict[str, np.ndarray]]
     statistics: dict[Place, dict[str, np.ndarray]]
+    scores: dict[Place, np.ndarray]
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], Tables]:
@@ -80,22 +81,28 @@ FORMATS: dict[str, Callable[[dict[str, Any], Iterable[tuple[str, np.ndarray]], P
 
 
 def document(facts: dict[str, Any], tensors: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:
-    """A reading as JSON holds it: tables as nested lists, null for NaN, and their shapes, which empty lists lack."""
-    tables: dict[str, dict[str, Any]] = {"weights": {}, "top": {}, "statistic": {}}
+    """A reading as JSON holds it: tables as nested lists, with their shapes, which empty lists lack.
+
+    null stands for NaN and, of scores, for -inf.
+    """
+    tables: dict[str, dict[str, Any]] = {"weights": {}, "top": {}, "statistic": {}, "scores": {}}
     shapes = {}
     for name, table in tensors:
         sort, place, part = _parts(name)
         shapes[name] = list(table.shape)
         values: Any = table.tolist()
-        if np.isnan(table).any():
+        # the score of a hidden key is -inf, that of no key NaN
+        missing = np.isneginf(table) if sort == "scores" else np.isnan(table)
+        if missing.any():
             known = table.astype(object)
-            known[np.isnan(table)] = None
+            known[missing] = None
             values = known.tolist()
         if part is None:
             tables[sort][place] = values
         else:
             tables[sort].setdefault(place, {})[part] = values
     own = {"weights": tables["weights"], "top": tables["top"], "statistics": tables["statistic"]}
+    own |= {"scores": tables["scores"]} if tables["scores"] else {}
     return {"format": FORMAT, **_without_nan(facts), "shapes": shapes, **own}
 
 
@@ -133,8 +140,10 @@ def _from_json(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
     # files of 0.1.0 do not name their format
     if not isinstance(facts, dict) or facts.pop("format", FORMAT) != FORMAT or "sequences" not in facts:
         raise RegardError(f"{path}: not a reading; `regard read … --out {path}` makes one")
-    shapes, weights, tops, statistics = (facts.pop(key, {}) for key in ("shapes", "weights", "top", "statistics"))
-    found = {f"weights.{place}": values for place, values in weights.items()}
+    shapes, tops, statistics = (facts.pop(key, {}) for key in ("shapes", "top", "statistics"))
+    found = {
+        f"{sort}.{place}": values for sort in ("weights", "scores") for place, values in facts.pop(sort, {}).items()
+    }
     for sort, places in (("top", tops), ("statistic", statistics)):
         for place, parts in places.items():
             found |= {f"{sort}.{place}.{part}": values for part, values in parts.items()}
@@ -153,23 +162,24 @@ def _array(name: str, values: Any, shape: list[int] | None) -> np.ndarray:
         table = table.reshape(shape)
     _check(shape is None or list(table.shape) == shape, f"the shape of {name}")
     with np.errstate(over="ignore"):
-        return table.astype(np.int64 if is_position else np.float32)
+        table = table.astype(np.int64 if is_position else np.float32)
+    return np.where(np.isnan(table), np.float32(-np.inf), table) if name.startswith("scores.") else table
 
 
 def _parts(name: str) -> tuple[str, str, str | None]:
     """Of a table's name: what it is, its kind and layer, and its own name where several have these."""
     sort, kind, layer, *part = name.split(".", 3)
-    if sort not in ("weights", "top", "statistic") or bool(part) == (sort == "weights"):
+    if sort not in ("weights", "scores", "top", "statistic") or bool(part) == (sort in ("weights", "scores")):
         raise ValueError(f"it has a table {name!r}")
     return sort, f"{kind}.{layer}", part[0] if part else None
 
 
 def _by_place(tensors: dict[str, np.ndarray]) -> Tables:
-    tables = Tables({}, {}, {})
+    tables = Tables({}, {}, {}, {})
     for name, table in tensors.items():
         sort, place, part = _parts(name)
         if part is None:
-            tables.weights[as_place(place)] = table
+            (tables.weights if sort == "weights" else tables.scores)[as_place(place)] = table
         else:
             (tables.top if sort == "top" else tables.statistics).setdefault(as_place(place), {})[part] = table
     return tables
@@ -191,6 +201,7 @@ def check_facts(facts: Any) -> None:
     # neither NaN nor infinity, nor half a surrogate pair
     json.dumps(facts, allow_nan=False, ensure_ascii=False).encode("utf-8")
     _check(isinstance(facts["model"], str) and isinstance(facts["settings"], dict), "model and settings")
+    _check(isinstance(facts["settings"].get("left_out", {}), dict), "left_out")
     prompt = facts["settings"].get("prompt_tokens", 0)
     _check(type(prompt) is int and prompt >= 0, "prompt_tokens")
     for name, sequence in facts["sequences"].items():
@@ -226,7 +237,11 @@ def _is_token(token: dict[str, Any], length: int, num_words: int) -> bool:
 def check_tables(facts: dict[str, Any], tables: Tables) -> None:
     """Raises ValueError if tables of weights, strongest keys and statistics do not fit the tokens or hold other
     numbers than their name says."""
-    _check(tables.top.keys() | tables.statistics.keys() <= tables.weights.keys(), "tables of layers without weights")
+    others = tables.top.keys() | tables.statistics.keys() | tables.scores.keys()
+    _check(others <= tables.weights.keys(), "tables of layers without weights")
+    for place, scores in tables.scores.items():
+        fits = scores.shape == tables.weights[place].shape and scores.dtype.kind == "f"
+        _check(fits and not np.isnan(scores).any() and not np.isposinf(scores).any(), f"the scores of {place}")
     for (kind, layer), weights in tables.weights.items():
         place = f"{kind} layer {layer}"
         asking, asked = (len(facts["sequences"][name]["tokens"]) for name in facts["sides"][kind])

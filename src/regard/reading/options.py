@@ -31,6 +31,8 @@ class ReadOptions:
     segments
         Parts of the text whose weights are summed: sentences, paragraphs, turns or documents; in Python also a function
         from a text to the characters at which its parts begin.
+    scores
+        Keep the scores of the rows too, as they are before the softmax.
     """
 
     rows: Rows | None = setting("last")
@@ -38,6 +40,7 @@ class ReadOptions:
     statistics: str | Sequence[str] = setting(())
     layers: str | int | Sequence[int] | None = setting(None)
     segments: str | Segmenter = setting("sentences")
+    scores: bool = setting(False)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], *, rows: Rows | None = None) -> "ReadOptions":

@@ -45,6 +45,8 @@ class Part:
     mask: Bool[Tensor, "batch slot"] | None = None
     cache: Any = None
     modality: str | None = None
+    # whether it was fed tokens and nothing that changes what they are or see
+    is_plain: bool = False
     pixels: tuple[int, ...] | None = None
     # of an encoder–decoder, what its encoder was given
     source: "Part | None" = None
@@ -114,6 +116,7 @@ def _part(path: str, module: Any, given: Mapping[str, Any], outer: Part | None, 
         mask=_token_mask(given.get("attention_mask")),
         cache=cache,
         modality=next((name for name, tensor in kinds if tensor is not None), None),
+        is_plain=_is_plain(given, is_written=fed is not None),
         pixels=None if pixels is None else tuple(pixels.shape),
     )
     if isinstance(cache, KeyValues) and cache.padding is not None:
@@ -127,6 +130,15 @@ def _part(path: str, module: Any, given: Mapping[str, Any], outer: Part | None, 
             # what stands for a picture or sound came as embeddings
             part.modality = outer.modality
     return part
+
+
+def _is_plain(given: Mapping[str, Any], *, is_written: bool) -> bool:
+    """Whether the tensors among the arguments are ids and their mask, and what `generate` makes of these."""
+    made = {"input_ids", "tokens", "attention_mask", *({"position_ids"} if is_written else ())}
+    mask = given.get("attention_mask")
+    if mask is not None and not is_written and not (isinstance(mask, Tensor) and mask.dim() == 2):
+        return False
+    return all(name in made for name, value in given.items() if isinstance(value, Tensor))
 
 
 def _no_placeholder(tokens: Tensor, module: Any) -> Tensor:

@@ -1,8 +1,8 @@
 """A reading: which tokens every token looked at, what proves it, and what can be asked of it."""
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
@@ -11,7 +11,15 @@ from jaxtyping import Float, Int
 
 from regard.errors import RegardError
 from regard.reading.alignment import WordTable, word_alignment, word_table
-from regard.reading.choices import chosen_kind, chosen_table, mean_of_heads, nothing_read, one_statistic
+from regard.reading.choices import (
+    chosen_kind,
+    chosen_table,
+    described,
+    mean_of_heads,
+    nothing_read,
+    one_statistic,
+    scores_of,
+)
 from regard.reading.files import FORMATS, Place, as_name, as_place, document, read
 from regard.reading.frames import dataset, frame
 from regard.reading.ranks import agreement
@@ -88,21 +96,12 @@ class Reading:
     kept: dict[str, list[int]] = field(default_factory=dict)
     tops: dict[tuple[str, int], Top] = field(default_factory=dict)
     statistics: dict[tuple[str, int], dict[str, np.ndarray]] = field(default_factory=dict)
+    score_maps: dict[tuple[str, int], Float[np.ndarray, "head row key"]] = field(default_factory=dict)
     # asks the model again with parts of the text hidden; no file keeps it
     knockout: Callable[[int, list[Span]], np.ndarray] | None = None
 
     def __repr__(self) -> str:
-        told = [f"{name} {_beginning(sequence.text)}" for name, sequence in self.sequences.items()]
-        for kind in self.kinds:
-            tables = [self.maps[kind, layer] for layer in self.layers(kind)]
-            heads = " or ".join(map(str, sorted({len(table) for table in tables})))
-            _, rows, keys = tables[0].shape
-            told.append(f"{kind} {len(tables)} layers × {heads} heads × {rows} rows × {keys} keys")
-        told += [f"{len(self.refused)} layers refused"] if self.refused else []
-        sorts = Counter(token.sort for sequence in self.sequences.values() for token in sequence.tokens)
-        if sorts.keys() - {"token"}:
-            told.append(", ".join(f"{sort} × {count}" for sort, count in sorts.items()))
-        return f"<Reading of {self.model}: {'; '.join(told)}>"
+        return f"<Reading of {self.model}: {'; '.join(described(self))}>"
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy on disk or in another process has no model
@@ -143,6 +142,15 @@ class Reading:
         """
         kind = chosen_kind(self, kind, "weights({!r}, 3)")
         return chosen_table(self, self.maps.__getitem__, kind, layer, "weights")
+
+    def scores(self, kind: str | None = None, layer: int | None = None) -> Float[np.ndarray, "*layer head row key"]:
+        """The scores of the rows before the softmax, -inf for a hidden key, by layers as in `weights`.
+
+        Raises RegardError if they were not asked for.
+        """
+        kind = chosen_kind(self, kind, "scores({!r}, 3)")
+
+        return chosen_table(self, partial(scores_of, self), kind, layer, "scores")
 
     def top(self, kind: str | None = None, layer: int | None = None) -> Top:
         """The strongest keys of every query, exact, by layers as in `weights`.
@@ -341,6 +349,7 @@ class Reading:
             kept=facts["rows"],
             tops={place: Top(**parts) for place, parts in tables.top.items()},
             statistics=tables.statistics,
+            score_maps=tables.scores,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -366,6 +375,8 @@ class Reading:
         """Every table by the name that a file keeps it under: `weights.cross.2`, `statistic.decoder.0.entropy`."""
         for key, table in self.maps.items():
             yield f"weights.{as_name(key)}", table
+        for key, table in self.score_maps.items():
+            yield f"scores.{as_name(key)}", table
         for key, top in self.tops.items():
             yield from ((f"top.{as_name(key)}.{part}", table) for part, table in top._asdict().items())
         for key, found in self.statistics.items():
@@ -385,7 +396,3 @@ def _view(name: str) -> Callable[..., Any]:
     if name not in VIEWS:
         raise RegardError(f"nothing here shows a reading as {name}; `import regard.api` brings what does")
     return VIEWS[name]
-
-
-def _beginning(text: str, most: int = 40) -> str:
-    return repr(text if len(text) <= most else f"{text[: most - 1]}…")

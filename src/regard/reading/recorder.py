@@ -80,8 +80,10 @@ class Recorder:
             self.parts.append(self.parts[-1])
             return
         outer = self.parts[-1] if self.parts else None
-        fed = self.generations[-1].ids if self.generations and self.generations[-1].model is module else None
+        generation = self.generations[-1] if self.generations else None
+        fed = generation.ids if generation is not None and generation.model is module else None
         part = part_of(self.paths[id(module)][0], module, given, outer, fed)
+        part.is_plain = part.is_plain and (generation is None or generation.is_plain)
         if outer is None:
             self.loose = None
             self.run = self._begin(part, given)
@@ -189,6 +191,7 @@ class Recorder:
             has_ids=is_pair or has_ids,
             end_ids=_end_ids(model, given),
             prompt=written_on,
+            is_plain=given.get("position_ids") is None and getattr(mask, "ndim", 2) == 2,
             ids=main.detach().cpu() if has_ids and main is not None and main.dim() == 2 and not is_pair else None,
             mask=mask.detach().bool().cpu() if isinstance(mask, Tensor) and mask.dim() == 2 and not is_pair else None,
             is_guided=_is_guided(model, given),

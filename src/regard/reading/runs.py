@@ -130,6 +130,8 @@ class Generation:
     prompt: int | None = None
     ids: Int[Tensor, "batch slot"] | None = None
     mask: Bool[Tensor, "batch slot"] | None = None
+    # whether its caller left positions to it, and gave no mask of pairs
+    is_plain: bool = True
     # two runs in one batch, with the prompt and without
     is_guided: bool = False
     runs: list[Run] = field(default_factory=list)

@@ -11,7 +11,7 @@ from torch import Tensor
 from regard.errors import RegardError
 from regard.kernels.memory import give_back_freed_memory
 from regard.reading import labels
-from regard.reading.call import AttentionCall, Visibility, exact_weights
+from regard.reading.call import AttentionCall, Visibility, exact_scores, exact_weights
 from regard.reading.compute.output_norm import OUTPUT_NORM, OutputNorm
 from regard.reading.compute.rollout import rollout
 from regard.reading.compute.statistics import ROLLOUT, STATISTICS
@@ -194,6 +194,10 @@ def _rows(
     # what stays has its place before what comes and goes: memory that is given back in between is whole
     piece.weights = torch.empty(call.num_heads, len(kept), piece.num_keys, dtype=torch.float32)
     outsides = torch.empty(call.num_heads, len(kept), dtype=torch.float32)
+    if wanted.scores and call.weights is None:
+        piece.scores = torch.empty_like(piece.weights)
+    elif wanted.scores:
+        piece.left_out["scores"] = "the module computes its softmax itself, and its scores were not seen"
     by_row: dict[str, list[Tensor]] = {name: [piece.weights[:, :0]] for name in of_rows}
     slots = [*kept, *sorted(sample)]
     step = max(1, ROW_WEIGHTS // (call.num_heads * max(1, call.num_keys)))
@@ -206,6 +210,9 @@ def _rows(
         rows = weights[:, :count, frame.keys]
         piece.weights[:, start : start + step] = rows
         outsides[:, start : start + step] = outside[:, :count]
+        if piece.scores is not None:
+            scores = exact_scores(call, visibility, item=item, queries=queries[:count])
+            piece.scores[:, start : start + step] = scores[..., frame.keys]
         for name, statistic in of_rows.items():
             try:
                 by_row[name].append(statistic(rows, call, item, frame.keys).float().cpu())
