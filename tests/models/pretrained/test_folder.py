@@ -287,6 +287,7 @@ def test_settings_that_would_build_for_ever_are_refused_at_once(tmp_path, loads,
         with pytest.raises(RegardError, match=says):
             loads(tmp_path, dtype=torch.float32)
     assert time.monotonic() - started < 10
+    assert torch.is_grad_enabled()
 
 
 def test_a_part_without_the_implementation_of_the_whole_keeps_its_own(tmp_path):

@@ -202,7 +202,8 @@ class _BuiltOf(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self._calls -= 1
-        if self._calls < 0:
+        # a block without gradients, which this ends too, must leave them as they were
+        if self._calls < 0 and func is not torch._C._set_grad_enabled:
             raise RegardError(
                 f"{self._folder / CONFIG}: it describes far more layers than the weights have tensors, "
                 f"{self._tensors}; the two are not of one model"
