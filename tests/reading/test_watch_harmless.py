@@ -40,7 +40,8 @@ RECORDING = [
     (rows, "sweep"),
     (rows, "check_rows"),
     (rows, "exact_weights"),
-    (tiles, "_softmax"),
+    (tiles, "_tile"),
+    (tiles, "strongest"),
     (statistics.Statistic, "note"),
     (verify, "contexts"),
 ]

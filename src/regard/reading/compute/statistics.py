@@ -63,7 +63,7 @@ class Statistic:
 
 def received(tile: Tile) -> Float[Tensor, "head key"]:
     """Σ over queries i of weights[i, j]: how much key j was looked at. Its sum over keys is the number of queries."""
-    return tile.weights.sum(1)
+    return ((1 / tile.totals).mT @ tile.numerators)[:, 0]
 
 
 def received_by_segment(tile: Tile) -> Float[Tensor, "head segment key"]:
@@ -83,7 +83,7 @@ def entropy(tile: Tile) -> Float[Tensor, "head query"]:
     part of the sum.
     """
     sums = tile.weights.sum(-1) if tile.has_sinks else 1.0
-    found = tile.log_sums[..., 0] * sums - (tile.weights * tile.scores).sum(-1)
+    found = tile.log_sums[..., 0] * sums - (tile.numerators * tile.scores).sum(-1) / tile.totals[..., 0]
     # rounding may leave a row of one key a little below 0
     return found.clamp(min=0)
 

@@ -3,6 +3,8 @@
 Each tile has few queries of the heads that share a key head; its weights are used and thrown away.
 """
 
+import functools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,29 +13,35 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regard.kernels.linear import linear
 from regard.reading.call import AttentionCall, Visibility, grouped
+from regard.reading.compute.strongest import strongest
 
 if TYPE_CHECKING:
     from regard.reading.compute.statistics import Statistic
 
-# scores of a tile are about so many at most: few enough for the processor's cache, enough for a fast product
-TILE_SCORES = 1 << 21
-LEAST_QUERIES, MOST_QUERIES = 16, 512
+# scores of a tile for each thread: few enough to stay in a core's cache, enough for a fast product
+TILE_SCORES = 3 << 17
+LEAST_QUERIES, MOST_QUERIES = 16, 256
+# a causal tile computes a triangle in vain, the smaller the more tiles there are
+LEAST_TILES = 16
 # where a key is not seen; unlike -inf it may be multiplied by a weight of 0
 HIDDEN = -1e30
+# of rows whose highest score is between these, exp(score) neither overflows in a sum nor vanishes sooner than a weight
+# that float32 could hold beside it
+LEAST_MODERATE, MOST_MODERATE = -8.0, 64.0
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
     """The weights of some heads and queries over a range of keys, outside which these queries see none.
 
-    `scores` are what was exponentiated and `log_sums` the logarithms of each row's sum: weights are exp(scores -
-    log_sums). `top` says which of the keys are the strongest, where they are wanted. Positions count from the
-    sequence's first token; `text` knows what the tokens are.
+    Weights are `numerators` / `totals`, and also exp(`scores` - `log_sums`). `top` has the highest weights and the
+    positions of their keys, −1 for a key that is not seen. Positions count from the sequence's first token; `text`
+    knows what the tokens are.
     """
 
-    weights: Float[Tensor, "head query key"]
+    numerators: Float[Tensor, "head query key"]
+    totals: Float[Tensor, "head query 1"]
     scores: Float[Tensor, "head query key"]
     log_sums: Float[Tensor, "head query 1"]
     queries: Int[Tensor, " query"]
@@ -41,7 +49,12 @@ class Tile:
     heads: slice
     text: "Text"
     has_sinks: bool = False
-    top: Int[Tensor, "head query k"] | None = None
+    top: tuple[Float[Tensor, "head query k"], Int[Tensor, "head query k"]] | None = None
+
+    @functools.cached_property
+    def weights(self) -> Float[Tensor, "head query key"]:
+        """Whoever divides sums by `totals` instead spares a pass over all pairs."""
+        return self.numerators / self.totals
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +119,10 @@ def sweep(
             text=text,
             top_k=top_k or 0,
         ):
-            if tops is not None:
-                _note_top(tile, rows, tops)
+            if tile.top is not None and tops is not None:
+                weights, positions = tile.top
+                tops[0][tile.heads, rows, : weights.shape[-1]] = positions
+                tops[1][tile.heads, rows, : weights.shape[-1]] = weights.float()
             for name, statistic in statistics.items():
                 statistic.note(tile, rows, int(tile.keys[0]) - key_position, sums[name])
     return Swept(tops, sums)
@@ -129,31 +144,22 @@ def tiles(
     num_keys = keys.stop - keys.start
     if call.weights is not None:
         per_tile = max(1, TILE_SCORES // max(1, num_keys))
+        key_positions = torch.arange(num_keys, device=call.weights.device) + key_position
         for start in range(queries.start, queries.stop, per_tile):
             stop = min(start + per_tile, queries.stop)
+            rows = slice(start - queries.start, stop - queries.start)
+            positions = torch.arange(rows.start, rows.stop, device=call.weights.device) + query_position
             for head in range(call.num_heads):
-                weights = call.weights[item, head : head + 1, start:stop, keys].float()
-                scores = weights.log().clamp(min=HIDDEN)
-                rows = slice(start - queries.start, stop - queries.start)
-                yield (
-                    Tile(
-                        weights=weights,
-                        scores=scores,
-                        log_sums=torch.zeros_like(scores[..., :1]),
-                        queries=torch.arange(rows.start, rows.stop, device=weights.device) + query_position,
-                        keys=torch.arange(num_keys, device=weights.device) + key_position,
-                        heads=slice(head, head + 1),
-                        text=text,
-                        top=scores.topk(min(top_k, num_keys), dim=-1).indices if top_k else None,
-                    ),
-                    rows,
-                )
+                heads = slice(head, head + 1)
+                scores = call.weights[item, heads, start:stop, keys].float().log().clamp_(min=HIDDEN)
+                yield _tile(scores, None, positions, key_positions, heads, text, top_k), rows
         return
     dtype = torch.float64 if call.query.dtype == torch.float64 else torch.float32
-    query = grouped(call.query[item], call.key[item]).unflatten(1, (-1, call.num_queries))
+    query = grouped(call.query[item].to(dtype) * call.scale, call.key[item]).unflatten(1, (-1, call.num_queries))
     group = query.shape[1]
-    key = call.key[item].to(dtype)
-    step = min(max(LEAST_QUERIES, TILE_SCORES // (group * num_keys)), MOST_QUERIES) if num_keys else 1
+    # dense in the order in which the product goes through it
+    key = call.key[item].to(dtype).mT.contiguous()
+    step, together = _sizes(queries.stop - queries.start, num_keys, group, len(key))
     for start in range(queries.start, queries.stop, step):
         stop = min(start + step, queries.stop)
         low, high = visibility.key_range(slice(start, stop), keys.stop)
@@ -163,47 +169,49 @@ def tiles(
             rows = slice(start - queries.start, stop - queries.start)
             positions = slots + (query_position - queries.start)
             key_positions = torch.arange(low, high, device=key.device) + (key_position - keys.start)
-            for index in range(len(key)):
-                heads = slice(index * group, (index + 1) * group)
-                scores = _scores(call, query[index, :, start:stop].to(dtype), key[index, low:high])
+            for first in range(0, len(key), together):
+                some = slice(first, first + together)
+                heads = slice(first * group, min(first + together, len(key)) * group)
+                scores = query[some, :, start:stop].flatten(1, 2) @ key[some, :, low:high]
+                scores = scores.view(-1, stop - start, high - low)
+                if call.softcap is not None:
+                    scores = call.softcap * (scores / call.softcap).tanh()
                 scores = visibility.apply(scores, item=item, heads=heads, queries=slots, first_key=low, hidden=HIDDEN)
                 sinks = None if call.sinks is None else call.sinks[heads]
-                weights, log_sums, top = _softmax(scores, sinks, top_k)
-                has_sinks = sinks is not None
-                yield Tile(weights, scores, log_sums, positions, key_positions, heads, text, has_sinks, top), rows
+                yield _tile(scores, sinks, positions, key_positions, heads, text, top_k), rows
 
 
-def _scores(call: AttentionCall, query: Tensor, key: Tensor) -> Float[Tensor, "head query key"]:
-    rows = (query * call.scale).flatten(0, 1).contiguous()
-    scores = linear(rows, key.contiguous()).unflatten(0, query.shape[:2])
-    return scores if call.softcap is None else call.softcap * (scores / call.softcap).tanh()
+def _sizes(num_queries: int, num_keys: int, group: int, key_heads: int) -> tuple[int, int]:
+    """How many queries, and of how many key heads, a tile has."""
+    fitting = TILE_SCORES * torch.get_num_threads() // max(1, group * num_keys)
+    step = min(fitting // key_heads, math.ceil(num_queries / LEAST_TILES), MOST_QUERIES)
+    # vectors begin where rows do
+    step = max(1, step // LEAST_QUERIES) * LEAST_QUERIES
+    return step, min(max(1, fitting // step), key_heads)
 
 
-def _softmax(scores: Tensor, sinks: Tensor | None, k: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Weights, the logarithms of the sums that they were divided by, and where the k highest are."""
-    weights = scores.softmax(-1)
-    if k:
-        highest, indices = scores.topk(min(k, scores.shape[-1]), dim=-1)
-        highest, place = highest[..., :1], indices[..., :1]
-    else:
-        indices = None
-        highest, place = scores.max(-1, keepdim=True)
-    # the highest weight is exp(highest − log_sum), and is never 0
-    log_sums = highest - weights.gather(-1, place).log()
+def _tile(
+    scores: Tensor, sinks: Tensor | None, queries: Tensor, keys: Tensor, heads: slice, text: Text, k: int
+) -> Tile:
+    highest, top = strongest(scores, k)
+    # exp(scores) is as exact, and spares a pass over all pairs, where nothing overflows or vanishes
+    shift = None if _is_moderate(highest) else highest.clamp(min=HIDDEN / 2)
+    numerators = scores.exp() if shift is None else (scores - shift).exp_()
+    totals = numerators.sum(-1, keepdim=True)
     if sinks is not None:
-        with_sinks = torch.logaddexp(log_sums, sinks.to(scores.dtype)[:, None, None])
-        weights *= (log_sums - with_sinks).exp()
-        log_sums = with_sinks
-    blind = highest <= HIDDEN / 2
-    if blind.any():
-        weights.masked_fill_(blind, 0.0)
-    return weights, log_sums, indices
+        outside = sinks.to(scores.dtype)[:, None, None]
+        totals += (outside if shift is None else outside - shift).exp()
+    # of a row that sees no key all numerators are 0
+    totals.masked_fill_(totals == 0, 1.0)
+    log_sums = totals.log() if shift is None else totals.log() + shift
+    if top is not None:
+        values, indices = top
+        strengths = (values if shift is None else values - shift).exp() / totals
+        seen = values > HIDDEN / 2
+        top = strengths.where(seen, 0.0), (indices + keys[0]).where(seen, -1)
+    return Tile(numerators, totals, scores, log_sums, queries, keys, heads, text, sinks is not None, top)
 
 
-def _note_top(tile: Tile, rows: slice, tops: tuple[Tensor, Tensor]) -> None:
-    positions, weights = tops
-    assert tile.top is not None
-    seen = tile.scores.gather(-1, tile.top) > HIDDEN / 2
-    k = tile.top.shape[-1]
-    positions[tile.heads, rows, :k] = torch.where(seen, tile.keys[0] + tile.top, -1)
-    weights[tile.heads, rows, :k] = tile.weights.gather(-1, tile.top).where(seen, 0.0).float()
+def _is_moderate(highest: Tensor) -> bool:
+    least, most = highest.aminmax()
+    return bool(least >= LEAST_MODERATE and most <= MOST_MODERATE)
