@@ -1,5 +1,6 @@
 """A language model writes: one token after another, each the likeliest or drawn, until it ends or is stopped."""
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
@@ -64,20 +65,36 @@ class OwnFeed:
         return [] if self._queries is None or self._past is None else self._module.attention(self._past)
 
 
+# what models call the cache that they are given and return: transformers from 5.24 on and before, and its state spaces
+CACHES = ("cache", "past_key_values", "cache_params")
+
+
+def cache_name(module: Any) -> str:
+    """What a model of transformers calls its cache of keys and values."""
+    return next((name for name in CACHES if name in inspect.signature(module.forward).parameters), CACHES[1])
+
+
+def cache_of(output: Any) -> Any:
+    """The cache that a model returned, if any."""
+    # the old name is a property now, which warns
+    values = getattr(output, "__dict__", {})
+    return next((values[name] for name in CACHES if values.get(name) is not None), None)
+
+
 @final
 class TransformersFeed:
     """A decoder-only model of transformers; its prompts are of equal length, for not every model knows of padding."""
 
     def __init__(self, module: Any) -> None:
-        self._module = module
+        self._module, self._name = module, cache_name(module)
         self._cache: Any = None
 
     def __call__(
         self, tokens: Int[Tensor, "row new"], padding: Int[Tensor, " row"] | None
     ) -> Float[Tensor, "row vocabulary"]:
         assert padding is None
-        output = self._module(input_ids=tokens, past_key_values=self._cache, use_cache=True)
-        self._cache = output.past_key_values
+        output = self._module(input_ids=tokens, use_cache=True, **{self._name: self._cache})
+        self._cache = cache_of(output)
         return output.logits[:, -1]
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +16,7 @@ from regard.models.gpt import GPT
 from regard.models.pretrained.needs import quiet, told
 
 
+@runtime_checkable
 class Adapter(Protocol):
     """A language model's module, as the library runs it."""
 

@@ -7,7 +7,7 @@ Transformer models from multi-head checkpoints".
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -81,6 +81,7 @@ class Places:
     mask: Bool[Tensor, "#batch 1 query key"] | None
 
 
+@runtime_checkable
 class Step(Protocol):
     """What does for one token what the blocks would do, where it fits."""
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
+from regard.generation.steps import cache_name, cache_of
 from regard.models.gpt import GPT
 from regard.reading.capture import session
 from regard.reading.hiding import Hiding, hiding
@@ -65,7 +66,7 @@ class Effects:
         if self.module.training:
             raise RegardError("the model is in training mode, where dropout hides at random; call model.eval() first")
         calls, cached = self._prove()
-        cache = self._run(self.tokens[:row], cached=True).past_key_values if cached else None
+        cache = cache_of(self._run(self.tokens[:row], cached=True)) if cached else None
         size = BATCH if cached else max(1, min(BATCH, TOKENS // (row + 1)))
         found: list[float] = []
         for index in range(0, len(spans), size):
@@ -89,7 +90,7 @@ class Effects:
         tokens, name = self.tokens[:2], type(self.module).__name__
         seen = Hiding(self.module, 2, [(0, 0)])
         with hiding(seen):
-            cache = getattr(self._run(tokens, cached=True), "past_key_values", None)
+            cache = cache_of(self._run(tokens, cached=True))
         seen.check()
         if not seen.calls:
             raise RegardError(f"{name} attends in no way that is known here, so that nothing can be hidden in it")
@@ -98,7 +99,7 @@ class Effects:
             type(cache).__name__ == "DynamicCache" and {type(layer).__name__ for layer in layers} <= KEYS_AND_VALUES
         )
         marked = Hiding(self.module, 2, [(0, 0)] * (seen.calls + 1), last_only=cached, mark=True)
-        cache = self._run(tokens[:1], cached=True).past_key_values if cached else None
+        cache = cache_of(self._run(tokens[:1], cached=True)) if cached else None
         reached = self._hidden(tokens, marked, cache).isnan().any(-1).tolist()
         if reached != [False] + [True] * seen.calls:
             raise RegardError(
@@ -126,7 +127,7 @@ class Effects:
         ids = torch.tensor([tokens if cache is None else tokens[-1:]], device=device).expand(count, -1)
         inputs = {"input_ids": ids, "attention_mask": torch.ones(count, len(tokens), dtype=torch.int64, device=device)}
         inputs |= {"use_cache": cached, "logits_to_keep": 1}
-        inputs |= {} if cache is None else {"past_key_values": cache}
+        inputs |= {} if cache is None else {cache_name(self.module): cache}
         optional = {"attention_mask": takes_any, "use_cache": takes_any, "logits_to_keep": False}
         inputs = {name: value for name, value in inputs.items() if name in parameters or optional.get(name, True)}
         name = type(self.module).__name__

@@ -10,9 +10,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from regard.attention.key_values import KeyValues
+from regard.generation.steps import CACHES as FOREIGN_CACHES
 
-# what models call the cache that they are given; `past` is Regard's own
-CACHES = ("past_key_values", "cache_params", "past")
+# `past` is Regard's own
+CACHES = (*FOREIGN_CACHES, "past")
 PIXELS = ("pixel_values", "pixel_values_videos", "flattened_patches", "image_patches")
 SOUND = ("input_features", "input_values")
 # settings of multimodal models: the token that holds the place of another sort

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from regard.attention.key_values import KeyValues
+from regard.generation.steps import cache_of
 from regard.reading import labels, layers
 from regard.reading.call import AttentionCall
 from regard.reading.capture.patches import watch_runs
@@ -151,7 +152,7 @@ class Recorder:
     def _ended(self, run: Run, part: Part, output: Any) -> None:
         recording = self.recording
         with recording.lock:
-            for each in (*(found.cache for found in run.parts), getattr(output, "past_key_values", None)):
+            for each in (*(found.cache for found in run.parts), cache_of(output)):
                 if isinstance(each, KeyValues) or hasattr(each, "get_seq_length"):
                     recording.caches[id(each)] = (each, run, list(range(run.batch_size)))
             for found in run.parts:

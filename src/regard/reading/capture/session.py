@@ -8,7 +8,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from regard.reading.call import AttentionCall
 
 
+@runtime_checkable
 class Watcher(Protocol):
     """A watch on one model: `owns` says whether a module is part of it, `path` where.
 
