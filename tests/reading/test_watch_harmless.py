@@ -9,6 +9,7 @@ from torch import nn
 
 import regard
 from regard.errors import RegardError
+from regard.kernels.softmax import SoftmaxRows
 from regard.reading import labels, layers, layouts, recorder
 from regard.reading.capture import session, transformers
 from regard.reading.compute import rows, statistics, tiles, verify
@@ -40,8 +41,8 @@ RECORDING = [
     (rows, "sweep"),
     (rows, "check_rows"),
     (rows, "exact_weights"),
-    (tiles, "_tile"),
-    (tiles, "strongest"),
+    (tiles, "tiles"),
+    (SoftmaxRows, "numerators_"),
     (statistics.Statistic, "note"),
     (verify, "contexts"),
 ]

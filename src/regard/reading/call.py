@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 # added to a score, less than this hides a key; of float16 it is half of the least number
@@ -32,14 +32,11 @@ class Visibility:
     mask_mod: Callable[..., Any] | None = None
     score_mod: Callable[..., Any] | None = None
 
-    def key_range(self, queries: slice, num_keys: int) -> tuple[int, int]:
-        """A range of keys outside which none of these queries sees any."""
-        low, high = 0, num_keys
-        if self.causal is not None:
-            high = min(num_keys, max(queries.stop + self.causal, 0))
-            if self.window is not None:
-                low = max(0, queries.start + self.causal - self.window + 1)
-        return min(low, high), high
+    def seen(self, queries: Int[Tensor, " query"], num_keys: int) -> Int[Tensor, "query 2"]:
+        """The first key that each query sees and the one after its last, by causality and window alone."""
+        last = queries + (num_keys if self.causal is None else self.causal)
+        first = torch.zeros_like(last) if self.window is None or self.causal is None else last - self.window + 1
+        return torch.stack((first, last + 1), dim=-1).clamp_(0, num_keys)
 
     @staticmethod
     def hides(added: Tensor) -> Tensor:
@@ -47,6 +44,21 @@ class Visibility:
         return added <= max(torch.finfo(added.dtype).min / 2, HIDES)
 
     def apply(
+        self, scores: Float[Tensor, "head query key"], *, item: int, heads: slice, queries: Tensor, first_key: int
+    ) -> Float[Tensor, "head query key"]:
+        """Scores, changed in place where that can be, with biases added and -inf where a key is not seen."""
+        scores = self.add(scores, item=item, heads=heads, queries=queries, first_key=first_key, hidden=-torch.inf)
+        if self.causal is not None and len(queries):
+            stop = first_key + scores.shape[-1]
+            seen = self.seen(queries, stop)
+            # the keys that all these queries see need no mask
+            start = first_key if self.window is not None else max(first_key, int(seen[:, 1].min()))
+            keys = torch.arange(start, stop, device=scores.device)
+            hidden = (keys < seen[:, :1]) | (keys >= seen[:, 1:])
+            scores[..., start - first_key :].masked_fill_(hidden, -torch.inf)
+        return scores
+
+    def add(
         self,
         scores: Float[Tensor, "head query key"],
         *,
@@ -54,12 +66,12 @@ class Visibility:
         heads: slice,
         queries: Tensor,
         first_key: int,
-        hidden: float = -torch.inf,
+        hidden: float,
     ) -> Float[Tensor, "head query key"]:
-        """Scores, changed in place where that can be, with biases added and `hidden` where a key is not seen."""
+        """The same without what `seen` says of keys, and with `hidden` for -inf."""
         num_keys = scores.shape[-1]
-        keys = torch.arange(first_key, first_key + num_keys, device=scores.device)
         if self.score_mod is not None or self.mask_mod is not None:
+            keys = torch.arange(first_key, first_key + num_keys, device=scores.device)
             head = torch.arange(heads.start, heads.stop, device=scores.device)[:, None, None]
             indices = (torch.tensor(item, device=scores.device), head, queries[:, None], keys)
             if self.score_mod is not None:
@@ -76,14 +88,6 @@ class Visibility:
             else:
                 scores += tile.to(scores.dtype)
                 scores.masked_fill_(self.hides(tile), hidden)
-        if self.causal is not None:
-            last = queries[:, None] + self.causal
-            # the keys that all these queries see need no mask
-            start = max(0, int(queries.min()) + self.causal + 1 - first_key)
-            if start < num_keys:
-                scores[..., start:].masked_fill_(keys[start:] > last, hidden)
-            if self.window is not None:
-                scores.masked_fill_(keys <= last - self.window, hidden)
         return scores
 
 
@@ -178,17 +182,16 @@ def exact_weights(
         weights = call.weights[item].index_select(1, queries).to(dtype)
         return weights, weights.new_zeros(weights.shape[:2])
     scores = exact_scores(call, visibility, item=item, queries=queries, dtype=dtype)
-    highest = scores.amax(-1, keepdim=True)
-    sinks = None if call.sinks is None else call.sinks.to(dtype)[:, None, None]
-    if sinks is not None:
-        highest = highest.maximum(sinks)
-    # where no key is seen the highest is -inf, and -inf - -inf is not a number
-    numerators = scores.sub_(highest.masked_fill(highest == -torch.inf, 0.0)).exp_()
-    total = numerators.sum(-1, keepdim=True)
-    outside = torch.zeros_like(total) if sinks is None else (sinks - highest).exp()
-    # unlike a clamp, this lets what is no number through
-    total = torch.where(total + outside == 0, 1.0, total + outside)
-    return numerators.div_(total), (outside / total)[..., 0]
+    if call.sinks is not None:
+        sinks = call.sinks.to(dtype)[:, None, None].expand(-1, len(queries), 1)
+        scores = torch.cat((scores, sinks), dim=-1)
+    weights = scores.softmax(-1)
+    # where no key is seen 0 is divided by 0; a score that is no number is let through
+    if weights[..., :1].isnan().any():
+        weights.masked_fill_((scores == -torch.inf).all(-1, keepdim=True), 0.0)
+    if call.sinks is not None:
+        return weights[..., :-1], weights[..., -1]
+    return weights, weights.new_zeros(weights.shape[:2])
 
 
 def contexts(

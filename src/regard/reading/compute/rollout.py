@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regard.reading.call import AttentionCall, Visibility
-from regard.reading.compute.tiles import Text, tiles
+from regard.reading.compute.tiles import Text, rows_of, tiles
 from regard.reading.layouts import Layout
 
 
@@ -26,18 +26,7 @@ def rollout(
     flow[torch.arange(len(rows)), torch.tensor(rows, device=device) - frame.query_position] = 1.0
     for call, visibility in reversed(layers):
         mixed = torch.zeros_like(flow)
-        for tile, own in tiles(
-            call,
-            visibility,
-            item=item,
-            queries=frame.queries,
-            keys=frame.keys,
-            query_position=frame.query_position,
-            key_position=frame.key_position,
-            text=text,
-            top_k=0,
-        ):
-            keys = slice(int(tile.keys[0]) - frame.key_position, int(tile.keys[-1]) + 1 - frame.key_position)
-            mixed[:, keys] += flow[:, own] @ tile.weights.sum(0).float() / call.num_heads
+        for tile in tiles(call, visibility, frame, rows_of(call, visibility, frame, k=0), item=item, text=text):
+            mixed[:, tile.columns] += flow[:, tile.rows] @ tile.weights.sum(0).float() / call.num_heads
         flow = (flow + mixed) / 2
         yield flow

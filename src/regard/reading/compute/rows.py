@@ -237,18 +237,7 @@ def _sweep(
     """Enter what a pass over all rows gives."""
     if wanted.top_k is None and not wanted.swept:
         return
-    swept = sweep(
-        call,
-        visibility,
-        item=item,
-        queries=frame.queries,
-        keys=frame.keys,
-        query_position=frame.query_position,
-        key_position=frame.key_position,
-        text=text(),
-        top_k=wanted.top_k,
-        statistics=wanted.swept,
-    )
+    swept = sweep(call, visibility, frame, item=item, text=text(), top_k=wanted.top_k, statistics=wanted.swept)
     piece.top = None if swept.top is None else (swept.top[0].cpu(), swept.top[1].cpu())
     piece.statistics = {name: found.cpu() for name, found in swept.statistics.items()}
 

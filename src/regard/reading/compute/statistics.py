@@ -51,19 +51,19 @@ class Statistic:
         sizes = {"query": num_queries, "key": num_keys, "segment": text.num_segments}
         return tuple(sizes[axis] for axis in self.axes if axis != "head")
 
-    def note(self, tile: Tile, rows: slice, first_key: int, total: Tensor) -> None:
-        """Enter what a tile of these queries, whose keys begin at `first_key`, gives."""
+    def note(self, tile: Tile, total: Tensor) -> None:
+        """Enter what a tile gives."""
         assert self.compute is not None
         found = self.compute(tile).to(total.dtype)
         if "query" in self.axes:
-            total[tile.heads, rows] = found
+            total[tile.heads, tile.rows] = found
         else:
-            total[tile.heads, ..., first_key : first_key + found.shape[-1]] += found
+            total[tile.heads, ..., tile.columns] += found
 
 
 def received(tile: Tile) -> Float[Tensor, "head key"]:
     """Σ over queries i of weights[i, j]: how much key j was looked at. Its sum over keys is the number of queries."""
-    return ((1 / tile.totals).mT @ tile.numerators)[:, 0]
+    return ((1 / tile.totals)[:, None] @ tile.numerators)[:, 0]
 
 
 def received_by_segment(tile: Tile) -> Float[Tensor, "head segment key"]:
@@ -83,7 +83,7 @@ def entropy(tile: Tile) -> Float[Tensor, "head query"]:
     part of the sum.
     """
     sums = tile.weights.sum(-1) if tile.has_sinks else 1.0
-    found = tile.log_sums[..., 0] * sums - (tile.numerators * tile.scores).sum(-1) / tile.totals[..., 0]
+    found = tile.totals.log() * sums - tile.products / tile.totals
     # rounding may leave a row of one key a little below 0
     return found.clamp(min=0)
 

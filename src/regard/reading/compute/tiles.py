@@ -13,48 +13,55 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from regard.kernels.softmax import FLOOR, SoftmaxRows
 from regard.reading.call import AttentionCall, Visibility, grouped
-from regard.reading.compute.strongest import strongest
 
 if TYPE_CHECKING:
     from regard.reading.compute.statistics import Statistic
+    from regard.reading.layouts import Layout
 
 # scores of a tile for each thread: few enough to stay in a core's cache, enough for a fast product
-TILE_SCORES = 3 << 17
+TILE_SCORES = 3 << 18
 LEAST_QUERIES, MOST_QUERIES = 16, 256
 # a causal tile computes a triangle in vain, the smaller the more tiles there are
 LEAST_TILES = 16
 # where a key is not seen; unlike -inf it may be multiplied by a weight of 0
-HIDDEN = -1e30
-# of rows whose highest score is between these, exp(score) neither overflows in a sum nor vanishes sooner than a weight
-# that float32 could hold beside it
-LEAST_MODERATE, MOST_MODERATE = -8.0, 64.0
+HIDDEN = 2 * FLOOR
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
     """The weights of some heads and queries over a range of keys, outside which these queries see none.
 
-    Weights are `numerators` / `totals`, and also exp(`scores` - `log_sums`). `top` has the highest weights and the
-    positions of their keys, −1 for a key that is not seen. Positions count from the sequence's first token; `text`
-    knows what the tokens are.
+    Weights are `numerators` / `totals`. `heads`, `rows` and `columns` say which of all heads, queries and keys these
+    are. Positions, which `queries` and `keys` hold, count from the sequence's first token; `text` knows what the tokens
+    are. `softmax` has the sums of all rows so far.
     """
 
     numerators: Float[Tensor, "head query key"]
-    totals: Float[Tensor, "head query 1"]
-    scores: Float[Tensor, "head query key"]
-    log_sums: Float[Tensor, "head query 1"]
     queries: Int[Tensor, " query"]
     keys: Int[Tensor, " key"]
     heads: slice
+    rows: slice
+    columns: slice
+    softmax: SoftmaxRows
     text: "Text"
-    has_sinks: bool = False
-    top: tuple[Float[Tensor, "head query k"], Int[Tensor, "head query k"]] | None = None
+    has_sinks: bool
+
+    @property
+    def totals(self) -> Float[Tensor, "head query"]:
+        """What the numerators of each row, and of its sink, sum to."""
+        return self.softmax.totals[self.heads, self.rows]
+
+    @property
+    def products(self) -> Float[Tensor, "head query"]:
+        """Σ numerators · logarithm of the numerator."""
+        return self.softmax.products[self.heads, self.rows]
 
     @functools.cached_property
     def weights(self) -> Float[Tensor, "head query key"]:
         """Whoever divides sums by `totals` instead spares a pass over all pairs."""
-        return self.numerators / self.totals
+        return self.numerators / self.totals[..., None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,102 +90,94 @@ class Swept:
 def sweep(
     call: AttentionCall,
     visibility: Visibility,
+    layout: "Layout",
     *,
     item: int,
-    queries: slice,
-    keys: slice,
-    query_position: int,
-    key_position: int,
     text: Text,
     top_k: int | None,
     statistics: Mapping[str, "Statistic"],
 ) -> Swept:
-    """One pass over the queries and keys in these ranges, whose first are at these positions of the sequence."""
-    num_queries, num_keys, num_heads = queries.stop - queries.start, keys.stop - keys.start, call.num_heads
-    device = call.value.device
-    tops = None
-    if top_k is not None:
-        shape = (num_heads, num_queries, top_k)
-        tops = (
-            torch.full(shape, -1, dtype=torch.int64, device=device),
-            torch.zeros(shape, dtype=torch.float32, device=device),
-        )
+    """One pass over the queries and keys of a sequence."""
+    softmax = rows_of(call, visibility, layout, k=top_k or 0)
+    size = layout.queries.stop - layout.queries.start, layout.keys.stop - layout.keys.start
+    how = {"dtype": torch.float32, "device": call.value.device}
     sums = {
-        name: torch.zeros(num_heads, *statistic.shape(num_queries, num_keys, text), dtype=torch.float32, device=device)
+        name: torch.zeros(call.num_heads, *statistic.shape(*size, text), **how)
         for name, statistic in statistics.items()
     }
-    if top_k is not None or statistics:
-        for tile, rows in tiles(
-            call,
-            visibility,
-            item=item,
-            queries=queries,
-            keys=keys,
-            query_position=query_position,
-            key_position=key_position,
-            text=text,
-            top_k=top_k or 0,
-        ):
-            if tile.top is not None and tops is not None:
-                weights, positions = tile.top
-                tops[0][tile.heads, rows, : weights.shape[-1]] = positions
-                tops[1][tile.heads, rows, : weights.shape[-1]] = weights.float()
-            for name, statistic in statistics.items():
-                statistic.note(tile, rows, int(tile.keys[0]) - key_position, sums[name])
-    return Swept(tops, sums)
+    for tile in tiles(call, visibility, layout, softmax, item=item, text=text):
+        for name, statistic in statistics.items():
+            statistic.note(tile, sums[name])
+    if top_k is None:
+        return Swept(None, sums)
+    seen = softmax.values > FLOOR
+    strengths = (softmax.values - softmax.shifts[..., None]).exp_().div_(softmax.totals[..., None])
+    positions = softmax.indices + (layout.key_position - layout.keys.start)
+    return Swept((positions.where(seen, -1), strengths.where(seen, 0.0).float()), sums)
+
+
+def rows_of(call: AttentionCall, visibility: Visibility, layout: "Layout", *, k: int) -> SoftmaxRows:
+    """Room for the sums of all rows, and for their k strongest keys, which are counted as the call has them."""
+    slots = torch.arange(layout.queries.start, layout.queries.stop, device=call.value.device)
+    seen = (Visibility() if call.weights is not None else visibility).seen(slots, layout.keys.stop)
+    dtype = torch.float64 if call.weights is None and call.query.dtype == torch.float64 else torch.float32
+    return SoftmaxRows(call.num_heads, k, seen=seen.clamp_(min=layout.keys.start), dtype=dtype)
 
 
 def tiles(
-    call: AttentionCall,
-    visibility: Visibility,
-    *,
-    item: int,
-    queries: slice,
-    keys: slice,
-    query_position: int,
-    key_position: int,
-    text: Text,
-    top_k: int,
-) -> Iterator[tuple[Tile, slice]]:
-    """Each tile with the range of its queries, counted from the first."""
-    num_keys = keys.stop - keys.start
+    call: AttentionCall, visibility: Visibility, layout: "Layout", softmax: SoftmaxRows, *, item: int, text: Text
+) -> Iterator[Tile]:
+    """All tiles in turn, whose sums are entered into `softmax`."""
+    device = call.value.device
+    queries = torch.arange(len(softmax.seen), device=device) + layout.query_position
+    keys = torch.arange(layout.keys.stop - layout.keys.start, device=device) + layout.key_position
+    for scores, heads, rows, low in _scores(call, visibility, layout, softmax.seen, item):
+        numerators = softmax.numerators_(scores, heads=heads, queries=rows, first_key=low)
+        if call.sinks is not None:
+            outside = call.sinks[heads, None].to(scores.dtype) - softmax.shifts[heads, rows]
+            softmax.totals[heads, rows] += outside.exp_()
+        columns = slice(low - layout.keys.start, low - layout.keys.start + scores.shape[-1])
+        sinks = call.sinks is not None
+        yield Tile(numerators, queries[rows], keys[columns], heads, rows, columns, softmax, text, sinks)
+
+
+def _scores(
+    call: AttentionCall, visibility: Visibility, layout: "Layout", seen: Tensor, item: int
+) -> Iterator[tuple[Float[Tensor, "head query key"], slice, slice, int]]:
+    """Scores with the heads, the rows counted from the layout's first query, and the first key, as the call has it."""
+    num_queries, num_keys = len(seen), layout.keys.stop - layout.keys.start
     if call.weights is not None:
         per_tile = max(1, TILE_SCORES // max(1, num_keys))
-        key_positions = torch.arange(num_keys, device=call.weights.device) + key_position
-        for start in range(queries.start, queries.stop, per_tile):
-            stop = min(start + per_tile, queries.stop)
-            rows = slice(start - queries.start, stop - queries.start)
-            positions = torch.arange(rows.start, rows.stop, device=call.weights.device) + query_position
+        for start in range(0, num_queries, per_tile):
+            rows = slice(start, min(start + per_tile, num_queries))
+            own = slice(layout.queries.start + rows.start, layout.queries.start + rows.stop)
             for head in range(call.num_heads):
-                heads = slice(head, head + 1)
-                scores = call.weights[item, heads, start:stop, keys].float().log().clamp_(min=HIDDEN)
-                yield _tile(scores, None, positions, key_positions, heads, text, top_k), rows
+                scores = call.weights[item, head : head + 1, own, layout.keys].float().log().clamp_(min=HIDDEN)
+                yield scores, slice(head, head + 1), rows, layout.keys.start
         return
     dtype = torch.float64 if call.query.dtype == torch.float64 else torch.float32
     query = grouped(call.query[item].to(dtype) * call.scale, call.key[item]).unflatten(1, (-1, call.num_queries))
     group = query.shape[1]
     # dense in the order in which the product goes through it
     key = call.key[item].to(dtype).mT.contiguous()
-    step, together = _sizes(queries.stop - queries.start, num_keys, group, len(key))
-    for start in range(queries.start, queries.stop, step):
-        stop = min(start + step, queries.stop)
-        low, high = visibility.key_range(slice(start, stop), keys.stop)
-        low, high = max(low, keys.start), max(high, keys.start)
-        if high > low:
-            slots = torch.arange(start, stop, device=key.device)
-            rows = slice(start - queries.start, stop - queries.start)
-            positions = slots + (query_position - queries.start)
-            key_positions = torch.arange(low, high, device=key.device) + (key_position - keys.start)
-            for first in range(0, len(key), together):
-                some = slice(first, first + together)
-                heads = slice(first * group, min(first + together, len(key)) * group)
-                scores = query[some, :, start:stop].flatten(1, 2) @ key[some, :, low:high]
-                scores = scores.view(-1, stop - start, high - low)
-                if call.softcap is not None:
-                    scores = call.softcap * (scores / call.softcap).tanh()
-                scores = visibility.apply(scores, item=item, heads=heads, queries=slots, first_key=low, hidden=HIDDEN)
-                sinks = None if call.sinks is None else call.sinks[heads]
-                yield _tile(scores, sinks, positions, key_positions, heads, text, top_k), rows
+    step, together = _sizes(num_queries, num_keys, group, len(key))
+    for start in range(0, num_queries, step):
+        rows = slice(start, min(start + step, num_queries))
+        # no query sees an earlier key than the query before it, and none fewer
+        low, high = int(seen[rows.start, 0]), int(seen[rows.stop - 1, 1])
+        if high <= low:
+            continue
+        own = slice(layout.queries.start + rows.start, layout.queries.start + rows.stop)
+        for first in range(0, len(key), together):
+            some = slice(first, first + together)
+            heads = slice(first * group, min(first + together, len(key)) * group)
+            scores = query[some, :, own].flatten(1, 2) @ key[some, :, low:high]
+            scores = scores.view(-1, rows.stop - rows.start, high - low)
+            if call.softcap is not None:
+                scores = call.softcap * (scores / call.softcap).tanh()
+            slots = torch.arange(own.start, own.stop, device=scores.device)
+            scores = visibility.add(scores, item=item, heads=heads, queries=slots, first_key=low, hidden=HIDDEN)
+            yield scores, heads, rows, low
 
 
 def _sizes(num_queries: int, num_keys: int, group: int, key_heads: int) -> tuple[int, int]:
@@ -188,30 +187,3 @@ def _sizes(num_queries: int, num_keys: int, group: int, key_heads: int) -> tuple
     # vectors begin where rows do
     step = max(1, step // LEAST_QUERIES) * LEAST_QUERIES
     return step, min(max(1, fitting // step), key_heads)
-
-
-def _tile(
-    scores: Tensor, sinks: Tensor | None, queries: Tensor, keys: Tensor, heads: slice, text: Text, k: int
-) -> Tile:
-    highest, top = strongest(scores, k)
-    # exp(scores) is as exact, and spares a pass over all pairs, where nothing overflows or vanishes
-    shift = None if _is_moderate(highest) else highest.clamp(min=HIDDEN / 2)
-    numerators = scores.exp() if shift is None else (scores - shift).exp_()
-    totals = numerators.sum(-1, keepdim=True)
-    if sinks is not None:
-        outside = sinks.to(scores.dtype)[:, None, None]
-        totals += (outside if shift is None else outside - shift).exp()
-    # of a row that sees no key all numerators are 0
-    totals.masked_fill_(totals == 0, 1.0)
-    log_sums = totals.log() if shift is None else totals.log() + shift
-    if top is not None:
-        values, indices = top
-        strengths = (values if shift is None else values - shift).exp() / totals
-        seen = values > HIDDEN / 2
-        top = strengths.where(seen, 0.0), (indices + keys[0]).where(seen, -1)
-    return Tile(numerators, totals, scores, log_sums, queries, keys, heads, text, sinks is not None, top)
-
-
-def _is_moderate(highest: Tensor) -> bool:
-    least, most = highest.aminmax()
-    return bool(least >= LEAST_MODERATE and most <= MOST_MODERATE)

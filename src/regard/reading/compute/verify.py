@@ -42,30 +42,28 @@ def check_rows(
     # single precision is fine enough to tell rounding from error, and twice as fast
     precision = torch.float64 if call.value.dtype == torch.float64 else torch.float32
     context, value = call.context[item].index_select(1, queries).to(precision), call.value[item]
-    rows = weights.to(precision)
-    errors = _context_errors(contexts(rows, value), context, rows, value)
-    if errors.max() > _bound(call.value.dtype) and call.weights is None:
+    # no weight is negative, and a NaN is not 0
+    sums = weights.sum(-1)
+    least, most = value.flatten(1).aminmax(dim=-1)
+    scale = least.abs().maximum(most.abs()).clamp(min=1e-30).to(precision)
+    scale = scale.repeat_interleave(len(weights) // len(value))
+
+    def errors(found: Tensor, wanted: Tensor) -> Float[Tensor, " head"]:
+        """Each head's largest error, relative to its own largest value: a head of small values proves itself too."""
+        return (found - wanted).where((sums != 0)[..., None], 0.0).abs().amax(dim=(1, 2)) / scale
+
+    exact = contexts(weights.to(precision), value)
+    found = errors(exact, context)
+    if found.max() > _bound(call.value.dtype) and call.weights is None:
         # what plain code of the model's own dtype errs by is rounding, and a kernel may err by twice that
         rounded, _ = exact_weights(call, visibility, item=item, queries=queries, dtype=call.value.dtype)
-        plain = contexts(rounded, value).to(precision)
-        errors = (errors - 2 * _context_errors(plain, contexts(rows, value), rows, value)).clamp(min=0.0)
-    error = float(errors.max())
-    sums = weights[..., keys].sum(-1) + outside
-    # no weight is negative, and a NaN is not 0
-    sees = (weights.sum(-1) != 0) | (outside > 0)
+        found = (found - 2 * errors(contexts(rounded, value).to(precision), exact)).clamp(min=0.0)
+    inside = sums if keys == slice(0, weights.shape[-1]) else weights[..., keys].sum(-1)
     return Check(
-        row_sum_error=float((sums - 1).where(sees, 0.0).abs().max()),
-        context_error=error,
+        row_sum_error=float((inside + outside - 1).where((sums != 0) | (outside > 0), 0.0).abs().max()),
+        context_error=float(found.max()),
         rows=len(queries),
     )
-
-
-def _context_errors(found: Tensor, context: Tensor, weights: Tensor, value: Tensor) -> Float[Tensor, " head"]:
-    """Each head's largest error, relative to its own largest value: a head of small values proves itself too."""
-    sees = weights.sum(-1, keepdim=True) != 0
-    scale = value.abs().amax(dim=(1, 2)).clamp(min=1e-30).to(weights.dtype)
-    scale = scale.repeat_interleave(len(weights) // len(value))
-    return (found - context).where(sees, 0.0).abs().amax(dim=(1, 2)) / scale
 
 
 def _bound(dtype: torch.dtype) -> float:
