@@ -232,6 +232,10 @@ class Family:
         return error > FLOAT32_ROUNDING, error > 1e-5
 
     @property
+    def read(self) -> set[Place]:
+        return {place for outcome in self.outcomes.values() for place in outcome.read}
+
+    @property
     def lost(self) -> list[str]:
         """Layers that attend by softmax over keys and were refused all the same."""
         refused = {place for outcome in self.outcomes.values() for place in outcome.refused}
@@ -291,7 +295,8 @@ def page(families: list[Family], verdicts: scenario_table.Verdicts) -> str:
     for group in dict.fromkeys(family.group for family in families):
         own = [family for family in families if family.group == group]
         lines += ["", f"## {group} ({len(own)})", "", *_table(own)]
-    lines += scenario_table.lines(verdicts)
+    readable = {family.name: family.read for family in families}
+    lines += scenario_table.lines(verdicts, readable)
     if faults:
         lines += ["", "## Faults", "", *(f"- {fault}" for fault in faults)]
     return "\n".join(lines) + "\n"

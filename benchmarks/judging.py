@@ -87,6 +87,9 @@ def judge(case: Case) -> Verdict:
     finally:
         case.enter(None)
     if not same(list(tensors(plain)), list(tensors(watched))):
+        if not same(list(tensors(plain)), list(tensors(_run(case, None)))):
+            verdict.fails = "unwatched too it does not return the same twice"
+            return verdict
         verdict.harmed.append("the output is not that of the plain run")
     truths = case.truths(plain)
     expected = {place for truth in truths for place in truth.weights}

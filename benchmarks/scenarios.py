@@ -6,6 +6,7 @@ generated sequence is a teacher-forced eager pass, of another run the eager mode
 
 import dataclasses
 import importlib
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -86,8 +87,21 @@ def _is_decoder(architecture: Architecture) -> bool:
 def assisted(architecture: Architecture, implementation: str) -> Case | None:
     if not architecture.generates:
         return None
-    assistant = architecture.build(implementation, seed=1)
-    return generating(_alone(architecture), implementation, assistant_model=assistant)
+    return _proposed(architecture, implementation, assistant_model=architecture.build(implementation, seed=1))
+
+
+def prompt_lookup(architecture: Architecture, implementation: str) -> Case | None:
+    return _proposed(architecture, implementation, prompt_lookup_num_tokens=3) if architecture.generates else None
+
+
+def _proposed(architecture: Architecture, implementation: str, **how: Any) -> Case | None:
+    alone = _alone(architecture)
+    model, prompt = alone.build(implementation), alone.prompt()
+    if not torch.equal(
+        model.generate(**prompt, **GREEDY | how).sequences, model.generate(**prompt, **GREEDY).sequences
+    ):
+        raise RuntimeError("unwatched it does not write what it writes without proposals")
+    return generating(alone, implementation, **how)
 
 
 def inputs_embeds(architecture: Architecture, implementation: str) -> Case | None:
@@ -166,7 +180,20 @@ def prompt_tuning(architecture: Architecture, implementation: str) -> Case | Non
     def truths(output: Any) -> list[Truth]:
         sequences = functional.pad(output.sequences, (VIRTUAL, 0), value=-1)
         calls = witness.capture(base, lambda: run(None), kinds=architecture.kinds)
-        return of_written(longer, sequences, written.from_run(longer, calls, sequences))
+        found = of_written(longer, sequences, written.from_run(longer, calls, sequences))
+        if "past_key_values" in written.arguments(base):
+            return found
+        # what was written is fed as embeddings alone, again in each step, and nothing says which ids they are
+        return [
+            dataclasses.replace(
+                truth,
+                **{
+                    name: {kind: [None] * len(ids) for kind, ids in getattr(truth, name).items()}
+                    for name in ("queries", "keys", "written")
+                },
+            )
+            for truth in found
+        ]
 
     return Case(model, run, truths)
 
@@ -269,10 +296,11 @@ def masked_step(architecture: Architecture, implementation: str) -> Case | None:
     seen = torch.ones(count, count, dtype=torch.bool).tril()
     seen[-1, :3] = False
     mask = torch.zeros(count, count).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None]
-    whole = forward(
-        architecture, implementation, given={"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-    )
-    return dataclasses.replace(case, run=run, truths=whole.truths)
+    given = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+    whole = forward(architecture, implementation, given=given)
+    # a state space rounds otherwise step by step
+    tolerance = case.tolerance if architecture.steps_agree else 1e-3
+    return dataclasses.replace(case, run=run, truths=whole.truths, tolerance=tolerance)
 
 
 def packed(architecture: Architecture, implementation: str) -> Case | None:
@@ -285,14 +313,15 @@ def packed(architecture: Architecture, implementation: str) -> Case | None:
 
 
 def training(architecture: Architecture, implementation: str, *, checkpointing: bool = False) -> Case | None:
-    """A step of training with dropout off; its output are loss and gradients."""
+    """A step of training with dropout, and whatever else is random, off; its output are loss and gradients."""
     model = architecture.build(implementation).train().requires_grad_(True)
-    for module in model.modules():
-        for name, value in list(vars(module).items()):
-            if isinstance(value, float) and (
-                "dropout" in name or "layerdrop" in name or isinstance(module, nn.Dropout)
-            ):
-                setattr(module, name, 0.0)
+    modules = list(model.modules())
+    for owner in (*modules, *(module.config for module in modules if hasattr(module, "config"))):
+        for name, value in list(vars(owner).items()):
+            if isinstance(value, float) and (re.search("drop|jitter", name) or isinstance(owner, nn.Dropout)):
+                setattr(owner, name, 0.0)
+            elif name == "pos_embed_rescale":
+                setattr(owner, name, None)
     if checkpointing:
         model.gradient_checkpointing_enable()
     inputs = architecture.inputs()
@@ -376,8 +405,9 @@ SCENARIOS: dict[str, Scenario] = {
     "sampling": _generating(do_sample=True, num_return_sequences=2),
     "beams": _generating(num_beams=3, num_return_sequences=2),
     "assisted": assisted,
-    "prompt lookup": lambda a, i: generating(_alone(a), i, prompt_lookup_num_tokens=3) if a.generates else None,
-    "static cache": _generating(cache_implementation="static"),
+    "prompt lookup": prompt_lookup,
+    # some models look at the room behind what a static cache holds, and so write something else
+    "static cache": _generating(cache_implementation="static", captured=True),
     "quantised cache": _generating(cache_implementation="quantized", cache_config={"backend": "fp8"}, captured=True),
     "offloaded cache": _generating(cache_implementation="offloaded"),
     "chunked prefill": chunked,

@@ -13,7 +13,7 @@ from benchmarks.zoo.architecture import VOCABULARY, Architecture, Inputs
 def _text(architecture: Architecture, ids: Tensor, mask: Tensor | None = None) -> Ids:
     """The ids of real positions; -1 where a position holds a patch of a picture."""
     found = (ids if mask is None else ids[mask.bool()]).tolist()
-    pictured = "pixel_values" in architecture.make_inputs()
+    pictured = architecture.generates and "pixel_values" in architecture.make_inputs()
     return [-1 if pictured and token == VOCABULARY - 1 else token for token in found]
 
 
@@ -54,7 +54,7 @@ def without_padding(architecture: Architecture, inputs: Inputs, kind: str, weigh
     """The truth [head, query, key] of an item at real positions alone."""
     mask = inputs.get("attention_mask")
     own = inputs.get("decoder_attention_mask") if "cross" in architecture.kinds else mask
-    sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, mask), "vision": (None, None)}[kind]
+    sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, mask)}.get(kind, (None, None))
     # sound is shorter behind its convolutions: what nobody sees is padding
     seen = weights[item].amax((0, 1)) > 0
     real = [torch.ones(count, dtype=torch.bool) for count in weights.shape[2:]]
@@ -82,7 +82,7 @@ def of_forward(architecture: Architecture, inputs: Inputs, calls: Sequence[witne
                 prefixes = ("", "")
             for side, prefix, count in zip((truth.queries, truth.keys), prefixes, weights.shape[1:], strict=True):
                 ids, mask = inputs.get(f"{prefix}input_ids"), inputs.get(f"{prefix}attention_mask")
-                if ids is None or kind == "vision":
+                if ids is None or kind in ("vision", "resampler"):
                     side[kind] = [-1] * count
                 else:
                     real = mask[item] if mask is not None and mask.dim() == 2 else None

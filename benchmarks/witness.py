@@ -85,7 +85,7 @@ def capture(model: nn.Module, run: Callable[[], Any], *, kinds: Sequence[str] = 
         kind = kind_of(call.path)
         call.kind = kind if not kinds or kind in kinds else kinds[0]
         if call.route == "mha" and call.num_queries != call.num_keys:
-            call.kind = "cross"
+            call.kind = "resampler" if "resampler" in kinds else "cross"
     _number_layers(recorder.calls)
     return recorder.calls
 

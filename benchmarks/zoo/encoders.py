@@ -145,7 +145,7 @@ ENCODERS: dict[str, Architecture] = {
         window_size=2,
         patch_size=2,
     ),
-    "siglip_vision": dataclasses.replace(vision("SiglipVisionModel"), unread={"cross": (0,)}),
+    "siglip_vision": dataclasses.replace(vision("SiglipVisionModel"), layers={"vision": (0, 1), "resampler": (0,)}),
     "clip_vision": vision("CLIPVisionModel"),
     # CLIP reads text causally
     "clip_text": encoder("CLIPTextModel", kind="decoder"),
@@ -158,8 +158,7 @@ ENCODERS: dict[str, Architecture] = {
     "siglip": Architecture(
         model="SiglipModel",
         make_inputs=lambda: {"input_ids": tokens()["input_ids"]} | pixels(),
-        layers={"encoder": (0, 1), "vision": (0, 1)},
-        unread={"cross": (0,)},
+        layers={"encoder": (0, 1), "vision": (0, 1), "resampler": (0,)},
         settings={"text_config": SETTINGS, "vision_config": SETTINGS | {"image_size": 16, "patch_size": 4}},
     ),
     "detr": Architecture(

@@ -185,10 +185,14 @@ def exact_weights(
     if call.sinks is not None:
         sinks = call.sinks.to(dtype)[:, None, None].expand(-1, len(queries), 1)
         scores = torch.cat((scores, sinks), dim=-1)
-    weights = scores.softmax(-1)
     # where no key is seen 0 is divided by 0; a score that is no number is let through
-    if weights[..., :1].isnan().any():
-        weights.masked_fill_((scores == -torch.inf).all(-1, keepdim=True), 0.0)
+    blind = scores[..., :1] == -torch.inf
+    if blind.any():
+        blind = (scores == -torch.inf).all(-1, keepdim=True)
+    # in place, for fresh memory costs more than the sums; were torch to mind, no row would prove itself
+    weights = torch.softmax(scores, dim=-1, out=scores)
+    if blind.any():
+        weights.masked_fill_(blind, 0.0)
     if call.sinks is not None:
         return weights[..., :-1], weights[..., -1]
     return weights, weights.new_zeros(weights.shape[:2])

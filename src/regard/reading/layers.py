@@ -26,7 +26,8 @@ def kind_of(call: AttentionCall, model: Any, part: Part | None, *, is_writing: b
     if re.search(r"q_?former|perceiver|resampler|abstractor", path):
         return "resampler"
     if call.cross or re.search(r"cross_?att|encoder_attn|encdec|enc_dec", path):
-        return "cross"
+        # one learned query, or a few, may look at all patches
+        return "resampler" if side is None and part is not None and part.modality == "vision" else "cross"
     if not hasattr(model, "config") and call.num_queries != call.num_keys and call.refused is None:
         return "cross"
     if re.search(r"vision|visual|image", path):

@@ -181,10 +181,6 @@ class Recorder:
         has_ids = main is not None and not main.is_floating_point()
         mask = given.get("attention_mask")
         written_on = None if is_pair or main is None or main.dim() < 2 else main.shape[1]
-        tries = any(given.get(name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
-        if is_pair and tries and given.get("decoder_input_ids") is None:
-            # its first run is fed what an assistant proposes too
-            written_on = 1
         generation = Generation(
             model=model,
             batch_size=(main.shape[0] if main is not None else batch_size_of(given)) or 1,
@@ -203,7 +199,13 @@ class Recorder:
                 self.recording.seen.append(generation)
         self.generations.append(generation)
 
-    def prepared(self, mask: Any) -> None:
+    def prompted(self, ids: Any) -> None:
+        """What a decoder after an encoder begins with."""
+        generation = self.generations[-1] if self.generations else None
+        if generation is not None and generation.is_pair and isinstance(ids, Tensor):
+            generation.prompt = ids.shape[1]
+
+    def masked(self, mask: Any) -> None:
         """What `generate` takes for padding."""
         generation = self.generations[-1] if self.generations else None
         if generation is None or generation.is_pair or generation.mask is not None:

@@ -252,12 +252,12 @@ def _rows_of(generation: Generation, run: Run, item: int) -> Iterator[int]:
 
 
 def _cut_at_end(steps: list[Step], wanted: Tensor, generation: Generation, offset: int) -> list[Step]:
-    """Without the runs that were fed the end of sequence, or the padding after it."""
+    """Without what was fed the end of sequence, or the padding after it, or the last token, which wrote nothing."""
     prompt = max(0, generation.prompt_length - offset)
     ends = [slot for slot in range(prompt, len(wanted)) if int(wanted[slot]) in generation.end_ids]
-    if not ends:
+    if len(wanted) <= prompt:
         return steps
-    end = ends[0] + offset
+    end = (ends[0] if ends else len(wanted) - 1) + offset
     return [(run, row, min(same, end - run.start)) for run, row, same in steps if run.start < end]
 
 

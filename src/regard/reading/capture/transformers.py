@@ -34,8 +34,9 @@ def install(patches: Any) -> None:
     own = "__getitem__" in vars(AttentionInterface)
     patches.replace(AttentionInterface if own else GeneralInterface, "__getitem__", _take)
     patches.replace(GenerationMixin, "generate", generate)
-    if "_prepare_attention_mask_for_generation" in vars(GenerationMixin):
-        patches.replace(GenerationMixin, "_prepare_attention_mask_for_generation", _prepare_mask)
+    for name in _PREPARED:
+        if name in vars(GenerationMixin):
+            patches.replace(GenerationMixin, name, functools.partial(_prepare, name))
     for owner in (Cache, EncoderDecoderCache):
         for name in _REORDERINGS:
             if name in vars(owner):
@@ -243,16 +244,21 @@ def generate(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _prepare_mask(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What `generate` takes for padding where its caller does not say."""
+# methods by which `generate` prepares what its caller left to it, and what becomes of what they return
+_PREPARED: dict[str, Callable[[Any, Any], None]] = {
+    "_prepare_attention_mask_for_generation": lambda recorder, mask: recorder.masked(mask),
+    "_prepare_decoder_input_ids_for_generation": lambda recorder, found: recorder.prompted(found[0]),
+}
 
-    @functools.wraps(function)
+
+def _prepare(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
     def wrapped(model: Any, *args: Any, **kwargs: Any) -> Any:
-        mask = function(model, *args, **kwargs)
+        found = method(model, *args, **kwargs)
         for watcher in session.owners(model):
             with session.harmless(watcher, ""):
-                watcher.recorder().prepared(mask)
-        return mask
+                _PREPARED[name](watcher.recorder(), found)
+        return found
 
     return wrapped
 

@@ -128,11 +128,23 @@ def _unfit(run: Run, kind: str, call: AttentionCall) -> str | None:
     if not (call.query.shape[0] == call.key.shape[0] == call.context.shape[0]):
         return "its queries and keys are not of the same batch"
     own = call.weights is not None
-    if own and kind not in ("cross", "resampler") and run.start == 0 and call.num_queries != call.num_keys:
+    if own and kind not in ("cross", "resampler") and run.start == 0 and not _is_own_sequence(run, kind, call):
         return f"its {call.num_queries} queries look at {call.num_keys} keys, which are not the sequence's own"
     if kind in ("decoder", "cross") and run.length not in (0, call.num_queries):
         return f"it has {call.num_queries} queries for {run.length} tokens"
     return None
+
+
+def _is_own_sequence(run: Run, kind: str, call: AttentionCall) -> bool:
+    """Whether keys are the queries' own tokens, and no other but room in a static cache that nobody sees."""
+    if call.num_queries == call.num_keys:
+        return True
+    if kind != "decoder" or not run.length == call.num_queries < call.num_keys or call.weights is None:
+        return False
+    return not any(
+        weights[:, run.real(item)[run.start :], run.start + run.length :].any()
+        for item, weights in enumerate(call.weights)
+    )
 
 
 def kept_slots(rows: Rows, run: Run, kind: str, layout: Layout) -> list[int]:

@@ -44,8 +44,7 @@ def check_rows(
     context, value = call.context[item].index_select(1, queries).to(precision), call.value[item]
     # no weight is negative, and a NaN is not 0
     sums = weights.sum(-1)
-    least, most = value.flatten(1).aminmax(dim=-1)
-    scale = least.abs().maximum(most.abs()).clamp(min=1e-30).to(precision)
+    scale = torch.linalg.vector_norm(value, ord=torch.inf, dim=(1, 2)).clamp(min=1e-30).to(precision)
     scale = scale.repeat_interleave(len(weights) // len(value))
 
     def errors(found: Tensor, wanted: Tensor) -> Float[Tensor, " head"]:
