@@ -27,7 +27,7 @@ from benchmarks.zoo import ARCHITECTURES, Architecture
 from benchmarks.zoo.architecture import IMPLEMENTATIONS
 from benchmarks.zoo.decoders import DECODERS
 from benchmarks.zoo.translators import TRANSLATORS
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
 # of a weight, which is at most 1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import regard
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.reading.watch import Watch
 
 FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError)

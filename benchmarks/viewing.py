@@ -20,7 +20,8 @@ from benchmarks import report
 from benchmarks.peers import Contender, environment
 from regard.data.words import word_spans
 from regard.reading.labels import placed
-from regard.reading.record import Check, Reading, Top
+from regard.reading.reading import Reading
+from regard.reading.record import Check, Top
 
 LAYERS, HEADS, ROWS, TOP = 30, 9, 64, 8
 ROUNDS, HOVERS, SCROLL_SECONDS = 3, 40, 4

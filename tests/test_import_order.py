@@ -1,4 +1,7 @@
-"""A module imports only from its own folder and from those before it; heavy imports wait until they are needed."""
+"""A module imports only from its own folder and from those before it; heavy imports wait until they are needed.
+
+In `reading/`, the largest folder, the modules themselves have an order.
+"""
 
 import ast
 import subprocess
@@ -29,6 +32,47 @@ ORDER = [
     "api",
     "cli",
 ]
+READING = [
+    "call",
+    "parts",
+    "segments",
+    "record",
+    "runs",
+    "labels",
+    "layers",
+    "layouts",
+    "capture.session",
+    "capture.flex",
+    "capture.modules",
+    "capture.torch_functions",
+    "capture.transformers",
+    "capture.patches",
+    "compute.verify",
+    "compute.tiles",
+    "compute.statistics",
+    "compute.rollout",
+    "compute.sweep",
+    "compute.output_norm",
+    "options",
+    "compute.rows",
+    "spans",
+    "choices",
+    "tables",
+    "alignment",
+    "ranks",
+    "frames",
+    "files",
+    "reading",
+    "joined",
+    "hiding",
+    "effects",
+    "assemble",
+    "recorder",
+    "watch",
+    "replay",
+    "unknown",
+    "language",
+]
 ROOT = Path(regard.__file__).parent
 # what `import regard` and `python -m regard` are made of stands above the order
 ENTRIES = {"__init__", "__main__"}
@@ -38,7 +82,7 @@ MODULES = sorted(
 
 
 def imported(tree: ast.AST, package: list[str]) -> Iterator[str]:
-    """The folders of regard that a module in `package` imports from, at its top, in functions and for types."""
+    """What a module in `package` imports of regard, by its name below, at its top, in functions and for types."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -51,15 +95,25 @@ def imported(tree: ast.AST, package: list[str]) -> Iterator[str]:
         for name in names:
             first, *rest = name.split(".")
             if first == "regard" and rest and rest[0] in ORDER:
-                yield rest[0]
+                yield ".".join(rest)
+
+
+def is_within(name: str, place: str) -> bool:
+    return f"{name}.".startswith(f"{place}.")
 
 
 def violations(source: str, relative: Path) -> list[str]:
     """What `source`, at this place below src/regard, imports and must not."""
-    folder = relative.parts[0].removesuffix(".py")
+    own = ".".join(relative.with_suffix("").parts)
+    folder = own.split(".")[0]
     allowed = ORDER[: ORDER.index(folder) + 1]
+    if folder == "reading":
+        module = own.removeprefix("reading.")
+        # an __init__ of reading imports nothing of it, or each of its modules would
+        before = READING[: READING.index(module)] if module in READING else []
+        allowed = [*allowed[:-1], *(f"reading.{each}" for each in before)]
     names = imported(ast.parse(source), ["regard", *relative.parts[:-1]])
-    return [f"{relative} imports {name}" for name in names if name not in allowed]
+    return [f"{relative} imports {name}" for name in names if not any(is_within(name, each) for each in allowed)]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -69,6 +123,13 @@ def test_a_module_imports_only_from_its_own_folder_and_from_those_before_it(path
 
 def test_every_folder_has_its_place_in_the_order():
     assert {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in MODULES} == set(ORDER)
+
+
+def test_every_module_of_reading_has_its_place_in_the_order():
+    folder = ROOT / "reading"
+    places = [path.relative_to(folder).with_suffix("").parts for path in folder.rglob("*.py")]
+    assert {".".join(parts) for parts in places if parts[-1] != "__init__"} == set(READING)
+    assert len(READING) == len(set(READING))
 
 
 @pytest.mark.parametrize(
@@ -87,9 +148,35 @@ def test_every_folder_has_its_place_in_the_order():
     ],
 )
 def test_an_import_against_the_order_is_caught_however_it_is_written(source):
-    assert violations(source, Path("attention/additive.py")) == ["attention/additive.py imports models"]
+    (found,) = violations(source, Path("attention/additive.py"))
+    assert found.startswith("attention/additive.py imports models")
     assert violations(source, Path("models/rnn.py")) == []
     assert violations(source, Path("generation/search.py")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import regard.reading.compute.tiles",
+        "from regard.reading.compute import tiles",
+        "from regard.reading.compute.tiles import Text",
+        "from ..compute import tiles",
+        "from ..compute.tiles import Text",
+        "def late():\n    from regard.reading.compute.tiles import Text",
+        "if TYPE_CHECKING:\n    from regard.reading.compute.tiles import Text",
+    ],
+)
+def test_an_import_against_the_order_of_reading_is_caught_however_it_is_written(source):
+    for early in ("capture/session.py", "compute/tiles.py", "compute/__init__.py", "compute/verify.py"):
+        (found,) = violations(source, Path("reading", early))
+        assert found.startswith(f"reading/{early} imports reading.compute.tiles")
+    assert violations(source, Path("reading/compute/statistics.py")) == []
+    assert violations(source, Path("view/wire.py")) == []
+
+
+@pytest.mark.parametrize("source", ["from regard import reading", "import regard.reading", "from . import compute"])
+def test_modules_of_reading_are_imported_by_their_own_names(source):
+    assert violations(source, Path("reading/language.py"))
 
 
 @pytest.mark.parametrize("source", ["import torch.models", "from regard import RegardError", "from . import masks"])

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from regard.data.corpora import Corpus
     from regard.generation.decoding import Decoding
     from regard.language_model import LanguageModel
-    from regard.reading.record import Reading
+    from regard.reading.reading import Reading
     from regard.reading.watch import watching
 
 __version__ = "0.1.0"

@@ -16,7 +16,7 @@ from regard.generation.result import Generation
 from regard.language_model import LanguageModel
 from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.reading.watch import watching
 from regard.training.loop import Progress
 from regard.training.recipe import load_recipe

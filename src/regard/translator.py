@@ -28,7 +28,7 @@ from regard.generation.prefix import Prefix
 from regard.generation.result import Generation
 from regard.generation.search import Hypothesis
 from regard.generation.translate import translate_tokens
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.reading.replay import Words, alignments, replay
 from regard.reading.unknown import replace_unknown
 from regard.training.run import Run

@@ -10,7 +10,8 @@ import pytest
 
 from regard.errors import RegardError
 from regard.reading.labels import placed
-from regard.reading.record import Check, Reading, Top
+from regard.reading.reading import Reading
+from regard.reading.record import Check, Top
 
 TEXT = "one two three four"
 SPANS = [(0, 3), (3, 7), (7, 13), (13, 18)]

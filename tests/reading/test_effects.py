@@ -13,7 +13,8 @@ import regard
 from regard.errors import RegardError
 from regard.reading.effects import Effects, effects_of
 from regard.reading.ranks import rank_correlation
-from regard.reading.record import Check, Reading, Sequence, Token
+from regard.reading.reading import Reading
+from regard.reading.record import Check, Sequence, Token
 
 transformers = pytest.importorskip("transformers")
 from transformers.models.llama.modeling_llama import LlamaAttention  # noqa: E402

@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 
 from regard.errors import RegardError
 from regard.reading import files
-from regard.reading.record import Check, Reading, Sequence, Token, Top
+from regard.reading.reading import Reading
+from regard.reading.record import Check, Sequence, Token, Top
 
 FLOATS = st.floats(0, 1, width=32)
 

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 import regard
 from regard.errors import RegardError
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 
 transformers = pytest.importorskip("transformers")
 

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from regard.errors import RegardError
 from regard.reading.alignment import word_alignment
-from regard.reading.record import Check, Reading, Sequence, Token
+from regard.reading.reading import Reading
+from regard.reading.record import Check, Sequence, Token
 from regard.reading.replay import replay
 from regard.view import renderers
 

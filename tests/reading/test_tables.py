@@ -12,7 +12,7 @@ from benchmarks.zoo import ARCHITECTURES
 
 import regard
 from regard.errors import RegardError
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 
 pytest.importorskip("transformers")
 

@@ -12,7 +12,7 @@ from regard.errors import RegardError
 from regard.kernels.softmax import SoftmaxRows
 from regard.reading import labels, layers, layouts, recorder
 from regard.reading.capture import session, transformers
-from regard.reading.compute import rows, statistics, tiles, verify
+from regard.reading.compute import rows, statistics, sweep, verify
 
 hf = pytest.importorskip("transformers")
 
@@ -41,7 +41,7 @@ RECORDING = [
     (rows, "sweep"),
     (rows, "check_rows"),
     (rows, "exact_weights"),
-    (tiles, "tiles"),
+    (sweep, "tiles"),
     (SoftmaxRows, "numerators_"),
     (statistics.Statistic, "note"),
     (verify, "contexts"),

@@ -8,7 +8,8 @@ import pytest
 from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.reading.labels import placed
-from regard.reading.record import Reading, Sequence, Token
+from regard.reading.reading import Reading
+from regard.reading.record import Sequence, Token
 
 
 def sequence(pieces):

@@ -9,7 +9,8 @@ import pytest
 import regard.api  # noqa: F401  it brings what shows a reading
 from regard.data.words import word_spans
 from regard.reading.labels import placed
-from regard.reading.record import Check, Reading
+from regard.reading.reading import Reading
+from regard.reading.record import Check
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import pytest
 import regard.api
 from regard.data.words import word_spans
 from regard.reading.labels import placed
-from regard.reading.record import Check, Reading
+from regard.reading.reading import Reading
+from regard.reading.record import Check
 from regard.view import wire
 from regard.view.html import asset, demo_html
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import regard.api
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view import wire
 from regard.view.html import asset
 

@@ -10,7 +10,7 @@ from rich.console import Console
 import regard
 from regard.errors import RegardError
 from regard.reading.compute.statistics import STATISTICS, Statistic
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view import wire
 from regard.view.heads import by_head
 from regard.view.statistics_table import statistics_tables

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 import regard
 from regard.errors import RegardError
 from regard.reading.files import FORMAT
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view import wire
 from regard.view.server.limits import LIMITS
 from regard.view.server.readings import OpenReadings, title

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regard.errors import RegardError
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view.shares import shares
 
 

@@ -16,7 +16,7 @@ from regard.errors import RegardError
 from regard.files import new_file
 
 if TYPE_CHECKING:
-    from regard.reading.record import Reading
+    from regard.reading.reading import Reading
 
 RUNGS = {
     "RNN": "numbers-rnn",

@@ -127,7 +127,8 @@ def _document(prompt: str, written: "Generation") -> dict[str, Any]:
 
 
 def _check_attention(path: Path, num_samples: int) -> None:
-    from regard.reading.record import FORMATS, RENDERERS
+    from regard.reading.files import FORMATS
+    from regard.reading.reading import RENDERERS
     from regard.view.figure import check_path
     from regard.view.renderers import PICTURES
 

@@ -20,7 +20,7 @@ from regard.cli.options import (
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
-    from regard.reading.record import Reading
+    from regard.reading.reading import Reading
 
 
 def _one_of_them(arguments: ArgumentCollection) -> None:
@@ -136,7 +136,8 @@ def read(
 
 def _check_out(out: tuple[Path, ...], read: dict[str, Path | None]) -> None:
     from regard.files import same_file
-    from regard.reading.record import FORMATS, RENDERERS
+    from regard.reading.files import FORMATS
+    from regard.reading.reading import RENDERERS
     from regard.view.figure import check_path
     from regard.view.renderers import PICTURES
 

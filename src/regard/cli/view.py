@@ -47,7 +47,7 @@ def view(
     """
     from regard.api import load
     from regard.language_model import LanguageModel
-    from regard.reading.record import Reading
+    from regard.reading.reading import Reading
 
     try:
         from regard.view.server.models import serve_language_model, serve_translator

@@ -29,7 +29,7 @@ from regard.models.pretrained.needs import quiet
 from regard.models.pretrained.texts import Offsets, Texts
 from regard.reading.language import Spelt, decoder_start, read_noted, read_pair, read_tokens
 from regard.reading.options import ReadOptions
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 
 logger = logging.getLogger("regard")
 # what is written to find out how fast that is

@@ -1,13 +1,12 @@
 """From weights between tokens to weights between words."""
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-if TYPE_CHECKING:
-    from regard.reading.record import Sequence
+from regard.reading.record import Sequence
 
 
 class WordTable(NamedTuple):
@@ -18,9 +17,7 @@ class WordTable(NamedTuple):
     weights: Float[np.ndarray, "row_word key_word"]
 
 
-def word_table(
-    table: Float[np.ndarray, "row key"], asking: "Sequence", asked: "Sequence", *, rows: list[int]
-) -> WordTable:
+def word_table(table: Float[np.ndarray, "row key"], asking: Sequence, asked: Sequence, *, rows: list[int]) -> WordTable:
     """The table of words from one of tokens, as `Reading.words` says; `rows` are the tokens that the rows stand for."""
     units, names = _units(asking)
     kept = set(rows)
@@ -42,7 +39,7 @@ def word_table(
     )
 
 
-def _units(sequence: "Sequence") -> tuple[list[list[int]], list[str]]:
+def _units(sequence: Sequence) -> tuple[list[list[int]], list[str]]:
     """Of every token the words that it is part of, and all words in the text's order; what is no token is a word."""
     # where words share no token, the order of their first tokens is that of the text
     first: dict[tuple[bool, int], int] = {}

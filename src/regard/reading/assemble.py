@@ -9,7 +9,8 @@ from regard.reading.files import as_name
 from regard.reading.joined import JoinedLayer
 from regard.reading.labels import TOKEN, Label, of_part, of_sequence, sequence
 from regard.reading.layers import name_unseen
-from regard.reading.record import Reading, Sequence
+from regard.reading.reading import Reading
+from regard.reading.record import Sequence
 from regard.reading.runs import Generation, LayerKey, Piece, Run, Step, follow, path_of
 
 Place = tuple[str, int]

@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from regard.errors import RegardError
 from regard.files import new_file
 from regard.reading.compute.statistics import STATISTICS
+from regard.reading.record import Place
 
 FORMAT = "regard-reading-1"
 # a weight is at most 1, and what rounding adds
@@ -24,11 +25,9 @@ LARGEST = 1.01
 # numbers and lists take more memory than the text that holds them
 MOST_JSON, MOST_LISTS = 1 << 28, 1 << 23
 
-Place = tuple[str, int]
 
-
-class Tables(NamedTuple):
-    """The tables of a reading, by kind and layer."""
+class FileTables(NamedTuple):
+    """The tables of a file, by kind and layer."""
 
     weights: dict[Place, np.ndarray]
     top: dict[Place, dict[str, np.ndarray]]
@@ -36,7 +35,7 @@ class Tables(NamedTuple):
     scores: dict[Place, np.ndarray]
 
 
-def read(path: str | Path) -> tuple[dict[str, Any], Tables]:
+def read(path: str | Path) -> tuple[dict[str, Any], FileTables]:
     """The facts and tables of a file. Raises RegardError if it is not a reading or contradicts itself."""
     path = Path(path)
     try:
@@ -174,8 +173,8 @@ def _parts(name: str) -> tuple[str, str, str | None]:
     return sort, f"{kind}.{layer}", part[0] if part else None
 
 
-def _by_place(tensors: dict[str, np.ndarray]) -> Tables:
-    tables = Tables({}, {}, {}, {})
+def _by_place(tensors: dict[str, np.ndarray]) -> FileTables:
+    tables = FileTables({}, {}, {}, {})
     for name, table in tensors.items():
         sort, place, part = _parts(name)
         if part is None:
@@ -234,7 +233,7 @@ def _is_token(token: dict[str, Any], length: int, num_words: int) -> bool:
     )
 
 
-def check_tables(facts: dict[str, Any], tables: Tables) -> None:
+def check_tables(facts: dict[str, Any], tables: FileTables) -> None:
     """Raises ValueError if tables of weights, strongest keys and statistics do not fit the tokens or hold other
     numbers than their name says."""
     others = tables.top.keys() | tables.statistics.keys() | tables.scores.keys()

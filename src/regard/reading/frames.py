@@ -10,19 +10,19 @@ from regard.config import suggest
 from regard.errors import RegardError
 from regard.reading.choices import chosen_kind, chosen_layer
 from regard.reading.compute.statistics import STATISTICS
+from regard.reading.record import Token
+from regard.reading.tables import Tables
 
 if TYPE_CHECKING:
     import pandas
     import xarray
-
-    from regard.reading.record import Reading, Token
 
 # columns of text, whose values are numbers of texts until the end
 TOKENS = ("query_token", "key_token", "written_token")
 UNKNOWN = -1
 
 
-def frame(reading: "Reading", what: str, *, kind: str | None, layer: int | None) -> "pandas.DataFrame":
+def frame(reading: Tables, what: str, *, kind: str | None, layer: int | None) -> "pandas.DataFrame":
     """What `Reading.to_frame` gives."""
     pandas = _library("pandas", "to_frame")
     names = list(dict.fromkeys(name for found in reading.statistics.values() for name in found))
@@ -53,7 +53,7 @@ def frame(reading: "Reading", what: str, *, kind: str | None, layer: int | None)
 
 
 def _columns(
-    reading: "Reading", place: tuple[str, int], what: str, beside: list[str], texts: list[str]
+    reading: Tables, place: tuple[str, int], what: str, beside: list[str], texts: list[str]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The columns of one layer, each with a value for every number of the table."""
     kind = place[0]
@@ -94,7 +94,7 @@ def _columns(
         yield name, np.broadcast_to(found, table.shape)[chosen]
 
 
-def dataset(reading: "Reading", kind: str) -> "xarray.Dataset":
+def dataset(reading: Tables, kind: str) -> "xarray.Dataset":
     """What `Reading.to_xarray` gives."""
     xarray = _library("xarray", "to_xarray")
     layers, asking = reading.layers(kind), reading.sequences[reading.sides[kind][0]].tokens
@@ -135,7 +135,7 @@ def _axes(name: str, table: np.ndarray | None = None) -> tuple[str, ...]:
     return tuple(f"{name}_axis_{axis}" for axis in range(0 if table is None else table.ndim))
 
 
-def _texts(tokens: "list[Token] | list[Token | None]") -> np.ndarray:
+def _texts(tokens: list[Token] | list[Token | None]) -> np.ndarray:
     return np.array(["" if token is None else token.text for token in tokens], dtype=str)
 
 

@@ -13,7 +13,7 @@ from regard.generation.result import Generation
 from regard.reading.effects import Effects
 from regard.reading.labels import Label, placed, sequence
 from regard.reading.options import ReadOptions
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.reading.record import Sequence as Tokens
 from regard.reading.replay import proved
 from regard.reading.watch import watching

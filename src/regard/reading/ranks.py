@@ -1,15 +1,12 @@
 """Whether two measures put the same things first, such as weights and effects."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from regard.errors import RegardError
-
-if TYPE_CHECKING:
-    from regard.reading.record import Reading
+from regard.reading.tables import Tables
 
 
 def rank_correlation(first: Float[np.ndarray, " value"], second: Float[np.ndarray, " value"]) -> float:
@@ -25,7 +22,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return ((ends - counts + ends - 1) / 2)[place]
 
 
-def agreement(reading: "Reading", rows: Sequence[int], kind: str) -> dict[str, float]:
+def agreement(reading: Tables, rows: Sequence[int], kind: str) -> dict[str, float]:
     """What `Reading.agreement` gives: ρ between measures of single tokens and their effects, the mean over rows."""
     measures: dict[str, list[float]] = {}
     for row in rows:

@@ -18,6 +18,7 @@ from regard.errors import RegardError
 from regard.reading import record as records
 from regard.reading.alignment import word_alignment
 from regard.reading.compute.verify import check, complaint
+from regard.reading.reading import Reading
 
 
 @torch.inference_mode()
@@ -30,7 +31,7 @@ def replay(
     model: str,
     max_length: int,
     device: torch.device | str = "cpu",
-) -> records.Reading:
+) -> Reading:
     """The reading of one translation, whose target is given as ids without special tokens.
 
     Raises RegardError for a model without attention, an empty source and one that is too long.
@@ -49,7 +50,7 @@ def replay(
         )
     target_text = tokenizer.decode(target)
     maps, checks, refused = proved(output.attention, output.logits.dtype)
-    return records.Reading(
+    return Reading(
         model=model,
         sequences={
             "source": _sequence(source, tokenizer.tokens(source), tokenizer.text_word_indices(source), begins=False),

@@ -1,17 +1,13 @@
 """Parts of a sequence, named by their positions or by their text."""
 
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from regard.errors import RegardError
+from regard.reading.record import Sequence, Span
 
-if TYPE_CHECKING:
-    from regard.reading.record import Sequence
-
-# from the first position to before the second
-Span = tuple[int, int]
 # of places where a text was found
 MOST_OFFERED = 8
 
@@ -25,7 +21,7 @@ def is_whole(number: Any) -> bool:
     return not isinstance(number, bool | np.bool_) and np.ndim(number) == 0
 
 
-def positions_of(sequence: "Sequence", row: int, span: Any) -> Span:
+def positions_of(sequence: Sequence, row: int, span: Any) -> Span:
     """The positions of a span: those given, or those of all tokens that have a part of a text that `row` sees.
 
     Raises RegardError for what is no span, and for a text that is not there, or several times.

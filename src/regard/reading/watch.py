@@ -17,7 +17,7 @@ from regard.reading import assemble
 from regard.reading.capture import patches
 from regard.reading.compute.rows import Wanted
 from regard.reading.options import ReadOptions, refuse_compiled
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.reading.recorder import Recorder, Recording
 from regard.reading.runs import LayerKey, Run
 

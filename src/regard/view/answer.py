@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.style import Style
 from rich.text import Text
 
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view.proof import proof
 from regard.view.shares import Answered, Piece, Shares, Word, shares, text_kind
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from regard.reading.record import Reading, Token
+from regard.reading.reading import Reading
+from regard.reading.record import Token
 from regard.view.answer import percent
 from regard.view.proof import proof
 from regard.view.shares import Piece, shares

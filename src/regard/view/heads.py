@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from regard.reading.compute.statistics import STATISTICS
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 
 # of heads alone, beside the statistics
 LABELS = {"strongest": "strongest weight", "concentration": "received by one token"}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.files import new_file
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view import wire
 
 LADDER = "regard-ladder-1"

@@ -1,6 +1,6 @@
 """What was read, what proves it, and what was refused, in a line."""
 
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 
 
 def proof(reading: Reading) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from regard.config import suggest
 from regard.errors import RegardError
-from regard.reading.record import RENDERERS, VIEWS, Reading
+from regard.reading.reading import RENDERERS, VIEWS, Reading
 from regard.view.answer_figure import plot_answer
 from regard.view.frame import frame
 from regard.view.heads import by_head, label

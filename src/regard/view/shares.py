@@ -12,7 +12,8 @@ from jaxtyping import Float
 from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.reading.alignment import word_alignment
-from regard.reading.record import Reading, Token
+from regard.reading.reading import Reading
+from regard.reading.record import Token
 from regard.reading.segments import SEGMENTERS
 from regard.view.words import printable, shorten
 

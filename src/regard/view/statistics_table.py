@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from regard.reading.compute.statistics import STATISTICS
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view.answer import percent
 from regard.view.heads import by_head, label
 from regard.view.words import printable

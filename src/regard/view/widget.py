@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from regard.errors import RegardError
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view import wire
 from regard.view.html import asset
 

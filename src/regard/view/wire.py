@@ -14,7 +14,8 @@ from jaxtyping import Float, UInt8
 
 from regard.errors import RegardError
 from regard.reading.compute.statistics import STATISTICS
-from regard.reading.record import Reading, Sequence
+from regard.reading.reading import Reading
+from regard.reading.record import Sequence
 from regard.reading.segments import paragraphs, sentences
 from regard.view.heads import by_head, has_one_number
 

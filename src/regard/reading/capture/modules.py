@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from regard.reading.call import AttentionCall, Visibility, refused
 from regard.reading.capture import session
-from regard.reading.capture.session import SESSION
-from regard.reading.capture.torch_functions import DROPOUT
+from regard.reading.capture.session import DROPOUT, SESSION
 
 # the matrix and bias of queries, keys and values together, or one of each, and the number of heads
 Projections = tuple[Tensor | Sequence[Tensor], Tensor | None, int]

@@ -17,6 +17,11 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from regard.reading.call import AttentionCall
 
+DROPOUT = (
+    "attention dropout is on, which hides weights at random; call model.eval() first, or set the dropout of attention "
+    "to 0"
+)
+
 
 @runtime_checkable
 class Watcher(Protocol):

@@ -16,15 +16,12 @@ from torch.overrides import TorchFunctionMode
 from regard.models.gpt import CausalSelfAttention
 from regard.reading.call import AttentionCall, Visibility, refused
 from regard.reading.capture import session
-from regard.reading.capture.session import SESSION
+from regard.reading.capture.modules import of_multi_head_function
+from regard.reading.capture.session import DROPOUT, SESSION
 
 SOFTMAX = {torch.softmax, Tensor.softmax, functional.softmax}
 MATMUL = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm}
 DROPOUTS = {torch.dropout, functional.dropout}
-DROPOUT = (
-    "attention dropout is on, which hides weights at random; call model.eval() first, or set the dropout of attention "
-    "to 0"
-)
 
 
 @contextlib.contextmanager
@@ -58,8 +55,6 @@ class _Mode(TorchFunctionMode):
             dtype = session.autocast_dtype(result)
             self._record(lambda module, path: of_sdpa(module, path, args, kwargs, result, dtype))
         elif func is functional.multi_head_attention_forward:
-            from regard.reading.capture.modules import of_multi_head_function
-
             dtype = session.autocast_dtype(result[0])
             self._record(lambda module, path: of_multi_head_function(module, path, func, args, kwargs, result, dtype))
         elif func in SOFTMAX or (self.softmaxes and (func in DROPOUTS or func in MATMUL or func is torch.einsum)):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from regard.reading.call import AttentionCall, Visibility, refused
 from regard.reading.capture import session
-from regard.reading.capture.session import SESSION
-from regard.reading.capture.torch_functions import DROPOUT, seeing
+from regard.reading.capture.session import DROPOUT, SESSION
+from regard.reading.capture.torch_functions import seeing
 
 _REORDERINGS = ("reorder_cache", "batch_repeat_interleave", "batch_select_indices")
 # variables of the caller that hold another sequence than its own

@@ -15,7 +15,8 @@ from regard.reading.call import AttentionCall, Visibility, exact_scores, exact_w
 from regard.reading.compute.output_norm import OUTPUT_NORM, OutputNorm
 from regard.reading.compute.rollout import rollout
 from regard.reading.compute.statistics import ROLLOUT, STATISTICS
-from regard.reading.compute.tiles import Text, sweep
+from regard.reading.compute.sweep import sweep
+from regard.reading.compute.tiles import Text
 from regard.reading.compute.verify import SAMPLE, check_rows, complaint, worst
 from regard.reading.layouts import Layout
 from regard.reading.options import ReadOptions, Rows

@@ -1,13 +1,12 @@
-"""All queries of an attention call in one pass: statistics and strongest keys, in memory linear in length.
+"""All weights of an attention call, tile by tile, in memory linear in length.
 
 Each tile has few queries of the heads that share a key head; its weights are used and thrown away.
 """
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -15,10 +14,7 @@ from torch import Tensor
 
 from regard.kernels.softmax import FLOOR, SoftmaxRows
 from regard.reading.call import AttentionCall, Visibility, grouped
-
-if TYPE_CHECKING:
-    from regard.reading.compute.statistics import Statistic
-    from regard.reading.layouts import Layout
+from regard.reading.layouts import Layout
 
 # scores of a tile for each thread: few enough to stay in a core's cache, enough for a fast product
 TILE_SCORES = 3 << 18
@@ -79,44 +75,7 @@ class Text:
         return (segments[:, None] == torch.arange(self.num_segments, device=like.device)).to(like.dtype)
 
 
-@dataclass(frozen=True, eq=False)
-class Swept:
-    """Of all queries: the strongest keys, [head, query, k], −1 for none, and each statistic."""
-
-    top: tuple[Int[Tensor, "head query k"], Float[Tensor, "head query k"]] | None
-    statistics: dict[str, Tensor]
-
-
-def sweep(
-    call: AttentionCall,
-    visibility: Visibility,
-    layout: "Layout",
-    *,
-    item: int,
-    text: Text,
-    top_k: int | None,
-    statistics: Mapping[str, "Statistic"],
-) -> Swept:
-    """One pass over the queries and keys of a sequence."""
-    softmax = rows_of(call, visibility, layout, k=top_k or 0)
-    size = layout.queries.stop - layout.queries.start, layout.keys.stop - layout.keys.start
-    how = {"dtype": torch.float32, "device": call.value.device}
-    sums = {
-        name: torch.zeros(call.num_heads, *statistic.shape(*size, text), **how)
-        for name, statistic in statistics.items()
-    }
-    for tile in tiles(call, visibility, layout, softmax, item=item, text=text):
-        for name, statistic in statistics.items():
-            statistic.note(tile, sums[name])
-    if top_k is None:
-        return Swept(None, sums)
-    seen = softmax.values > FLOOR
-    strengths = (softmax.values - softmax.shifts[..., None]).exp_().div_(softmax.totals[..., None])
-    positions = softmax.indices + (layout.key_position - layout.keys.start)
-    return Swept((positions.where(seen, -1), strengths.where(seen, 0.0).float()), sums)
-
-
-def rows_of(call: AttentionCall, visibility: Visibility, layout: "Layout", *, k: int) -> SoftmaxRows:
+def rows_of(call: AttentionCall, visibility: Visibility, layout: Layout, *, k: int) -> SoftmaxRows:
     """Room for the sums of all rows, and for their k strongest keys, which are counted as the call has them."""
     slots = torch.arange(layout.queries.start, layout.queries.stop, device=call.value.device)
     seen = (Visibility() if call.weights is not None else visibility).seen(slots, layout.keys.stop)
@@ -125,7 +84,7 @@ def rows_of(call: AttentionCall, visibility: Visibility, layout: "Layout", *, k:
 
 
 def tiles(
-    call: AttentionCall, visibility: Visibility, layout: "Layout", softmax: SoftmaxRows, *, item: int, text: Text
+    call: AttentionCall, visibility: Visibility, layout: Layout, softmax: SoftmaxRows, *, item: int, text: Text
 ) -> Iterator[Tile]:
     """All tiles in turn, whose sums are entered into `softmax`."""
     device = call.value.device
@@ -142,7 +101,7 @@ def tiles(
 
 
 def _scores(
-    call: AttentionCall, visibility: Visibility, layout: "Layout", seen: Tensor, item: int
+    call: AttentionCall, visibility: Visibility, layout: Layout, seen: Tensor, item: int
 ) -> Iterator[tuple[Float[Tensor, "head query key"], slice, slice, int]]:
     """Scores with the heads, the rows counted from the layout's first query, and the first key, as the call has it."""
     num_queries, num_keys = len(seen), layout.keys.stop - layout.keys.start

@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regard.config import from_dict, setting
 from regard.errors import RegardError
-from regard.reading.record import FORMATS, RENDERERS, Reading
+from regard.reading.files import FORMATS
+from regard.reading.reading import RENDERERS, Reading
 from regard.view import wire
 from regard.view.server.guard import Guard, read_file, read_json
 from regard.view.server.history import History

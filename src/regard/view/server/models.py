@@ -12,7 +12,7 @@ from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.writing import Writing
 from regard.reading.options import ReadOptions, Rows
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view.server.jobs import Job
 from regard.view.server.limits import LIMITS, Limits
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, final
 
 from regard.errors import RegardError
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view.server.limits import Limits
 
 TITLE_LENGTH = 120

@@ -17,7 +17,7 @@ import platformdirs
 import uvicorn
 
 from regard.errors import RegardError
-from regard.reading.record import Reading
+from regard.reading.reading import Reading
 from regard.view.server.app import Api, create_app
 from regard.view.server.guard import LOOPBACK
 from regard.view.server.history import History
