@@ -7,19 +7,18 @@ from torch import Tensor
 
 from benchmarks import witness, written
 from benchmarks.judging import Ids, Truth
-from benchmarks.zoo.architecture import VOCABULARY, Architecture, Inputs
+from benchmarks.zoo.architecture import Architecture, Inputs
 
 
 def _text(architecture: Architecture, ids: Tensor, mask: Tensor | None = None) -> Ids:
     """The ids of real positions; -1 where a position holds a patch of a picture."""
     found = (ids if mask is None else ids[mask.bool()]).tolist()
-    pictured = architecture.generates and "pixel_values" in architecture.make_inputs()
-    return [-1 if pictured and token == VOCABULARY - 1 else token for token in found]
+    return [-1 if token == architecture.image_id else token for token in found]
 
 
 def _source(architecture: Architecture, item: int, num_keys: int) -> Ids:
     inputs = architecture.prompt()
-    if "input_ids" not in inputs:
+    if "input_ids" not in inputs or not architecture.is_pair:
         return [-1] * num_keys
     return list(inputs["input_ids"][item][inputs["attention_mask"][item].bool()].tolist())
 
@@ -29,8 +28,9 @@ def of_written(
 ) -> list[Truth]:
     """The truths of returned sequences; `names` are their ids where they are not all known."""
     truths = []
+    sequences, names = (None if ids is None else written.with_picture(architecture, ids) for ids in (sequences, names))
     masks = written.prompt_masks(architecture, len(sequences))
-    is_translator = "cross" in architecture.kinds
+    is_translator = architecture.is_pair
     start = written.prompt_length(architecture)
     copies = max(1, len(sequences) // len(next(iter(architecture.prompt().values()))))
     counts = written.num_written(architecture, sequences)
@@ -53,8 +53,9 @@ def of_written(
 def without_padding(architecture: Architecture, inputs: Inputs, kind: str, weights: Tensor, item: int) -> Tensor:
     """The truth [head, query, key] of an item at real positions alone."""
     mask = inputs.get("attention_mask")
-    own = inputs.get("decoder_attention_mask") if "cross" in architecture.kinds else mask
-    sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, mask)}.get(kind, (None, None))
+    own = inputs.get("decoder_attention_mask") if architecture.is_pair else mask
+    source = mask if architecture.is_pair else None
+    sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, source)}.get(kind, (None, None))
     # sound is shorter behind its convolutions: what nobody sees is padding
     seen = weights[item].amax((0, 1)) > 0
     real = [torch.ones(count, dtype=torch.bool) for count in weights.shape[2:]]
@@ -68,6 +69,9 @@ def without_padding(architecture: Architecture, inputs: Inputs, kind: str, weigh
 
 def of_forward(architecture: Architecture, inputs: Inputs, calls: Sequence[witness.Call]) -> list[Truth]:
     """The truths of a forward pass over a batch."""
+    if architecture.before_text:
+        sides = {"input_ids": -1, "attention_mask": 1}
+        inputs = inputs | {name: written.with_picture(architecture, inputs[name], fill=sides[name]) for name in sides}
     truths = []
     for item in range(len(next(iter(inputs.values())))):
         truth = Truth({}, {}, {})
@@ -78,8 +82,9 @@ def of_forward(architecture: Architecture, inputs: Inputs, calls: Sequence[witne
             weights = without_padding(architecture, inputs, kind, witness.truth(call), item)
             truth.weights[kind, call.layer] = weights
             prefixes = {"decoder": ("decoder_", "decoder_"), "cross": ("decoder_", "")}.get(kind, ("", ""))
-            if "cross" not in architecture.kinds:
-                prefixes = ("", "")
+            if not architecture.is_pair:
+                # a text looks at a picture
+                prefixes = ("", None) if kind == "cross" else ("", "")
             for side, prefix, count in zip((truth.queries, truth.keys), prefixes, weights.shape[1:], strict=True):
                 ids, mask = inputs.get(f"{prefix}input_ids"), inputs.get(f"{prefix}attention_mask")
                 if ids is None or kind in ("vision", "resampler"):

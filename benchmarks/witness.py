@@ -265,7 +265,8 @@ def _num_heads(module: nn.Module) -> int:
 def kind_of(path: str) -> str:
     """The kind of attention that a module's path tells of."""
     for pattern, kind in (
-        (r"(^|\.)vision", "vision"),
+        (r"qformer", "resampler"),
+        (r"(^|\.)(vision|visual\.)", "vision"),
         (r"cross_?att|encoder_attn|EncDecAttention", "cross"),
         (r"(^|\.)(text_model|encoder)\.", "encoder"),
     ):

@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from benchmarks import witness
 from benchmarks.zoo import Architecture
 from benchmarks.zoo.architecture import END
 
+# inputs by position and what they say of written tokens; None where that is what they say of the last of the prompt
+CONTINUED = {"token_type_ids": 1, "mm_token_type_ids": 0, "cross_attention_mask": None}
 Rows = dict[tuple[str, int], Tensor]
 
 
@@ -38,6 +41,7 @@ def from_run(
     `before` counts the forwards before the one that chose the first token. A sliding cache keeps few keys: the others
     get 0. Not for static caches.
     """
+    sequences = with_picture(architecture, sequences)
     found = {(call.forward, call.kind, call.layer): witness.truth(call)[:, :, -1] for call in calls if call.forward}
     masks = prompt_masks(architecture, len(sequences))
     readings = []
@@ -83,7 +87,9 @@ def teacher_forced(
         # ended sequences are followed by padding: no earlier row sees it
         ones = inputs["attention_mask"].new_ones(len(sequences), sequences.shape[1] - start)
         inputs |= {"input_ids": sequences, "attention_mask": torch.cat([inputs["attention_mask"], ones], dim=1)}
-        if "position_ids" in arguments(model):
+        inputs |= {name: _continued(name, inputs[name], len(ones[0])) for name in CONTINUED if name in inputs}
+        # positions in a picture are the model's own
+        if "position_ids" in arguments(model) and "image_grid_thw" not in inputs:
             inputs["position_ids"] = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
     calls = witness.capture(model, lambda: model(**inputs, use_cache=False), kinds=architecture.kinds)
     masks = prompt_masks(architecture, len(sequences))
@@ -99,16 +105,28 @@ def teacher_forced(
     return readings
 
 
+def _continued(name: str, given: Tensor, count: int) -> Tensor:
+    """What is said of each position of a prompt, and then of `count` written ones."""
+    last = given[:, -1:] if CONTINUED[name] is None else torch.full_like(given[:, -1:], CONTINUED[name])
+    return torch.cat([given, *[last] * count], dim=1)
+
+
 def prompt_masks(architecture: Architecture, num_sequences: int) -> Tensor:
     """Which positions of each returned sequence's prompt or source are real, [item, position]."""
     prompt = architecture.prompt()
     mask = prompt.get("attention_mask", torch.ones(len(next(iter(prompt.values()))), 1, dtype=torch.long))
+    mask = with_picture(architecture, mask, fill=1)
     return mask.bool().repeat_interleave(num_sequences // len(mask), dim=0)
+
+
+def with_picture(architecture: Architecture, sequences: Tensor, *, fill: int = -1) -> Tensor:
+    """What is known by position of the text, with the positions that the model puts before it."""
+    return functional.pad(sequences, (architecture.before_text, 0), value=fill)
 
 
 def prompt_length(architecture: Architecture) -> int:
     """Of the sequence that is written on: encoder–decoders write on their start token."""
-    return 1 if "cross" in architecture.kinds else architecture.prompt()["input_ids"].shape[1]
+    return 1 if architecture.is_pair else architecture.before_text + architecture.prompt()["input_ids"].shape[1]
 
 
 def arguments(model: Any) -> Sequence[str]:
@@ -118,8 +136,11 @@ def arguments(model: Any) -> Sequence[str]:
 def _real(architecture: Architecture, kind: str, mask: Tensor, weights: Tensor) -> Tensor:
     """Which keys of an item's weights [head, row, key] are no padding."""
     num_keys = weights.shape[-1]
-    if kind == "decoder" and "cross" in architecture.kinds:
+    if kind == "decoder" and architecture.is_pair:
         # a translator's own tokens have no padding before them
+        return torch.ones(num_keys, dtype=torch.bool)
+    if kind == "cross" and not architecture.is_pair:
+        # patches of tiles that a picture has not stay
         return torch.ones(num_keys, dtype=torch.bool)
     if kind == "cross" and len(mask) != num_keys:
         # sound is shorter behind its convolutions, which keep its mask to themselves: what nobody sees is padding

@@ -6,8 +6,9 @@
 from benchmarks.zoo.architecture import Architecture
 from benchmarks.zoo.decoders import DECODERS
 from benchmarks.zoo.encoders import ENCODERS
+from benchmarks.zoo.pictures import PICTURES
 from benchmarks.zoo.translators import TRANSLATORS
 
 __all__ = ["ARCHITECTURES", "Architecture"]
 
-ARCHITECTURES: dict[str, Architecture] = DECODERS | TRANSLATORS | ENCODERS
+ARCHITECTURES: dict[str, Architecture] = DECODERS | TRANSLATORS | ENCODERS | PICTURES

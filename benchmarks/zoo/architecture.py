@@ -45,6 +45,7 @@ class Architecture:
     `refuses` names implementations that fail on these inputs though transformers offers them, `eager_parts` settings
     of parts that know only one, `dtypes` those in which transformers can run the model on CPU. Where `steps_agree` is
     false, transformers computes something else step by step, with a cache, than in one forward over the sequence.
+    `before_text` counts the positions that the model itself puts before its text.
     """
 
     model: str
@@ -58,10 +59,22 @@ class Architecture:
     eager_parts: tuple[str, ...] = ()
     dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
     steps_agree: bool = True
+    before_text: int = 0
 
     @property
     def kinds(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.layers, *self.unread)))
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether a decoder looks at an encoder's text or sound; one that looks at a picture has its own prompt."""
+        return "cross" in self.kinds and "vision" not in self.kinds
+
+    @property
+    def image_id(self) -> int | None:
+        """The id whose positions hold patches of a picture, where there is one; cross-attention leaves it a token."""
+        settings = {} if "cross" in self.kinds else self.settings
+        return settings.get("image_token_index", settings.get("image_token_id"))
 
     @property
     def implementations(self) -> tuple[str, ...]:
@@ -105,6 +118,9 @@ def scatter(model: nn.Module, gain: float) -> None:
             _fill(module.in_proj_weight, gain / math.sqrt(module.embed_dim))
         elif isinstance(module, nn.Embedding):
             _fill(module.weight, 1.0)
+        elif isinstance(getattr(module, "query_tokens", None), nn.Parameter):
+            # learned queries, which are alike when untrained
+            _fill(module.query_tokens, 1.0)
 
 
 def _fill(weight: Tensor, std: float) -> None:

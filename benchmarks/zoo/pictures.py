@@ -1,0 +1,140 @@
+"""Models that write text about pictures, each with its own way of letting the text see them."""
+
+from typing import Any
+
+import torch
+import transformers
+from torch.nn import functional
+
+from benchmarks.zoo.architecture import BEGIN, END, PAD, SETTINGS, VOCABULARY, Architecture, Inputs
+from benchmarks.zoo.inputs import pictured, pixels, tokens
+
+IMAGE = VOCABULARY - 1
+TEXT: dict[str, Any] = SETTINGS | {"head_dim": 16}
+VISION: dict[str, Any] = SETTINGS | {"image_size": 16, "patch_size": 4}
+MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+
+
+def prefixed() -> Inputs:
+    """A prefix that is seen both ways, picture and question, and two tokens of an answer."""
+    inputs = pictured()
+    return inputs | {"token_type_ids": functional.pad(torch.zeros_like(inputs["input_ids"][:, 2:]), (0, 2), value=1)}
+
+
+def tiled() -> Inputs:
+    """Pictures of two tiles and of one, which the text sees from its third real token on."""
+    text = tokens(left=True)
+    seen = text["attention_mask"].cumsum(1) > 2
+    text["input_ids"][text["attention_mask"].cumsum(1) == 3] = VOCABULARY
+    tiles = torch.tensor([[[1, 1]], [[1, 0]]])
+    picture = torch.randn(2, 1, 2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    return text | {
+        "pixel_values": picture,
+        "aspect_ratio_ids": torch.tensor([[2], [1]]),
+        "aspect_ratio_mask": tiles,
+        "cross_attention_mask": seen[:, :, None, None] * tiles[:, None],
+    }
+
+
+def patches() -> Inputs:
+    """Pictures of unequal size, all patches of a batch in one row; two by two they are a token."""
+    text = tokens(left=True)
+    ids = text["input_ids"].clamp_max(IMAGE - 3)
+    for item, (start, count) in enumerate([(3, 8), (6, 4)]):
+        ids[item, start : start + count] = IMAGE
+    return text | {
+        "input_ids": ids,
+        "pixel_values": torch.randn(48, 96, generator=torch.Generator().manual_seed(3)),
+        "image_grid_thw": torch.tensor([[1, 4, 8], [1, 4, 4]]),
+        "mm_token_type_ids": (ids == IMAGE).long(),
+    }
+
+
+def queried() -> Inputs:
+    """A picture that comes as four tokens."""
+    text = tokens(left=True)
+    text["input_ids"] = text["input_ids"].clamp_max(IMAGE - 1)
+    text["input_ids"][:, 5:9] = IMAGE
+    return text | pixels()
+
+
+PICTURES: dict[str, Architecture] = {
+    # picture and question are seen both ways
+    "paligemma": Architecture(
+        model="PaliGemmaForConditionalGeneration",
+        make_inputs=prefixed,
+        layers={"decoder": (0, 1), "vision": (0, 1)},
+        generates=True,
+        settings={
+            "text_config": transformers.GemmaConfig(**TEXT),
+            "vision_config": transformers.SiglipVisionConfig(**VISION, projection_dim=64, vision_use_head=False),
+            "projection_dim": 64,
+            "image_token_index": IMAGE,
+        },
+    ),
+    # layers of its decoder look at the picture alone
+    "mllama": Architecture(
+        model="MllamaForConditionalGeneration",
+        make_inputs=tiled,
+        layers={"decoder": (0, 2), "cross": (1,), "vision": (0, 1, 2)},
+        generates=True,
+        settings={
+            "text_config": transformers.models.mllama.MllamaTextConfig(
+                **SETTINGS | {"num_hidden_layers": 3, "cross_attention_layers": [1]},
+                rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+            ),
+            "vision_config": transformers.models.mllama.MllamaVisionConfig(
+                **VISION | {"attention_heads": 4, "num_global_layers": 1, "max_num_tiles": 2},
+                vision_output_dim=128,
+                intermediate_layers_indices=[0],
+                supported_aspect_ratios=[[1, 1], [1, 2], [2, 1]],
+            ),
+            "image_token_index": VOCABULARY,
+        },
+    ),
+    # each picture of a batch is a call of its own
+    "qwen2_vl": Architecture(
+        model="Qwen2VLForConditionalGeneration",
+        make_inputs=patches,
+        layers={"decoder": (0, 1)},
+        unread={"vision": (0, 1)},
+        generates=True,
+        settings={
+            "text_config": SETTINGS | {"rope_parameters": MROPE},
+            "vision_config": {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4, "mlp_ratio": 2}
+            | {"patch_size": 4},
+            "image_token_id": IMAGE,
+            "video_token_id": IMAGE - 1,
+            "vision_start_token_id": IMAGE - 2,
+            "vision_end_token_id": IMAGE - 3,
+        },
+    ),
+    # learned queries gather the picture
+    "blip_2": Architecture(
+        model="Blip2ForConditionalGeneration",
+        make_inputs=queried,
+        layers={"decoder": (0, 1), "vision": (0, 1), "resampler": (0, 1, 2)},
+        generates=True,
+        settings={
+            "text_config": transformers.OPTConfig(
+                **SETTINGS | {"ffn_dim": 96, "word_embed_proj_dim": 64, "dropout": 0.0}
+            ),
+            "vision_config": transformers.Blip2VisionConfig(**VISION),
+            "qformer_config": transformers.Blip2QFormerConfig(
+                **SETTINGS | {"encoder_hidden_size": 64, "cross_attention_frequency": 2}
+            ),
+            "num_query_tokens": 4,
+            "image_token_index": IMAGE,
+        },
+    ),
+    # the picture is put before the text
+    "git": Architecture(
+        model="GitForCausalLM",
+        make_inputs=lambda: tokens(left=True) | pixels(),
+        layers={"decoder": (0, 1), "vision": (0, 1)},
+        generates=True,
+        settings={"vision_config": VISION},
+        before_text=17,
+        steps_agree=False,
+    ),
+}
