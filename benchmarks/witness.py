@@ -67,7 +67,10 @@ class Call:
 def capture(model: nn.Module, run: Callable[[], Any], *, kinds: Sequence[str] = ()) -> list[Call]:
     """The calls of attention during `run()`, in order, of these `kinds`: of the first where a path tells no other."""
     recorder = _Recorder(model)
-    handle = model.register_forward_pre_hook(recorder.begin)
+    # BLIP-2 has the model within write
+    writers = {id(each): each for each in (model, getattr(model, "language_model", model))}.values()
+    handles = [writer.register_forward_pre_hook(recorder.begin) for writer in writers]
+    handles += [writer.register_forward_hook(recorder.end, always_call=True) for writer in writers]
     previous = sys.getprofile()
     # torch.compile, which FlexAttention runs under, and torch-function modes do not get on
     flex = "flex_attention" in _implementations(model)
@@ -80,7 +83,8 @@ def capture(model: nn.Module, run: Callable[[], Any], *, kinds: Sequence[str] = 
                 run()
     finally:
         sys.setprofile(previous)
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     for call in recorder.calls:
         kind = kind_of(call.path)
         call.kind = kind if not kinds or kind in kinds else kinds[0]
@@ -96,13 +100,19 @@ class _Recorder(TorchFunctionMode):
         self.paths = {id(module): name for name, module in model.named_modules()}
         self.calls: list[Call] = []
         self.forwards = 0
+        self.depth = 0
         self._inside: list[tuple[FrameType, Call]] = []
         self._forwarded: set[tuple[FrameType, int]] = set()
         self._scored: tuple[Any, ...] = ()
 
     def begin(self, *_: Any) -> None:
-        self.forwards += 1
-        self._forwarded.clear()
+        if not self.depth:
+            self.forwards += 1
+            self._forwarded.clear()
+        self.depth += 1
+
+    def end(self, *_: Any) -> None:
+        self.depth -= 1
 
     def profile(self, frame: FrameType, event: str, result: Any) -> None:
         code, caller = frame.f_code, frame.f_back
@@ -140,7 +150,7 @@ class _Recorder(TorchFunctionMode):
             given |= given.pop(name)
         module = given.pop("module")
         mask = given.pop("attention_mask", None)
-        query, key, value = (_copy(given.pop(name)) for name in ATTENTION_ARGUMENTS[1:])
+        query, key, value = (_multiplied(given.pop(name)) for name in ATTENTION_ARGUMENTS[1:])
         return Call(
             route="table",
             path=self.paths[id(module)],
@@ -193,7 +203,9 @@ class _Recorder(TorchFunctionMode):
             given = (
                 dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False)) | kwargs
             )
-            query, key, value, mask = (_copy(given.pop(name, None)) for name in ("query", "key", "value", "attn_mask"))
+            query, key, value, mask = (
+                _multiplied(given.pop(name, None)) for name in ("query", "key", "value", "attn_mask")
+            )
             given["scaling"] = given.pop("scale", None)
             self.calls.append(
                 Call(
@@ -239,6 +251,15 @@ def _implementations(model: nn.Module) -> set[str]:
 
 def _copy(value: Any) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+def _multiplied(value: Any) -> Any:
+    """A copy, in the dtype that a product of matrices or the fused kernel takes it in: that of autocast."""
+    value = _copy(value)
+    if not isinstance(value, Tensor) or value.dtype != torch.float32:
+        return value
+    kind = value.device.type
+    return value.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else value
 
 
 def _name(frame: FrameType) -> str:

@@ -6,7 +6,7 @@ import torch
 import transformers
 from torch.nn import functional
 
-from benchmarks.zoo.architecture import BEGIN, END, PAD, SETTINGS, VOCABULARY, Architecture, Inputs
+from benchmarks.zoo.architecture import SETTINGS, VOCABULARY, Architecture, Inputs
 from benchmarks.zoo.inputs import pictured, pixels, tokens
 
 IMAGE = VOCABULARY - 1
