@@ -37,7 +37,10 @@ def of_sequence(run: Run, item: int) -> list[Label]:
     found = [Label(-1, POSITION)] * total
     for step, row, count in path_of(run, item):
         found[step.start : step.start + count] = _of_run(step, row)[:count]
-    first, _, _ = path_of(run, item)[0]
+    first, first_row, _ = path_of(run, item)[0]
+    if first.ahead:
+        picture, _ = first.sides.get("vision", (None, None))
+        found[: first.ahead] = of_part(picture, first_row, first.batch_size, first.ahead)
     generation = run.generation
     if first.start and generation is not None and generation.ids is not None and not generation.offset:
         # what its cache held before is what generate was given

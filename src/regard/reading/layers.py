@@ -74,6 +74,19 @@ def _sees_later(call: AttentionCall) -> bool:
     return False
 
 
+def is_ahead(call: AttentionCall, count: int) -> bool:
+    """Whether the first `count` positions are a block that sees itself both ways, such as a picture before its text."""
+    if not 0 < count < call.num_keys or call.num_queries != call.num_keys:
+        return False
+    first = torch.zeros(1, dtype=torch.long, device=call.value.device)
+    for item in range(len(call.context)):
+        weights, _ = exact_weights(call, call.visibilities[0], item=item, queries=first)
+        seen = (weights > 0).any(0)[0]
+        if not seen[:count].all() or seen[count:].any():
+            return False
+    return True
+
+
 def number_of(key: LayerKey, module: Any, paths: list[str], numbers: dict[LayerKey, int]) -> int:
     """The model's own number of a layer, or, where it has none or gives it twice, how many came before it.
 

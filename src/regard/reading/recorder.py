@@ -118,7 +118,7 @@ class Recorder:
                 if len(rows) != run.batch_size:
                     repeats = max(1, run.batch_size // len(rows))
                     rows = [row for row in rows for _ in range(repeats)]
-                run.parent_rows = rows
+                run.parent_rows, run.ahead = rows, run.parent.ahead
                 run.before = run.before or run.parent.before
 
     def _before(self, given: dict[str, Any]) -> list[Run]:
@@ -311,7 +311,12 @@ class Recorder:
         run.settled = True
         own = next((each for each in (part.chain if part is not None else ()) if each.length == call.num_queries), None)
         if own is None:
-            if run.length != call.num_queries and call.refused is None:
+            if run.length == call.num_queries or call.refused is not None:
+                return
+            pixels = run.own is not None and run.own.pixels is not None and not run.start
+            if pixels and layers.is_ahead(call, call.num_queries - run.length):
+                run.put_ahead(call.num_queries - run.length)
+            else:
                 # the model has put something before or between its tokens, or takes none
                 run.length, run.tokens, run.known = call.num_queries, None, None
             return

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from regard.reading.parts import Part
 from regard.reading.record import Check
@@ -49,7 +50,8 @@ class Run:
     """One run of the model: what it was fed, where that stands, and what was read of it.
 
     `start`, `length`, `tokens`, `known` and `mask` are those of the sequence that is written on; `sides` has, of each
-    kind, the parts that its queries and its keys came from, and how many there are of each.
+    kind, the parts that its queries and its keys came from, and how many there are of each. `ahead` counts the positions
+    of a picture that the model itself puts before its text, which its mask leaves out.
     """
 
     batch_size: int
@@ -58,6 +60,7 @@ class Run:
     tokens: Int[Tensor, "batch slot"] | None = None
     known: Bool[Tensor, "batch slot"] | None = None
     mask: Bool[Tensor, "batch slot"] | None = None
+    ahead: int = 0
     parent: "Run | None" = None
     parent_rows: list[int] = field(default_factory=list)
     # runs of its encoder, of its vision model, by themselves before it
@@ -91,8 +94,9 @@ class Run:
     def real(self, item: int) -> Bool[Tensor, " slot"]:
         """Which slots up to the last that was fed are tokens: one origin for queries, keys and names."""
         total = self.start + self.length
-        if self.mask is not None and self.mask.shape[1] >= total:
-            return self.mask[self.row(item, len(self.mask)), :total]
+        if self.mask is not None and self.ahead + self.mask.shape[1] >= total:
+            mask = self.mask[self.row(item, len(self.mask))]
+            return functional.pad(mask, (self.ahead, 0), value=True)[:total]
         found = torch.ones(total, dtype=torch.bool)
         generation = self.generation
         if generation is not None and generation.mask is not None and generation.runs:
@@ -100,6 +104,13 @@ class Run:
             mask = generation.mask[self.row(item, len(generation.mask)), : max(0, total - begin)]
             found[begin : begin + len(mask)] = mask
         return found
+
+    def put_ahead(self, count: int) -> None:
+        """A picture, which is no tokens, stands before what it was fed."""
+        self.ahead, self.length = count, self.length + count
+        if self.tokens is not None and self.known is not None:
+            self.tokens = functional.pad(self.tokens, (count, 0), value=-1)
+            self.known = functional.pad(self.known, (count, 0), value=False)
 
     def row(self, item: int, count: int) -> int:
         """Which of the `count` rows of what came before the batch was expanded belongs to an item of it."""
