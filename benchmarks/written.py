@@ -15,6 +15,7 @@ from torch.nn import functional
 from benchmarks import witness
 from benchmarks.zoo import Architecture
 from benchmarks.zoo.architecture import END
+from benchmarks.zoo.inputs import picked
 
 # inputs by position and what they say of written tokens; None where that is what they say of the last of the prompt
 CONTINUED = {"token_type_ids": 1, "mm_token_type_ids": 0, "cross_attention_mask": None}
@@ -51,6 +52,9 @@ def from_run(
             if kind not in architecture.layers or kind not in ("decoder", "cross"):
                 continue
             sources = range(count) if beam_indices is None else beam_indices[item].tolist()
+            # a layer that finds nothing in the cache may be left out of some steps
+            if any((before + step + 1, kind, layer) not in found for step in range(count)):
+                continue
             steps = [
                 found[before + step + 1, kind, layer][item if beam_indices is None else sources[step]]
                 for step in range(count)
@@ -78,14 +82,15 @@ def teacher_forced(
     model = architecture.build(implementation) if model is None else model
     prompt = architecture.prompt()
     copies = len(sequences) // len(next(iter(prompt.values())))
-    inputs = {name: x.repeat_interleave(copies, dim=0) for name, x in prompt.items()}
-    counts = num_written(architecture, sequences)
+    inputs = picked(prompt, [item // copies for item in range(len(sequences))])
+    counts = num_written(architecture, with_picture(architecture, sequences))
     start = prompt_length(architecture)
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = sequences[:, :-1]
     else:
         # ended sequences are followed by padding: no earlier row sees it
-        ones = inputs["attention_mask"].new_ones(len(sequences), sequences.shape[1] - start)
+        prompted = inputs["attention_mask"].shape[1]
+        ones = inputs["attention_mask"].new_ones(len(sequences), sequences.shape[1] - prompted)
         inputs |= {"input_ids": sequences, "attention_mask": torch.cat([inputs["attention_mask"], ones], dim=1)}
         inputs |= {name: _continued(name, inputs[name], len(ones[0])) for name in CONTINUED if name in inputs}
         # positions in a picture are the model's own

@@ -1,5 +1,7 @@
 """Small inputs for every kind of model: two sequences, the second one shorter and padded where it can be."""
 
+from collections.abc import Sequence
+
 import torch
 
 from benchmarks.zoo.architecture import END, PAD, VOCABULARY, Inputs
@@ -20,6 +22,17 @@ def translation(length: int = 13, *, short: int = 9, written: int = 7, padded: i
         "decoder_input_ids": target["input_ids"],
         "decoder_attention_mask": target["attention_mask"],
     }
+
+
+def picked(inputs: Inputs, items: Sequence[int]) -> Inputs:
+    """The inputs of these items of a batch; where pictures differ in size, their patches are all in one row."""
+    found = {name: x[list(items)] for name, x in inputs.items() if name != "pixel_values"}
+    if (pictures := inputs.get("pixel_values")) is None:
+        return found
+    if "image_grid_thw" not in inputs:
+        return found | {"pixel_values": pictures[list(items)]}
+    each = pictures.split(inputs["image_grid_thw"].prod(1).tolist())
+    return found | {"pixel_values": torch.cat([each[item] for item in items])}
 
 
 def pixels(size: int = 16) -> Inputs:

@@ -135,6 +135,5 @@ PICTURES: dict[str, Architecture] = {
         generates=True,
         settings={"vision_config": VISION},
         before_text=17,
-        steps_agree=False,
     ),
 }
