@@ -50,8 +50,15 @@ def of_written(
     return truths
 
 
+def _in_full(architecture: Architecture, inputs: Inputs) -> Inputs:
+    """With the positions that the model puts before its text."""
+    fill = {"input_ids": -1, "attention_mask": 1} if architecture.before_text else {}
+    return inputs | {name: written.with_picture(architecture, inputs[name], fill=fill[name]) for name in fill}
+
+
 def without_padding(architecture: Architecture, inputs: Inputs, kind: str, weights: Tensor, item: int) -> Tensor:
     """The truth [head, query, key] of an item at real positions alone."""
+    inputs = _in_full(architecture, inputs)
     mask = inputs.get("attention_mask")
     own = inputs.get("decoder_attention_mask") if architecture.is_pair else mask
     source = mask if architecture.is_pair else None
@@ -67,27 +74,26 @@ def without_padding(architecture: Architecture, inputs: Inputs, kind: str, weigh
     return weights[item][:, real[0]][..., real[1]]
 
 
-def of_forward(architecture: Architecture, inputs: Inputs, calls: Sequence[witness.Call]) -> list[Truth]:
+def of_forward(architecture: Architecture, given: Inputs, calls: Sequence[witness.Call]) -> list[Truth]:
     """The truths of a forward pass over a batch."""
-    if architecture.before_text:
-        sides = {"input_ids": -1, "attention_mask": 1}
-        inputs = inputs | {name: written.with_picture(architecture, inputs[name], fill=sides[name]) for name in sides}
+    inputs = _in_full(architecture, given)
     truths = []
-    for item in range(len(next(iter(inputs.values())))):
+    for item in range(len(next(iter(given.values())))):
         truth = Truth({}, {}, {})
         for call in calls:
             kind = call.kind
             if call.layer not in architecture.layers.get(kind, ()):
                 continue
-            weights = without_padding(architecture, inputs, kind, witness.truth(call), item)
+            weights = without_padding(architecture, given, kind, witness.truth(call), item)
             truth.weights[kind, call.layer] = weights
             prefixes = {"decoder": ("decoder_", "decoder_"), "cross": ("decoder_", "")}.get(kind, ("", ""))
             if not architecture.is_pair:
-                # a text looks at a picture
-                prefixes = ("", None) if kind == "cross" else ("", "")
+                prefixes = ("", "")
             for side, prefix, count in zip((truth.queries, truth.keys), prefixes, weights.shape[1:], strict=True):
                 ids, mask = inputs.get(f"{prefix}input_ids"), inputs.get(f"{prefix}attention_mask")
-                if ids is None or kind in ("vision", "resampler"):
+                # a text looks at a picture
+                of_picture = kind == "cross" and side is truth.keys and not architecture.is_pair
+                if ids is None or of_picture or kind in ("vision", "queries", "resampler"):
                     side[kind] = [-1] * count
                 else:
                     real = mask[item] if mask is not None and mask.dim() == 2 else None

@@ -286,7 +286,8 @@ def _num_heads(module: nn.Module) -> int:
 def kind_of(path: str) -> str:
     """The kind of attention that a module's path tells of."""
     for pattern, kind in (
-        (r"qformer", "resampler"),
+        (r"qformer.*crossatt", "resampler"),
+        (r"qformer", "queries"),
         (r"(^|\.)(vision|visual\.)", "vision"),
         (r"cross_?att|encoder_attn|EncDecAttention", "cross"),
         (r"(^|\.)(text_model|encoder)\.", "encoder"),

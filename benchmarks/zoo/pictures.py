@@ -113,7 +113,7 @@ PICTURES: dict[str, Architecture] = {
     "blip_2": Architecture(
         model="Blip2ForConditionalGeneration",
         make_inputs=queried,
-        layers={"decoder": (0, 1), "vision": (0, 1), "resampler": (0, 1, 2)},
+        layers={"decoder": (0, 1), "vision": (0, 1), "queries": (0, 1), "resampler": (0,)},
         generates=True,
         settings={
             "text_config": transformers.OPTConfig(

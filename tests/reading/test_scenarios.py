@@ -1,13 +1,19 @@
 """Ways of running a model, each watched: the run is not harmed, and what is read is right in weights and names."""
 
+import dataclasses
+
 import pytest
 import torch
+
+import regard
 
 transformers = pytest.importorskip("transformers")
 
 from benchmarks.judging import judge  # noqa: E402
-from benchmarks.scenarios import NEEDS, SCENARIOS  # noqa: E402
+from benchmarks.scenarios import NEEDS, SCENARIOS, forward  # noqa: E402
 from benchmarks.zoo import ARCHITECTURES  # noqa: E402
+from benchmarks.zoo.architecture import VOCABULARY  # noqa: E402
+from benchmarks.zoo.inputs import picked, pixels, tokens  # noqa: E402
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
@@ -29,7 +35,29 @@ ODD = [
     # layers without softmax between those with
     ("nemotron_h", "masked step"),
     ("zamba2", "static cache"),
+    # a prefix that is seen both ways
+    ("paligemma", "pictures"),
+    # layers that look at the picture alone
+    ("mllama", "pictures"),
+    ("mllama", "beams"),
+    # pictures of unequal size
+    ("qwen2_vl", "pictures"),
+    ("qwen2_vl", "beams"),
+    # learned queries, and a `generate` that has the model within write
+    ("blip_2", "pictures"),
+    ("blip_2", "training"),
+    # a picture that the model puts before its text
+    ("git", "pictures"),
+    ("git", "prompt lookup"),
+    ("git", "training"),
 ]
+
+
+PICTURED = ("paligemma", "mllama", "qwen2_vl", "blip_2", "git")
+
+
+def kernel(name):
+    return "sdpa" if "sdpa" in ARCHITECTURES[name].implementations else "eager"
 
 
 @pytest.mark.parametrize(
@@ -44,7 +72,7 @@ def test_a_way_of_running_is_read_exactly_and_unharmed(scenario, name):
     if scenario in NEEDS:
         pytest.importorskip(NEEDS[scenario])
     with torch.no_grad():
-        case = SCENARIOS[scenario](architecture, "sdpa" if "sdpa" in architecture.implementations else "eager")
+        case = SCENARIOS[scenario](architecture, kernel(name))
         if case is None:
             pytest.skip("it is no way of running this model")
         verdict = judge(case)
@@ -55,3 +83,45 @@ def test_a_way_of_running_is_read_exactly_and_unharmed(scenario, name):
     assert not verdict.whole
     assert not verdict.lost
     assert verdict.read
+
+
+def exact(case):
+    with torch.no_grad():
+        verdict = judge(case)
+    assert verdict.mark == "✓", (verdict.fails, verdict.harmed, verdict.wrong, verdict.refused)
+
+
+@pytest.mark.parametrize("name", PICTURED)
+def test_a_forward_over_text_and_picture_is_read_exactly(name):
+    exact(forward(ARCHITECTURES[name], kernel(name)))
+
+
+def test_a_picture_that_is_alone_is_read_where_in_a_batch_each_is_a_call_of_its_own():
+    architecture = ARCHITECTURES["qwen2_vl"]
+    alone = dataclasses.replace(
+        architecture,
+        make_inputs=lambda: picked(architecture.make_inputs(), [1]),
+        layers=architecture.layers | architecture.unread,
+    )
+    exact(forward(alone, "sdpa"))
+
+
+def test_a_prompt_as_long_as_its_picture_is_not_taken_for_it():
+    """BLIP-2's picture comes as 17 positions; here so do the ids, some of them padding."""
+
+    def inputs():
+        text = tokens(17, short=12, left=True)
+        text["input_ids"] = text["input_ids"].clamp_max(VOCABULARY - 2)
+        text["input_ids"][:, 6:10] = VOCABULARY - 1
+        return text | pixels()
+
+    exact(forward(dataclasses.replace(ARCHITECTURES["blip_2"], make_inputs=inputs), "sdpa"))
+
+
+def test_a_picture_before_the_text_has_its_names_and_the_text_its_ids():
+    model, inputs = ARCHITECTURES["git"].build(), ARCHITECTURES["git"].inputs()
+    with torch.no_grad(), regard.watching(model, rows="all") as watch:
+        model(**inputs)
+    found = watch.reading(1).keys("decoder")
+    assert [token.sort for token in found] == ["class token", *["image patch"] * 16, *["token"] * 9]
+    assert [token.id for token in found[17:]] == inputs["input_ids"][1, 4:].tolist()

@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 from benchmarks import witness, written
+from benchmarks.truths import without_padding
 from benchmarks.zoo import ARCHITECTURES
 
 import regard
@@ -56,22 +57,6 @@ def tensors(output):
         return [output]
     parts = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ()
     return [tensor for part in parts for tensor in tensors(part)]
-
-
-def without_padding(architecture, inputs, kind, weights, item):
-    """The truth [head, query, key] of an item at real positions alone."""
-    mask = inputs.get("attention_mask")
-    own = inputs.get("decoder_attention_mask") if "cross" in architecture.kinds else mask
-    sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, mask), "vision": (None, None)}[kind]
-    # sound is shorter behind its convolutions: what nobody sees is padding
-    seen = weights[item].amax((0, 1)) > 0
-    real = [torch.ones(count, dtype=torch.bool) for count in weights.shape[2:]]
-    for side, mask in enumerate(sides):
-        if mask is not None and mask.shape[1] == len(real[side]):
-            real[side] = mask[item].bool()
-        elif mask is not None and (side or kind == "encoder"):
-            real[side] = seen
-    return weights[item][:, real[0]][..., real[1]]
 
 
 @pytest.mark.parametrize(("name", "implementation", "dtype"), RUNS)

@@ -222,6 +222,7 @@ def _sides(watch: Any, steps: list[Step]) -> dict[str, tuple[str, str]]:
         looked_at = "source"
     return {
         "vision": ("image", "image"),
+        "queries": ("query", "query"),
         "resampler": ("query", "image"),
         "encoder": ("source", "source") if is_translator else ("text", "text"),
         "decoder": (own, own),

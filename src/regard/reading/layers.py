@@ -18,14 +18,17 @@ NEIGHBOURS = 8
 def kind_of(call: AttentionCall, model: Any, part: Part | None, *, is_writing: bool) -> str:
     """`cross` where queries and keys are of different sequences, else `decoder` where no query sees a later key.
 
-    `resampler` is what gathers a picture into a few queries (Q-Former, Perceiver); what is none of these is `vision`
-    where it looks at a picture, else `encoder`.
+    `resampler` is what gathers a picture into a few queries (Q-Former, Perceiver), `queries` what a Q-Former's queries
+    see of each other; what is none of these is `vision` where it looks at a picture, else `encoder`.
     """
     path = call.path.lower()
     side = re.search(r"(?:^|\.)(decoder|encoder)(?:\.|$)", path)
+    is_cross = call.cross or re.search(r"cross_?att|encoder_attn|encdec|enc_dec", path) is not None
+    if re.search(r"q_?former", path) and not is_cross and call.num_queries == call.num_keys:
+        return "queries"
     if re.search(r"q_?former|perceiver|resampler|abstractor", path):
         return "resampler"
-    if call.cross or re.search(r"cross_?att|encoder_attn|encdec|enc_dec", path):
+    if is_cross:
         # one learned query, or a few, may look at all patches
         return "resampler" if side is None and part is not None and part.modality == "vision" else "cross"
     if not hasattr(model, "config") and call.num_queries != call.num_keys and call.refused is None:

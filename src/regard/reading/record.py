@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 # of a translator: which sequence asks and which is looked at
 TRANSLATION = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cross": ("target", "source")}
 # attention within the input comes before attention within the output, and that before between them
-KINDS = ("vision", "resampler", "encoder", "decoder", "cross")
+KINDS = ("vision", "queries", "resampler", "encoder", "decoder", "cross")
 # a kind of attention and the model's number of a layer
 Place = tuple[str, int]
 # positions from the first to before the second
@@ -80,7 +80,7 @@ class Record:
 
     @property
     def kinds(self) -> list[str]:
-        """Of `vision`, `encoder`, `decoder` and `cross`, those that were read."""
+        """Of `vision`, `queries`, `resampler`, `encoder`, `decoder` and `cross`, those that were read."""
         return [kind for kind in KINDS if any(name == kind for name, _ in self.maps)]
 
     @property

@@ -286,7 +286,10 @@ class Recorder:
         return read_call(run, kind, call, layouts, self.wanted, self._text)
 
     def _sides(self, run: Run, main: Part | None, kind: str) -> tuple[Part | None, Part | None]:
-        """The parts that were given the queries' and the keys' sequences."""
+        """The parts that were given the queries' and the keys' sequences; learned queries were given to none."""
+        pictures = [each.sides["vision"][1] for each in (run, *reversed(run.before)) if "vision" in each.sides]
+        if kind == "queries" or (kind == "resampler" and pictures):
+            return None, pictures[0] if kind == "resampler" else None
         if kind != "cross":
             # an encoder that is no model of its own was given what the pair was
             own = main.source if main is not None and main.source is not None and kind != "decoder" else main

@@ -50,8 +50,8 @@ class Run:
     """One run of the model: what it was fed, where that stands, and what was read of it.
 
     `start`, `length`, `tokens`, `known` and `mask` are those of the sequence that is written on; `sides` has, of each
-    kind, the parts that its queries and its keys came from, and how many there are of each. `ahead` counts the positions
-    of a picture that the model itself puts before its text, which its mask leaves out.
+    kind, the parts that its queries and its keys came from, and how many there are of each. `ahead` counts what
+    the model itself puts before its text: positions of a picture, which its mask leaves out.
     """
 
     batch_size: int
