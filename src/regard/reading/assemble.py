@@ -33,6 +33,10 @@ def reading(watch: Any, seen: Run | Generation, item: int) -> Reading:
     failed: dict[str, str] = {}
     for run, row_then, fed in _with_what_came_before(steps):
         failed |= run.failures
+        if run.batch_size > steps[0][0].batch_size:
+            why = f"it ran over {run.batch_size} parts, which are not told apart by the sequences of the batch"
+            refused |= dict.fromkeys(run.pieces, why) | run.refused
+            continue
         for key, why in run.refused.items():
             refused.setdefault(key, why)
         for key, calls in run.pieces.items():
@@ -194,7 +198,7 @@ def _with_what_came_before(steps: list[Step]) -> list[Step]:
     before = []
     for run in first.generation.before if first.generation is not None else first.before:
         kinds = {key[0] for key in (*run.pieces, *run.refused)}
-        if kinds and not kinds & own and run.batch_size <= first.batch_size:
+        if kinds and not kinds & own:
             before.append((run, first.row(row, run.batch_size), ALL))
     return [*before, *steps]
 

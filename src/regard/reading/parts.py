@@ -106,11 +106,13 @@ def _part(path: str, module: Any, given: Mapping[str, Any], outer: Part | None, 
     pixels = next((given[name] for name in PIXELS if isinstance(given.get(name), Tensor)), None)
     sound = next((given[name] for name in SOUND if isinstance(given.get(name), Tensor)), None)
     kinds = (("text", main), ("vision", pixels), ("audio", sound))
+    # patches of all pictures in one row, whose number the sizes of their grids tell
+    grids = given.get("grid_thw")
     part = Part(
         path=path,
         module=module,
         outer=outer,
-        batch_size=main.shape[0] if main is not None and main.dim() > 1 else batch_size_of(dict(given)),
+        batch_size=main.shape[0] if main is not None and main.dim() > 1 else batch_size_of(grids) or batch_size_of(given),
         start=length_of(cache, getattr(module, "config", None)),
         length=main.shape[1] if main is not None and main.dim() > 1 else 0,
         tokens=ids.detach().cpu() if ids is not None and ids.dim() == 2 and not ids.is_floating_point() else None,
@@ -201,7 +203,7 @@ def batch_size_of(value: Any) -> int | None:
     """How many sequences there are in the first tensor found among a model's inputs."""
     if isinstance(value, Tensor):
         return value.shape[0] if value.dim() else None
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
         return next((size for size in map(batch_size_of, value) if size is not None), None)
