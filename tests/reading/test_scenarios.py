@@ -9,8 +9,9 @@ import regard
 
 transformers = pytest.importorskip("transformers")
 
+from benchmarks import witness  # noqa: E402
 from benchmarks.judging import judge  # noqa: E402
-from benchmarks.scenarios import NEEDS, SCENARIOS, forward  # noqa: E402
+from benchmarks.scenarios import GREEDY, NEEDS, SCENARIOS, forward  # noqa: E402
 from benchmarks.zoo import ARCHITECTURES  # noqa: E402
 from benchmarks.zoo.architecture import VOCABULARY  # noqa: E402
 from benchmarks.zoo.inputs import picked, pixels, tokens  # noqa: E402
@@ -104,6 +105,32 @@ def test_a_picture_that_is_alone_is_read_where_in_a_batch_each_is_a_call_of_its_
         layers=architecture.layers | architecture.unread,
     )
     exact(forward(alone, "sdpa"))
+    model, place = architecture.build("sdpa"), ("vision", 0)
+    for items in ([1], [0, 1]):
+        inputs = picked(architecture.inputs(), items)
+        with torch.no_grad(), regard.watching(model, rows="all") as watch:
+            calls = witness.capture(model, lambda inputs=inputs: model.generate(**inputs, **GREEDY))
+        reading = watch.reading(0)
+        if len(items) > 1:
+            assert "not over the 2 sequences" in reading.refused[place]
+            continue
+        truth = witness.truth(next(call for call in calls if (call.kind, call.layer) == place))[0]
+        torch.testing.assert_close(torch.as_tensor(reading.weights(*place)).double(), truth, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("way", ["forward", "generate"])
+def test_pictures_of_one_sequence_are_never_taken_for_those_of_another(way):
+    architecture = ARCHITECTURES["llava"]
+    ids = torch.arange(3, 43).repeat(2, 1)
+    # two pictures in the first sequence, none in the second
+    ids[0, 2:18] = ids[0, 20:36] = architecture.image_id
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | pixels()
+    model = architecture.build("sdpa")
+    with torch.no_grad(), regard.watching(model, rows="all") as watch:
+        model.generate(**inputs, **GREEDY) if way == "generate" else model(**inputs)
+    for reading in watch.readings():
+        assert reading.kinds == ["decoder"]
+        assert "not told apart by sequence" in reading.refused["vision", 1]
 
 
 def test_a_prompt_as_long_as_its_picture_is_not_taken_for_it():

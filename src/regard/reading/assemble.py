@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from regard.errors import RegardError
 from regard.reading.compute.rows import chosen
 from regard.reading.effects import Effects, effects_of
@@ -9,6 +11,7 @@ from regard.reading.files import as_name
 from regard.reading.joined import JoinedLayer
 from regard.reading.labels import TOKEN, Label, of_part, of_sequence, sequence
 from regard.reading.layers import name_unseen
+from regard.reading.parts import placeholders
 from regard.reading.reading import Reading
 from regard.reading.record import Sequence
 from regard.reading.runs import Generation, LayerKey, Piece, Run, Step, follow, path_of
@@ -39,6 +42,9 @@ def reading(watch: Any, seen: Run | Generation, item: int) -> Reading:
             continue
         for key, why in run.refused.items():
             refused.setdefault(key, why)
+        if not _one_picture_each(run, steps[0][0]):
+            why = "its pictures are not told apart by sequence: some of the batch have more of them than others"
+            refused |= dict.fromkeys((key for key in run.pieces if key[0] in ("vision", "queries", "resampler")), why)
         for key, calls in run.pieces.items():
             end = run.position(row_then, run.start + fed) if key[0] in ("decoder", "cross") else ALL
             parts.setdefault(key, []).extend((pieces[row_then], end) for pieces in calls)
@@ -201,6 +207,16 @@ def _with_what_came_before(steps: list[Step]) -> list[Step]:
         if kinds and not kinds & own:
             before.append((run, first.row(row, run.batch_size), ALL))
     return [*before, *steps]
+
+
+def _one_picture_each(run: Run, first: Run) -> bool:
+    """Whether pictures that a run was given in one list may be one of each sequence, by the tokens in their places."""
+    listed = any(part.pixels is not None and len(part.pixels) == 4 for part in run.parts)
+    if not listed or first.tokens is None or first.own is None:
+        return True
+    ids = [id for part in first.own.chain for id in placeholders(part.module)]
+    counts = torch.isin(first.tokens, torch.tensor(ids, dtype=first.tokens.dtype)).sum(1)
+    return bool((counts == counts[0]).all())
 
 
 def _prompt_length(seen: Run | Generation, steps: list[Step]) -> int:
