@@ -107,14 +107,12 @@ def _part(path: str, module: Any, given: Mapping[str, Any], outer: Part | None, 
     sound = next((given[name] for name in SOUND if isinstance(given.get(name), Tensor)), None)
     kinds = (("text", main), ("vision", pixels), ("audio", sound))
     # patches of all pictures in one row, whose number the sizes of their grids tell
-    grids = given.get("grid_thw")
+    size = batch_size_of(given.get("grid_thw")) or batch_size_of(given)
     part = Part(
         path=path,
         module=module,
         outer=outer,
-        batch_size=main.shape[0]
-        if main is not None and main.dim() > 1
-        else batch_size_of(grids) or batch_size_of(given),
+        batch_size=main.shape[0] if main is not None and main.dim() > 1 else size,
         start=length_of(cache, getattr(module, "config", None)),
         length=main.shape[1] if main is not None and main.dim() > 1 else 0,
         tokens=ids.detach().cpu() if ids is not None and ids.dim() == 2 and not ids.is_floating_point() else None,
