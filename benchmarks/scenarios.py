@@ -96,6 +96,9 @@ def prompt_lookup(architecture: Architecture, implementation: str) -> Case | Non
 
 
 def _proposed(architecture: Architecture, implementation: str, **how: Any) -> Case | None:
+    if not architecture.steps_agree:
+        # which run of it had the row of a token is not told apart from outside
+        return None
     alone = _alone(architecture)
     model, prompt = alone.build(implementation), alone.prompt()
     if not torch.equal(

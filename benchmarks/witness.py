@@ -67,8 +67,9 @@ class Call:
 def capture(model: nn.Module, run: Callable[[], Any], *, kinds: Sequence[str] = ()) -> list[Call]:
     """The calls of attention during `run()`, in order, of these `kinds`: of the first where a path tells no other."""
     recorder = _Recorder(model)
-    # BLIP-2 has the model within write
-    writers = {id(each): each for each in (model, getattr(model, "language_model", model))}.values()
+    # BLIP-2 and Kosmos-2 have the model within write
+    within = (getattr(model, name, model) for name in ("language_model", "text_model"))
+    writers = {id(each): each for each in (model, *within)}.values()
     handles = [writer.register_forward_pre_hook(recorder.begin) for writer in writers]
     handles += [writer.register_forward_hook(recorder.end, always_call=True) for writer in writers]
     previous = sys.getprofile()
@@ -288,6 +289,7 @@ def kind_of(path: str) -> str:
     for pattern, kind in (
         (r"qformer.*crossatt", "resampler"),
         (r"qformer", "queries"),
+        (r"image_to_text", "resampler"),
         (r"(^|\.)(vision|visual\.)", "vision"),
         (r"cross_?att|encoder_attn|EncDecAttention", "cross"),
         (r"(^|\.)(text_model|encoder)\.", "encoder"),

@@ -73,6 +73,8 @@ class Architecture:
     @property
     def image_id(self) -> int | None:
         """The id whose positions hold patches of a picture, where there is one; cross-attention leaves it a token."""
+        if "image_embeds_position_mask" in self.make_inputs():
+            return BEGIN
         settings = {} if "cross" in self.kinds else self.settings
         return settings.get("image_token_index", settings.get("image_token_id"))
 

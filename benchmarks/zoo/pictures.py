@@ -6,7 +6,7 @@ import torch
 import transformers
 from torch.nn import functional
 
-from benchmarks.zoo.architecture import SETTINGS, VOCABULARY, Architecture, Inputs
+from benchmarks.zoo.architecture import BEGIN, SETTINGS, VOCABULARY, Architecture, Inputs
 from benchmarks.zoo.inputs import pictured, pixels, tokens
 
 IMAGE = VOCABULARY - 1
@@ -56,6 +56,16 @@ def queried() -> Inputs:
     text["input_ids"] = text["input_ids"].clamp_max(IMAGE - 1)
     text["input_ids"][:, 5:9] = IMAGE
     return text | pixels()
+
+
+def marked() -> Inputs:
+    """A picture in four places that a mask tells, whatever ids they have: here one that is never written."""
+    inputs = queried()
+    places = inputs["input_ids"] == IMAGE
+    return inputs | {
+        "input_ids": inputs["input_ids"].masked_fill(places, BEGIN),
+        "image_embeds_position_mask": places.long(),
+    }
 
 
 PICTURES: dict[str, Architecture] = {
@@ -126,6 +136,21 @@ PICTURES: dict[str, Architecture] = {
             "num_query_tokens": 4,
             "image_token_index": IMAGE,
         },
+    ),
+    # a mask says where the picture stands
+    "kosmos_2": Architecture(
+        model="Kosmos2ForConditionalGeneration",
+        make_inputs=marked,
+        layers={"decoder": (0, 1), "vision": (0, 1), "resampler": (0,)},
+        generates=True,
+        settings={
+            "text_config": SETTINGS
+            | {"embed_dim": 64, "layers": 2, "ffn_dim": 96, "attention_heads": 4, "dropout": 0.0},
+            "vision_config": VISION,
+            "latent_query_num": 4,
+        },
+        # in a step its positions count padding
+        steps_agree=False,
     ),
     # the picture is put before the text
     "git": Architecture(

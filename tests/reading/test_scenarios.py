@@ -47,6 +47,9 @@ ODD = [
     # learned queries, and a `generate` that has the model within write
     ("blip_2", "pictures"),
     ("blip_2", "training"),
+    # a picture whose places a mask tells
+    ("kosmos_2", "pictures"),
+    ("kosmos_2", "beams"),
     # a picture that the model puts before its text
     ("git", "pictures"),
     ("git", "prompt lookup"),
@@ -54,7 +57,7 @@ ODD = [
 ]
 
 
-PICTURED = ("paligemma", "mllama", "qwen2_vl", "blip_2", "git")
+PICTURED = ("paligemma", "mllama", "qwen2_vl", "blip_2", "kosmos_2", "git")
 
 
 def kernel(name):

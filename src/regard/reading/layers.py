@@ -26,7 +26,7 @@ def kind_of(call: AttentionCall, model: Any, part: Part | None, *, is_writing: b
     is_cross = call.cross or re.search(r"cross_?att|encoder_attn|encdec|enc_dec", path) is not None
     if re.search(r"q_?former", path) and not is_cross and call.num_queries == call.num_keys:
         return "queries"
-    if re.search(r"q_?former|perceiver|resampler|abstractor", path):
+    if re.search(r"q_?former|perceiver|resampler|abstractor|image_to_text", path):
         return "resampler"
     if is_cross:
         # one learned query, or a few, may look at all patches

@@ -127,6 +127,10 @@ def _part(path: str, module: Any, given: Mapping[str, Any], outer: Part | None, 
         part.mask = (slots >= cache.padding[:, None]).cpu()
     if part.tokens is not None:
         part.known = _no_placeholder(part.tokens, module)
+        # Kosmos-2 is told by a mask where its picture stands
+        places = given.get("image_embeds_position_mask")
+        if isinstance(places, Tensor) and places.shape == part.tokens.shape:
+            part.known &= ~places.bool().cpu()
     elif embeds is not None:
         _prove(part, embeds, fed)
         if part.tokens is None and outer is not None and outer.modality in ("vision", "audio"):
