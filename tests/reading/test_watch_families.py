@@ -10,6 +10,8 @@ import math
 import pytest
 import torch
 from benchmarks import witness, written
+from benchmarks.judging import tensors
+from benchmarks.truths import without_padding
 from benchmarks.zoo import ARCHITECTURES
 
 import regard
@@ -50,30 +52,6 @@ def eager_errors(name, dtype):
     return witness.eager_errors(witness.capture(model, lambda: model(**inputs), kinds=architecture.kinds))
 
 
-def tensors(output):
-    """All tensors that a model returned."""
-    if isinstance(output, torch.Tensor):
-        return [output]
-    parts = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ()
-    return [tensor for part in parts for tensor in tensors(part)]
-
-
-def without_padding(architecture, inputs, kind, weights, item):
-    """The truth [head, query, key] of an item at real positions alone."""
-    mask = inputs.get("attention_mask")
-    own = inputs.get("decoder_attention_mask") if "cross" in architecture.kinds else mask
-    sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, mask), "vision": (None, None)}[kind]
-    # sound is shorter behind its convolutions: what nobody sees is padding
-    seen = weights[item].amax((0, 1)) > 0
-    real = [torch.ones(count, dtype=torch.bool) for count in weights.shape[2:]]
-    for side, mask in enumerate(sides):
-        if mask is not None and mask.shape[1] == len(real[side]):
-            real[side] = mask[item].bool()
-        elif mask is not None and (side or kind == "encoder"):
-            real[side] = seen
-    return weights[item][:, real[0]][..., real[1]]
-
-
 @pytest.mark.parametrize(("name", "implementation", "dtype"), RUNS)
 def test_every_layer_is_read_exactly_or_refused_and_the_output_is_what_it_was(name, implementation, dtype):
     architecture = ARCHITECTURES[name]
@@ -82,7 +60,7 @@ def test_every_layer_is_read_exactly_or_refused_and_the_output_is_what_it_was(na
     def run():
         # Reformer hashes at random
         torch.manual_seed(0)
-        return tensors(model(**inputs))
+        return list(tensors(model(**inputs)))
 
     plain = run()
     with regard.watching(model, rows="all", top_k=3, statistics=("received", "entropy")) as watch:
