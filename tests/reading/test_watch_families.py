@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 from benchmarks import witness, written
+from benchmarks.judging import tensors
 from benchmarks.truths import without_padding
 from benchmarks.zoo import ARCHITECTURES
 
@@ -51,14 +52,6 @@ def eager_errors(name, dtype):
     return witness.eager_errors(witness.capture(model, lambda: model(**inputs), kinds=architecture.kinds))
 
 
-def tensors(output):
-    """All tensors that a model returned."""
-    if isinstance(output, torch.Tensor):
-        return [output]
-    parts = output.values() if isinstance(output, dict) else output if isinstance(output, list | tuple) else ()
-    return [tensor for part in parts for tensor in tensors(part)]
-
-
 @pytest.mark.parametrize(("name", "implementation", "dtype"), RUNS)
 def test_every_layer_is_read_exactly_or_refused_and_the_output_is_what_it_was(name, implementation, dtype):
     architecture = ARCHITECTURES[name]
@@ -67,7 +60,7 @@ def test_every_layer_is_read_exactly_or_refused_and_the_output_is_what_it_was(na
     def run():
         # Reformer hashes at random
         torch.manual_seed(0)
-        return tensors(model(**inputs))
+        return list(tensors(model(**inputs)))
 
     plain = run()
     with regard.watching(model, rows="all", top_k=3, statistics=("received", "entropy")) as watch:

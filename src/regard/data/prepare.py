@@ -167,7 +167,7 @@ def _nothing_left(name: str, skipped: int, max_length: int) -> RegardError:
 
 
 def write_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
-    """The header of an .npy file of so many numbers; written again over the first once the count is known."""
+    """The header of an .npy file that has `count` numbers; written again over the first once the count is known."""
     # numpy leaves room in the header for a longer first axis
     header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
     npy.write_array_header_1_0(file, header)

@@ -11,7 +11,8 @@ from regard.data.corpus import Files, file_paths, hash_ranges, plain_hash
 from regard.data.formats import check_whole, display_name, file_suffix, parse_json_line, read_lines
 from regard.errors import RegardError
 
-# a document is held out in passages of whole paragraphs of so many characters, or of so many times that of whole lines
+# a document is held out in passages, which end at the first end of a paragraph after PASSAGE_LENGTH characters, or of a
+# line after LONGEST_PASSAGE times as many
 PASSAGE_LENGTH = 2000
 LONGEST_PASSAGE = 4
 

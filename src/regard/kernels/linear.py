@@ -70,7 +70,7 @@ def product(
 
 
 def packed(weight: Float[Tensor, "output_dim input_dim"], *, rows: int, products: int) -> Tensor:
-    """The weight of so many products of so many rows each, in the order in which their kernel goes through it.
+    """The weight of `products` products of `rows` rows each, in the order in which their kernel goes through it.
 
     Good for `product` alone, which by itself puts the weight in order each time. Of few products it is left as it is.
     """

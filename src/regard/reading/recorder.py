@@ -180,14 +180,13 @@ class Recorder:
         is_pair = bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
         has_ids = main is not None and not main.is_floating_point()
         mask = given.get("attention_mask")
-        written_on = None if is_pair or main is None or main.dim() < 2 else main.shape[1]
         generation = Generation(
             model=model,
             batch_size=(main.shape[0] if main is not None else batch_size_of(given)) or 1,
             is_pair=is_pair,
             has_ids=is_pair or has_ids,
             end_ids=_end_ids(model, given),
-            prompt=written_on,
+            prompt=None if is_pair or main is None or main.dim() < 2 else main.shape[1],
             is_plain=given.get("position_ids") is None and getattr(mask, "ndim", 2) == 2,
             ids=main.detach().cpu() if has_ids and main is not None and main.dim() == 2 and not is_pair else None,
             mask=mask.detach().bool().cpu() if isinstance(mask, Tensor) and mask.dim() == 2 and not is_pair else None,
@@ -208,9 +207,8 @@ class Recorder:
     def masked(self, mask: Any) -> None:
         """What `generate` takes for padding."""
         generation = self.generations[-1] if self.generations else None
-        if generation is None or generation.is_pair or generation.mask is not None:
-            return
-        if isinstance(mask, Tensor) and mask.dim() == 2:
+        is_wanted = generation is not None and not generation.is_pair and generation.mask is None
+        if generation is not None and is_wanted and isinstance(mask, Tensor) and mask.dim() == 2:
             generation.mask = mask.detach().bool().cpu()
 
     def end_generate(self, output: Any) -> None:

@@ -67,10 +67,11 @@ class Watch:
 
     def models(self) -> list[nn.Module]:
         """The model and the models within it: what transformers gives a sequence of its own."""
-        within = [module for module in self.model.modules() if hasattr(module, "main_input_name")]
+        within: list[Any] = [module for module in self.model.modules() if hasattr(module, "main_input_name")]
         # FSMT's encoder is a plain module
         pairs = (each for each in within if getattr(getattr(each, "config", None), "is_encoder_decoder", False))
-        found = [self.model, *within, *(each.get_encoder() for each in pairs if hasattr(each, "get_encoder"))]
+        found = [self.model, *within]
+        found += [each.get_encoder() for each in pairs if callable(getattr(each, "get_encoder", None))]
         return list({id(module): module for module in found if isinstance(module, nn.Module)}.values())
 
     # what is read

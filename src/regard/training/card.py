@@ -12,7 +12,7 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
     """Markdown, with the figures of this training."""
     budget = f"{facts['steps']} steps, {facts['epochs']:.1f} epochs, {facts['seconds'] / 60:.1f} minutes"
     again = []
-    # elsewhere its learning rate, or the order of its sums, was not that of a run of so many steps
+    # elsewhere its learning rate, or the order of its sums, was not that of a run as long as this
     if facts["status"] == "finished" and facts["repeats"]:
         changes = f"--set train.steps={facts['steps']} --set train.threads={facts['threads']}"
         again = [f"- again, weight for weight on this machine: `{changes}`"]

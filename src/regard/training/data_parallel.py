@@ -24,7 +24,7 @@ from regard.training.recipe import TrainConfig
 
 # with fewer tokens each, processes spend more of their time on waiting and adding than they save
 LEAST_TOKENS = 512
-# parameters begin where a line of the processor's cache does: so many numbers, of so many bytes
+# parameters begin where a line of the processor's cache does: numbers in a line, bytes of a number
 LINE, BYTES = 16, 4
 # seeds of helpers are this far apart (Knuth 1998, "The art of computer programming", volume 3, section 6.4)
 SEED_STEP = 0x9E3779B9

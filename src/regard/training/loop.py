@@ -325,7 +325,7 @@ class _Run:
 
 
 def rehearsal(model: nn.Module, train: Data, config: TrainConfig, processes: int = 1) -> Callable[[], None]:
-    """What one of so many processes does in a training step, on the CPU, to see how long it takes.
+    """What one of `processes` processes does in a training step, on the CPU, to see how long it takes.
 
     It leaves all as it was.
     """

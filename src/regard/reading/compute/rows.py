@@ -25,7 +25,7 @@ from regard.reading.runs import Piece, Run
 
 # pairs of queries and keys from which on a layer leaves much free memory behind
 LONG = 1 << 25
-# rows in double precision are large: of so many weights at a time
+# weights in double precision at a time
 ROW_WEIGHTS = 1 << 21
 
 
