@@ -364,15 +364,8 @@ def packed(architecture: Architecture, implementation: str) -> Case | None:
 
 
 def training(architecture: Architecture, implementation: str, *, checkpointing: bool = False) -> Case | None:
-    """A step of training with dropout, and whatever else is random, off; its output are loss and gradients."""
-    model = architecture.build(implementation).train().requires_grad_(True)
-    modules = list(model.modules())
-    for owner in (*modules, *(module.config for module in modules if hasattr(module, "config"))):
-        for name, value in list(vars(owner).items()):
-            if isinstance(value, float) and (re.search("drop|jitter", name) or isinstance(owner, nn.Dropout)):
-                setattr(owner, name, 0.0)
-            elif name == "pos_embed_rescale":
-                setattr(owner, name, None)
+    """A step of training with dropout off; its output are loss and gradients."""
+    model = _without_dropout(architecture.build(implementation)).requires_grad_(True)
     if checkpointing:
         model.gradient_checkpointing_enable()
     inputs = architecture.inputs()
@@ -386,7 +379,25 @@ def training(architecture: Architecture, implementation: str, *, checkpointing: 
         model.zero_grad(set_to_none=True)
         return [loss.detach(), *gradients]
 
-    return dataclasses.replace(forward(architecture, implementation, model=model), run=run)
+    def truths(_: Any) -> list[Truth]:
+        twin = _without_dropout(architecture.build(eager_for(architecture, implementation)))
+        # a router may draw
+        torch.manual_seed(0)
+        return of_forward(architecture, inputs, witness.capture(twin, lambda: twin(**inputs), kinds=architecture.kinds))
+
+    return dataclasses.replace(forward(architecture, implementation, model=model), run=run, truths=truths)
+
+
+def _without_dropout(model: Any) -> Any:
+    """In training, with dropout and other noise off."""
+    modules = list(model.train().modules())
+    for owner in (*modules, *(module.config for module in modules if hasattr(module, "config"))):
+        for name, value in list(vars(owner).items()):
+            if isinstance(value, float) and (re.search("drop|jitter", name) or isinstance(owner, nn.Dropout)):
+                setattr(owner, name, 0.0)
+            elif name == "pos_embed_rescale":
+                setattr(owner, name, None)
+    return model
 
 
 def threads(architecture: Architecture, implementation: str) -> Case | None:

@@ -174,7 +174,10 @@ def _steps(seen: Run | Generation, item: int) -> tuple[list[Step], int | None]:
             raise RegardError(f"there is no item {item}; the batch has {seen.batch_size}, counted from 0")
         return path_of(seen, item), None
     if seen.sequences is None:
-        raise RegardError("generate returned no sequences, so that there is none to read")
+        raise RegardError(
+            "generate returned no tokens [sequence, token], so that it cannot be told which runs wrote what; run the "
+            "model once on what it wrote under watching"
+        )
     if not 0 <= item < len(seen.sequences):
         raise RegardError(f"there is no item {item}; generate returned {len(seen.sequences)} sequences, counted from 0")
     steps = follow(seen, item) if seen.runs else None
@@ -189,7 +192,9 @@ def _steps(seen: Run | Generation, item: int) -> tuple[list[Step], int | None]:
     place = leaf.start + fed - seen.offset
     rest = own[place:].tolist()
     ended = place > 0 and any(int(id) in seen.end_ids for id in own[max(0, seen.prompt_length - seen.offset) : place])
-    if len(rest) > 1 and not ended and rest[0] not in seen.end_ids:
+    # where nothing attends there are no rows to be missed
+    attends = any(run.pieces or run.refused for run in seen.runs)
+    if attends and len(rest) > 1 and not ended and rest[0] not in seen.end_ids:
         raise RegardError(
             f"{len(rest) - 1} tokens of sequence {item} were written in runs that were not seen (compiled, or another "
             "model's); read it afterwards: run the model once on the returned tokens under watching"
@@ -237,16 +242,20 @@ def _sides(watch: Any, steps: list[Step]) -> dict[str, tuple[str, str]]:
     configs.append(getattr(watch.model, "config", None))
     is_translator = any(bool(getattr(config, "is_encoder_decoder", False)) for config in configs)
     own = "target" if is_translator else "text"
-    looked_at = "source"
-    if not is_translator and "cross" in kinds and "encoder" in kinds:
-        looked_at = "source"
+    heard = any(
+        run.sides["encoder"][0] is not None and run.sides["encoder"][0].modality == "audio"
+        for run, *_ in steps
+        if "encoder" in run.sides
+    )
+    # what a language model hears is another sequence than what it writes
+    encoded = "source" if is_translator else "audio" if heard and "decoder" in kinds else "text"
     return {
         "vision": ("image", "image"),
         "queries": ("query", "query"),
         "resampler": ("query", "image"),
-        "encoder": ("source", "source") if is_translator else ("text", "text"),
+        "encoder": (encoded, encoded),
         "decoder": (own, own),
-        "cross": (own, looked_at),
+        "cross": (own, "source"),
     }
 
 

@@ -123,7 +123,11 @@ def name_unseen(model: Any, wanted: Collection[int] | None, read: Collection[Pla
     if config is None:
         return
     known = {*read, *refused}
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    try:
+        text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    except ValueError:
+        # several texts in one model, such as MusicGen's, and nothing says whose layers are meant
+        return
     if getattr(config, "is_encoder_decoder", False):
         counts = {
             "encoder": _count(config, "encoder_layers", "num_encoder_layers", "num_layers", "num_hidden_layers"),

@@ -21,7 +21,7 @@ from regard.reading.capture.session import SESSION
 from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
 from regard.reading.layouts import layout_of
 from regard.reading.parts import Part, batch_size_of, part_of
-from regard.reading.runs import Generation, LayerKey, Run, compose
+from regard.reading.runs import Generation, LayerKey, Run, compose, end_ids, is_guided
 
 
 @dataclass(eq=False)
@@ -185,12 +185,12 @@ class Recorder:
             batch_size=(main.shape[0] if main is not None else batch_size_of(given)) or 1,
             is_pair=is_pair,
             has_ids=is_pair or has_ids,
-            end_ids=_end_ids(model, given),
+            end_ids=end_ids(model, given),
             prompt=None if is_pair or main is None or main.dim() < 2 else main.shape[1],
             is_plain=given.get("position_ids") is None and getattr(mask, "ndim", 2) == 2,
             ids=main.detach().cpu() if has_ids and main is not None and main.dim() == 2 and not is_pair else None,
             mask=mask.detach().bool().cpu() if isinstance(mask, Tensor) and mask.dim() == 2 and not is_pair else None,
-            is_guided=_is_guided(model, given),
+            is_guided=is_guided(model, given),
             before=self.generations[0].before if self.generations else [],
         )
         if not self.generations:
@@ -216,7 +216,8 @@ class Recorder:
             return
         generation = self.generations.pop()
         sequences = output if isinstance(output, Tensor) else getattr(output, "sequences", None)
-        generation.sequences = sequences.detach().cpu() if isinstance(sequences, Tensor) else None
+        if isinstance(sequences, Tensor) and sequences.dim() == 2:
+            generation.sequences = sequences.detach().cpu()
         if not generation.runs:
             return
         for outer in self.generations:
@@ -392,17 +393,3 @@ def _is_running(model: nn.Module) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _end_ids(model: Any, given: dict[str, Any]) -> frozenset[int]:
-    config = given.get("generation_config") or getattr(model, "generation_config", None)
-    ends = given.get("eos_token_id", getattr(config, "eos_token_id", None))
-    ends = ends.tolist() if isinstance(ends, Tensor) else ends
-    return frozenset([ends] if isinstance(ends, int) else ends or ())
-
-
-def _is_guided(model: Any, given: dict[str, Any]) -> bool:
-    configs = (given.get("generation_config"), getattr(model, "generation_config", None))
-    scales = [given.get("guidance_scale"), *(getattr(config, "guidance_scale", None) for config in configs)]
-    scale = next((each for each in scales if each is not None), None)
-    return scale is not None and scale != 1

@@ -275,3 +275,19 @@ def _cut_at_end(steps: list[Step], wanted: Tensor, generation: Generation, offse
 def compose(rows: Callable[[int], list[int]], pending: list[int]) -> list[int]:
     """Rows after one more reordering of a cache."""
     return [pending[row] for row in rows(len(pending))]
+
+
+def end_ids(model: Any, given: dict[str, Any]) -> frozenset[int]:
+    """The ids at which `generate`, given these arguments, ends a sequence."""
+    config = given.get("generation_config") or getattr(model, "generation_config", None)
+    ends = given.get("eos_token_id", getattr(config, "eos_token_id", None))
+    ends = ends.tolist() if isinstance(ends, Tensor) else ends
+    return frozenset([ends] if isinstance(ends, int) else ends or ())
+
+
+def is_guided(model: Any, given: dict[str, Any]) -> bool:
+    """Whether it runs each prompt twice, with and without what is to guide it."""
+    configs = (given.get("generation_config"), getattr(model, "generation_config", None))
+    scales = [given.get("guidance_scale"), *(getattr(config, "guidance_scale", None) for config in configs)]
+    scale = next((each for each in scales if each is not None), None)
+    return scale is not None and scale != 1
