@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 from collections.abc import Sequence
@@ -38,4 +39,14 @@ def commit() -> str:
 
 def _machine() -> str:
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"{platform.machine()} with {capability}, {os.cpu_count()} cores, torch {torch.__version__}"
+    name = f"{_processor()} ({platform.machine()}, {capability})"
+    return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    """The processor's name, and whether it multiplies matrices in units of their own (AMX)."""
+    told = Path("/proc/cpuinfo")
+    facts = dict(re.findall(r"^(.+?)\s*: (.*)$", told.read_text(), re.MULTILINE)) if told.exists() else {}
+    name = facts.get("model name", platform.processor() or "processor")
+    number = f" {facts['cpu family']}-{facts['model']}" if {"cpu family", "model"} <= facts.keys() else ""
+    return f"{name}{number} {'with' if 'amx_tile' in facts.get('flags', '') else 'without'} AMX"

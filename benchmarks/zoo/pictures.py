@@ -5,6 +5,7 @@ from typing import Any
 import torch
 import transformers
 from torch.nn import functional
+from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
 
 from benchmarks.zoo.architecture import BEGIN, SETTINGS, VOCABULARY, Architecture, Inputs
 from benchmarks.zoo.inputs import pictured, pixels, tokens
@@ -89,11 +90,11 @@ PICTURES: dict[str, Architecture] = {
         layers={"decoder": (0, 2), "cross": (1,), "vision": (0, 1, 2)},
         generates=True,
         settings={
-            "text_config": transformers.models.mllama.MllamaTextConfig(
+            "text_config": MllamaTextConfig(
                 **SETTINGS | {"num_hidden_layers": 3, "cross_attention_layers": [1]},
                 rope_parameters={"rope_type": "default", "rope_theta": 1e4},
             ),
-            "vision_config": transformers.models.mllama.MllamaVisionConfig(
+            "vision_config": MllamaVisionConfig(
                 **VISION | {"attention_heads": 4, "num_global_layers": 1, "max_num_tiles": 2},
                 vision_output_dim=128,
                 intermediate_layers_indices=[0],

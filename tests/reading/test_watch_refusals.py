@@ -174,6 +174,16 @@ def test_softmax_of_an_unknown_name_is_read(registered, dtype):
     assert watch.reading(1).weights("decoder", 1).shape == (4, 9, 9)
 
 
+def test_a_kernel_that_leaves_out_the_softcap_is_named_with_the_remedy(registered):
+    # of Gemma 2, whose softcap transformers 5.5 does not give to its fused kernel
+    model, inputs = model_of("gemma2", registered(soft))
+    with regard.watching(model, rows="last") as watch:
+        model(**inputs)
+    reading = watch.reading(0)
+    assert sorted(reading.refused) == [("decoder", 0), ("decoder", 1)]
+    assert all("softcap of 3" in why and "implementation='eager'" in why for why in reading.refused.values())
+
+
 def test_layers_without_attention_are_refused_and_the_others_read():
     for name, kind, layers, sort in (
         # older versions of transformers call a state space mamba

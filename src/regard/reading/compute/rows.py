@@ -88,7 +88,21 @@ def read_call(
             if call.num_queries * call.num_keys >= LONG:
                 give_back_freed_memory()
             return pieces
-    return complaints[0]
+    return _without_softcap(run, kind, call, layouts, wanted) or complaints[0]
+
+
+def _without_softcap(run: Run, kind: str, call: AttentionCall, layouts: list[Layout], wanted: Wanted) -> str | None:
+    """Whether a kernel left out the softcap that its caller gave it, in words."""
+    if call.softcap is None or layouts[0].call is not None:
+        return None
+    plain = replace(call, softcap=None)
+    found = [_rows(run, kind, plain, each, 0, layouts[0], wanted).check for each in call.visibilities]
+    if all(complaint(check, call.value.dtype) for check in found):
+        return None
+    return (
+        f"its kernel leaves out the softcap of {call.softcap:g} that the model asks for, so that this run is not the "
+        "model's own; take attn_implementation='eager', or a version of transformers whose kernel has it"
+    )
 
 
 def note_rollout(run: Run, wanted: Wanted, ids: Ids) -> None:
