@@ -15,6 +15,7 @@ HIDDEN = 2 * softmax.FLOOR
 
 @pytest.fixture(params=["compiled", "torch"])
 def how(request, monkeypatch):
+    monkeypatch.setattr(softmax, "LONG", 0)
     if request.param == "torch":
         monkeypatch.setattr(softmax, "_compiled", lambda: None)
     else:
@@ -118,7 +119,8 @@ def test_what_is_no_number_is_seen_in_the_sums_of_its_row_alone(how, number):
     assert torch.equal(found.products.isnan(), unknown)
 
 
-def test_on_one_thread_and_on_more_it_is_the_same():
+def test_on_one_thread_and_on_more_it_is_the_same(monkeypatch):
+    monkeypatch.setattr(softmax, "LONG", 0)
     found = []
     for count in (1, 2, 5):
         with threads(count):
@@ -132,6 +134,8 @@ FORKED = """
 import os
 import torch
 from regard.kernels import softmax
+
+softmax.LONG = 0
 
 def total():
     seen = torch.tensor([[0, 300]]).expand(16, 2)
@@ -152,3 +156,13 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_process_that_is_forked_computes_too():
     done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "0", done.stderr
+
+
+def test_little_work_waits_for_no_compiler(monkeypatch):
+    def compiled():
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(softmax, "_compiled", compiled)
+    assert of_all_keys(rows_of(300), 8).totals.shape == (4, 9)
+    with pytest.raises(AssertionError, match="compiled"):
+        softmax.SoftmaxRows(64, 8, seen=torch.tensor([[0, 1024]]).expand(1024, 2), dtype=torch.float32)

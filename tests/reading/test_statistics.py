@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import regard
 from regard.errors import RegardError
+from regard.kernels import softmax
 from regard.reading.compute import tiles
 from regard.reading.compute.statistics import ROLLOUT, SINK_SHARE, STATISTICS
 from regard.reading.labels import segments
@@ -102,7 +103,9 @@ def close(found, expected, name):
         "bart",
     ],
 )
-def test_statistics_are_what_their_sources_define(name):
+@pytest.mark.parametrize("long", [0, softmax.LONG], ids=["compiled", "torch"])
+def test_statistics_are_what_their_sources_define(name, long, monkeypatch):
+    monkeypatch.setattr(softmax, "LONG", long)
     architecture, inputs = ARCHITECTURES[name], inputs_of(name)
     model = architecture.build("sdpa" if "sdpa" in architecture.implementations else "eager")
     with regard.watching(model, rows="all", statistics=ALL, top_k=4, tokenizer=Stops()) as watch:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 # scores below this weigh nothing, and so does a row that has no other
 FLOOR = -5e29
+# scores from which on it is worth the seconds that numba compiles for, once on a machine
+LONG = 1 << 20
 
 
 class SoftmaxRows:
@@ -34,7 +36,9 @@ class SoftmaxRows:
         self.products: Float[Tensor, "head query"] = torch.zeros(shape, **how)
         self.values: Float[Tensor, "head query k"] = torch.full((*shape, k), -torch.inf, **how)
         self.indices: Int[Tensor, "head query k"] = torch.full((*shape, k), -1, device=seen.device)
-        if seen.device.type == "cpu" and dtype == torch.float32 and (compiled := _compiled()) is not None:
+        is_long = num_heads * int(seen.diff(dim=1).clamp(min=0).sum()) >= LONG
+        on_cpu = seen.device.type == "cpu" and dtype == torch.float32
+        if is_long and on_cpu and (compiled := _compiled()) is not None:
             own = (self.seen, self.shifts, self.totals, self.products, self.values, self.indices)
             self._compiled = functools.partial(compiled, _threads(), *(each.numpy() for each in own))
 
