@@ -63,8 +63,15 @@ def _write(figures: list[dict[str, Any]]) -> None:
         "the ratio is the median of the turns' ratios to the plain forward. The reading is in hand: assembled, as "
         f"float32. attnread's time is that of {ATTNREAD_LAYERS} layers times {LAYERS // ATTNREAD_LAYERS}. "
         "The least that exact sums over all queries take is one more product of queries and keys and one more "
-        "exponential of each score: half of the arithmetic of the attention itself.",
+        "exponential of each score: half of the arithmetic of the attention itself, whose share of a forward pass grows "
+        "with the length.\n\nWhere the time goes, as shares of the plain forward pass of the same length:\n\n"
+        + "\n".join(f"- {figure['tokens']:,} tokens: {_told(figure)}" for figure in figures),
     )
+
+
+def _told(figure: dict[str, Any]) -> str:
+    plain = statistics.median(figure["plain"]["seconds"])
+    return "; ".join(f"{part} {seconds / plain:.0%}" for part, seconds in figure["parts"].items())
 
 
 def _measure(folder: str, length: int) -> dict[str, Any]:
@@ -79,6 +86,9 @@ def _measure(folder: str, length: int) -> dict[str, Any]:
         seconds = [turn[way]["seconds"] for turn in turns[1:]]
         ratios = [turn[way]["seconds"] / turn["plain"]["seconds"] for turn in turns[1:]]
         figure[way] = {"seconds": seconds, "ratio": statistics.median(ratios), "ratios": ratios, **ends[way]}
+    parts = Contender(sys.executable, "in_transformers", "parts", folder, length, ROWS, threads=THREADS)
+    figure["parts"] = parts.turn()["seconds"]
+    parts.last()
     if length <= ATTNREAD_UP_TO:
         interpreter = peers.environment(f"attnread-{ATTNREAD}", PACKAGES, alone=(f"attnread=={ATTNREAD}",))
         peer = Contender(interpreter, "in_attnread", "forward", folder, length, ATTNREAD_LAYERS, threads=THREADS)

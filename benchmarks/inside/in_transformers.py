@@ -40,6 +40,58 @@ def forward(folder: str, way: str, length: int, num_rows: int) -> None:
     turns.tell(**end)
 
 
+def parts(folder: str, length: int, num_rows: int) -> None:
+    """One turn: the seconds of each part of reading all of a forward pass, in the second of two."""
+    from regard.kernels.softmax import SoftmaxRows
+    from regard.reading.compute import rows, statistics, tiles
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    tokens = torch.randint(100, 40_000, (1, length), generator=torch.Generator().manual_seed(1))
+    seconds: dict[str, float] = {}
+
+    def timed(owner: Any, name: str, part: str) -> None:
+        function = getattr(owner, name)
+
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - started
+
+        setattr(owner, name, wrapped)
+
+    def in_steps(function: Any, part: str) -> Any:
+        def wrapped(*args: Any) -> Any:
+            each = function(*args)
+            while True:
+                started = time.perf_counter()
+                found = next(each, None)
+                seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - started
+                if found is None:
+                    return
+                yield found
+
+        return wrapped
+
+    timed(rows, "_rows", "kept rows, in double precision, and their proof")
+    timed(rows, "_sweep", "all rows")
+    timed(SoftmaxRows, "numerators_", "their exponentials, sums and strongest keys")
+    timed(statistics.Statistic, "note", "their statistics")
+    tiles._scores = in_steps(tiles._scores, "their products of queries and keys")
+    turns.wait()
+    with torch.inference_mode():
+        for _ in range(2):
+            seconds.clear()
+            with regard.watching(
+                model, rows=slice(length - num_rows, None), top_k=8, statistics=("received", "entropy")
+            ):
+                model(input_ids=tokens)
+    turns.tell(seconds=seconds)
+    turns.wait()
+    turns.tell()
+
+
 def opening(name: str) -> None:
     """One turn: a model is opened."""
     import transformers.models.llama.modeling_llama  # noqa: F401
@@ -54,4 +106,4 @@ def opening(name: str) -> None:
 
 if __name__ == "__main__":
     task, *arguments = sys.argv[1:]
-    {"forward": forward, "opening": opening}[json.loads(task)](*map(json.loads, arguments))
+    {"forward": forward, "parts": parts, "opening": opening}[json.loads(task)](*map(json.loads, arguments))

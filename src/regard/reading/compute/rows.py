@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -218,8 +219,9 @@ def _rows(
     # kept rows prove themselves; those of other queries are known by a sample
     alone = not wanted.swept and wanted.top_k is None and len(kept) >= SAMPLE
     sample = set() if alone else set(_spread(frame.queries)) - set(kept)
-    # what stays has its place before what comes and goes: memory that is given back in between is whole
-    piece.weights = torch.empty(call.num_heads, len(kept), piece.num_keys, dtype=torch.float32)
+    # what stays has its place before what comes and goes: memory that is given back in between is whole. numpy asks the
+    # system for large pages, which fill sooner
+    piece.weights = torch.from_numpy(np.empty((call.num_heads, len(kept), piece.num_keys), dtype=np.float32))
     outsides = torch.empty(call.num_heads, len(kept), dtype=torch.float32)
     if wanted.scores and call.weights is None:
         piece.scores = torch.empty_like(piece.weights)
@@ -231,11 +233,13 @@ def _rows(
     for start in range(0, len(slots), step):
         queries = torch.tensor(slots[start : start + step], device=device)
         weights, outside = exact_weights(call, visibility, item=item, queries=queries)
-        found = check_rows(call, visibility, weights, outside, item=item, queries=queries, keys=frame.keys)
+        # single precision is fine enough to tell rounding from error, and twice as fast
+        rounded = weights if call.value.dtype == torch.float64 else weights.float()
+        found = check_rows(call, visibility, rounded, outside, item=item, queries=queries, keys=frame.keys)
         piece.check = worst(piece.check, found)
         count = max(0, len(kept) - start)
         rows = weights[:, :count, frame.keys]
-        piece.weights[:, start : start + step] = rows
+        piece.weights[:, start : start + step] = rounded[:, :count, frame.keys]
         outsides[:, start : start + step] = outside[:, :count]
         if piece.scores is not None:
             scores = exact_scores(call, visibility, item=item, queries=queries[:count])

@@ -39,8 +39,7 @@ def check_rows(
 
     Sums are over `keys`, the sequence's own: what goes to others is an error.
     """
-    # single precision is fine enough to tell rounding from error, and twice as fast
-    precision = torch.float64 if call.value.dtype == torch.float64 else torch.float32
+    precision = weights.dtype
     context, value = call.context[item].index_select(1, queries).to(precision), call.value[item]
     # no weight is negative, and a NaN is not 0
     sums = weights.sum(-1)
@@ -51,7 +50,7 @@ def check_rows(
         """Each head's largest error, relative to its own largest value: a head of small values proves itself too."""
         return (found - wanted).where((sums != 0)[..., None], 0.0).abs().amax(dim=(1, 2)) / scale
 
-    exact = contexts(weights.to(precision), value)
+    exact = contexts(weights, value)
     found = errors(exact, context)
     if found.max() > _bound(call.value.dtype) and call.weights is None:
         # what plain code of the model's own dtype errs by is rounding, and a kernel may err by twice that
