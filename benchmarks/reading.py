@@ -63,8 +63,8 @@ def _write(figures: list[dict[str, Any]]) -> None:
         "the ratio is the median of the turns' ratios to the plain forward. The reading is in hand: assembled, as "
         f"float32. attnread's time is that of {ATTNREAD_LAYERS} layers times {LAYERS // ATTNREAD_LAYERS}. "
         "The least that exact sums over all queries take is one more product of queries and keys and one more "
-        "exponential of each score: half of the arithmetic of the attention itself, whose share of a forward pass grows "
-        "with the length.\n\nWhere the time goes, as shares of the plain forward pass of the same length:\n\n"
+        "exponential of each score: half of the arithmetic of the attention itself, whose share of a forward pass "
+        "grows with the length.\n\nWhere the time goes, as shares of the plain forward pass of the same length:\n\n"
         + "\n".join(f"- {figure['tokens']:,} tokens: {_told(figure)}" for figure in figures),
     )
 
