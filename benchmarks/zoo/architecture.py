@@ -120,9 +120,11 @@ def scatter(model: nn.Module, gain: float) -> None:
             _fill(module.in_proj_weight, gain / math.sqrt(module.embed_dim))
         elif isinstance(module, nn.Embedding):
             _fill(module.weight, 1.0)
-        elif isinstance(getattr(module, "query_tokens", None), nn.Parameter):
-            # learned queries, which are alike when untrained
-            _fill(module.query_tokens, 1.0)
+        else:
+            # learned queries, which are small or alike when untrained
+            for name in ("query_tokens", "probe"):
+                if isinstance(getattr(module, name, None), nn.Parameter):
+                    _fill(getattr(module, name), 1.0)
 
 
 def _fill(weight: Tensor, std: float) -> None:
