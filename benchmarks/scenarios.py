@@ -165,7 +165,7 @@ def guided_by_hand(architecture: Architecture, implementation: str) -> Case | No
 
     Both halves are fed the token that their mixed logits chose, on one cache.
     """
-    if not _is_decoder(architecture):
+    if not _is_decoder(architecture) or not architecture.steps_agree:
         return None
     model, prompt = architecture.build(implementation), architecture.prompt()
     size, count = prompt["input_ids"].shape
