@@ -10,6 +10,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -337,11 +338,12 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     families: dict[str, Family] = {}
-    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+    with ThreadPoolExecutor(1) as beside, torch.compiler.set_stance("force_eager"), torch.no_grad():
+        pending = beside.submit(scenario_table.run_all, names or ARCHITECTURES, scenarios)
         for name, implementation, dtype, outcome in () if settings.scenario else run_all(names or ARCHITECTURES):
             families.setdefault(name, Family(name)).outcomes[implementation, dtype] = outcome
             print(f"{name:20} {implementation:15} {dtype!s:15} {outcome.error:.0e}", *outcome.faults, flush=True)
-    verdicts = scenario_table.run_all(names or ARCHITECTURES, scenarios)
+        verdicts = pending.result()
     if settings.scenario:
         print("\n".join(scenario_table.lines(verdicts)))
     elif names:

@@ -402,6 +402,9 @@ def _without_dropout(model: Any) -> Any:
 
 def threads(architecture: Architecture, implementation: str) -> Case | None:
     """Each sequence in a thread of its own, which reads it."""
+    if "vision" in architecture.unread:
+        # a picture alone is read where those of a batch are not told apart
+        return None
     case = forward(architecture, implementation)
     inputs, model = architecture.inputs(), case.watched
     watches: list[Any] = [None]
