@@ -5,6 +5,7 @@ Every length has a process of its own for each way, that works in turns with the
 
 import statistics
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import peers, report
@@ -24,6 +25,8 @@ ATTNREAD = "0.1.2"
 LAYERS, ATTNREAD_LAYERS = 30, 3
 # it asks for another torch and would bring gigabytes; the one that runs here serves as well
 PACKAGES = ("torch==2.13.0", "transformers==5.19.0", "nnsight==0.7.0")
+# of a pass over all rows
+ALL_ROWS = ("products of queries and keys", "exponentials, sums, strongest keys", "statistics")
 WAYS = {
     "plain": "sdpa, not read",
     "all": f"{ROWS} rows, top 8, received, entropy",
@@ -64,14 +67,21 @@ def _write(figures: list[dict[str, Any]]) -> None:
         f"float32. attnread's time is that of {ATTNREAD_LAYERS} layers times {LAYERS // ATTNREAD_LAYERS}. "
         "The least that exact sums over all queries take is one more product of queries and keys and one more "
         "exponential of each score: half of the arithmetic of the attention itself, whose share of a forward pass "
-        "grows with the length.\n\nWhere the time goes, as shares of the plain forward pass of the same length:\n\n"
-        + "\n".join(f"- {figure['tokens']:,} tokens: {_told(figure)}" for figure in figures),
+        "grows with the length.\n\n" + "\n".join(_profile(figures)),
     )
 
 
-def _told(figure: dict[str, Any]) -> str:
-    plain = statistics.median(figure["plain"]["seconds"])
-    return "; ".join(f"{part} {seconds / plain:.0%}" for part, seconds in figure["parts"].items())
+def _profile(figures: list[dict[str, Any]]) -> Iterator[str]:
+    """Where the time of reading goes, as a table."""
+    parts = ["kept rows and their proof", "all rows", *ALL_ROWS]
+    yield "Where the time goes, in shares of the plain forward pass; the last three are parts of all rows."
+    yield "Rows are kept in double precision.\n"
+    yield f"| tokens | {' | '.join(parts)} |"
+    yield f"|---{'|---' * len(parts)}|"
+    for figure in figures:
+        plain = statistics.median(figure["plain"]["seconds"])
+        shares = [f"{figure['parts'][part] / plain:.0%}" for part in parts]
+        yield f"| {figure['tokens']:,} | {' | '.join(shares)} |"
 
 
 def _measure(folder: str, length: int) -> dict[str, Any]:

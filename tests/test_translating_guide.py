@@ -41,8 +41,8 @@ def test_every_question_has_its_answer_and_its_links(folder):
 
 def test_half_a_minute_teaches_most_of_the_short_numbers(folder):
     quality = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
-    # a model that learnt nothing has none right; how many are right depends on how fast the machine learns
-    assert quality["exact"] > 0.01
+    # a model that learnt nothing has none right
+    assert quality["exact"] > 0.1
     assert quality["count"] == len(lines(folder / "mine" / "test.tsv"))
 
 

@@ -74,11 +74,11 @@ def parts(folder: str, length: int, num_rows: int) -> None:
 
         return wrapped
 
-    timed(rows, "_rows", "kept rows, in double precision, and their proof")
+    timed(rows, "_rows", "kept rows and their proof")
     timed(rows, "_sweep", "all rows")
-    timed(SoftmaxRows, "numerators_", "their exponentials, sums and strongest keys")
-    timed(statistics.Statistic, "note", "their statistics")
-    tiles._scores = in_steps(tiles._scores, "their products of queries and keys")
+    timed(SoftmaxRows, "numerators_", "exponentials, sums, strongest keys")
+    timed(statistics.Statistic, "note", "statistics")
+    tiles._scores = in_steps(tiles._scores, "products of queries and keys")
     turns.wait()
     with torch.inference_mode():
         for _ in range(2):

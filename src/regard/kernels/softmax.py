@@ -36,19 +36,21 @@ class SoftmaxRows:
         self.products: Float[Tensor, "head query"] = torch.zeros(shape, **how)
         self.values: Float[Tensor, "head query k"] = torch.full((*shape, k), -torch.inf, **how)
         self.indices: Int[Tensor, "head query k"] = torch.full((*shape, k), -1, device=seen.device)
-        is_long = num_heads * int(seen.diff(dim=1).clamp(min=0).sum()) >= LONG
+        self._loops: Callable[..., Any] | None = None
         on_cpu = seen.device.type == "cpu" and dtype == torch.float32
-        if is_long and on_cpu and (compiled := _compiled()) is not None:
+        # asked of a CPU alone, for another device would be waited for
+        is_long = on_cpu and num_heads * int(seen.diff(dim=1).clamp(min=0).sum()) >= LONG
+        if is_long and (compiled := _compiled()) is not None:
             own = (self.seen, self.shifts, self.totals, self.products, self.values, self.indices)
-            self._compiled = functools.partial(compiled, _threads(), *(each.numpy() for each in own))
+            self._loops = functools.partial(compiled, _threads(), tuple(each.numpy() for each in own))
 
     def numerators_(
         self, scores: Float[Tensor, "part_head part_query key"], *, heads: slice, queries: slice, first_key: int
     ) -> Float[Tensor, "part_head part_query key"]:
         """Of these heads and queries, over keys that are numbered from `first_key`; the scores are overwritten."""
-        if hasattr(self, "_compiled"):
+        if self._loops is not None:
             scores = scores.contiguous()
-            self._compiled(scores.numpy(), heads.start, queries.start, first_key, FLOOR)
+            self._loops(scores.numpy(), heads.start, queries.start, first_key, FLOOR)
             return scores
         keys = torch.arange(first_key, first_key + scores.shape[-1], device=scores.device)
         seen = self.seen[queries]
@@ -83,7 +85,11 @@ def _process_of_threads() -> int | None:
     """The process whose threads numba shares work out to. None where two threads of Python must not ask at once."""
     from regard.kernels.softmax_compiled import threading_layer
 
-    return os.getpid() if threading_layer() in ("omp", "tbb") else None
+    try:
+        return os.getpid() if threading_layer() in ("omp", "tbb") else None
+    except ValueError:
+        # numba finds nothing here that shares work out
+        return None
 
 
 def _threads() -> int:

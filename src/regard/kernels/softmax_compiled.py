@@ -1,23 +1,23 @@
 """The loops of `regard.kernels.softmax`, compiled by numba; only that module imports this one.
 
-Each row is gone through while it is in the core's nearest cache. A branch that the processor cannot foresee costs as
-much as twenty sums, so candidates are collected and ranked without any.
+Each row is gone through while it is in the core's nearest cache. A branch that the processor guesses wrongly costs it
+about twenty operations, so the candidates for the highest scores are collected and ranked without branches.
 """
 
 import numpy as np
 from numba import njit, prange
 from numba.np.ufunc import parallel
 
-# sums may be taken in any order, but what is no number stays one
+# sums may be taken in any order, but NaN stays NaN
 FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
-# of up to so many candidates for each place the order is found by comparing each with each
+# up to this many candidates for each of the k places are ranked by comparing each with each
 CROWDED = 4
-# a row is cut into so many parts for each place, or into so many
+# parts of a row for each of the k places, and parts where no place is asked for
 PARTS = 8
 MAXIMA = 128
 LOWEST = np.float32(-np.inf)
 LOG2_E = np.float32(1.4426950408889634)
-# 2 to the power of less is no normal number, and is taken for 0
+# 2 to a lower power is no normal number, and is taken for 0
 LEAST_POWER = np.float32(-126.0)
 
 
@@ -35,55 +35,31 @@ def _shared_out():
     return total
 
 
-def softmax_rows(threads, *args):
-    """What `SoftmaxRows.numerators_` says, shared out over threads; scores give way to numerators."""
-    if threads == 1:
-        scores = args[6]
-        _some_rows(0, scores.shape[0] * scores.shape[1], *args)
-    else:
-        _parts_of_rows(threads, *args)
+def softmax_rows(threads, rows, scores, first_head, first_query, first_key, floor):
+    """What `SoftmaxRows.numerators_` says, shared out over threads; scores give way to numerators.
+
+    `rows` has the arrays of a `SoftmaxRows`: seen, shifts, totals, products, values and indices.
+    """
+    loops = _parts_of_rows if threads > 1 else _all_rows
+    loops(threads, rows, scores, first_head, first_query, first_key, np.float32(floor))
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath=FAST)
-def _parts_of_rows(
-    threads, seen, shifts, totals, products, values, indices, scores, first_head, first_query, first_key, floor
-):
+def _parts_of_rows(threads, rows, scores, first_head, first_query, first_key, floor):
     count = scores.shape[0] * scores.shape[1]
     for part in prange(threads):
         start, stop = part * count // threads, (part + 1) * count // threads
-        _some_rows(
-            start,
-            stop,
-            seen,
-            shifts,
-            totals,
-            products,
-            values,
-            indices,
-            scores,
-            first_head,
-            first_query,
-            first_key,
-            floor,
-        )
+        _some_rows(start, stop, rows, scores, first_head, first_query, first_key, floor)
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def _some_rows(
-    start,
-    stop,
-    seen,
-    shifts,
-    totals,
-    products,
-    values,
-    indices,
-    scores,
-    first_head,
-    first_query,
-    first_key,
-    floor,
-):
+def _all_rows(_, rows, scores, first_head, first_query, first_key, floor):
+    _some_rows(0, scores.shape[0] * scores.shape[1], rows, scores, first_head, first_query, first_key, floor)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _some_rows(start, stop, rows, scores, first_head, first_query, first_key, floor):
+    seen, shifts, totals, products, values, indices = rows
     _, num_queries, num_keys = scores.shape
     k = values.shape[2]
     maxima = np.empty(num_keys, np.float32)
@@ -98,7 +74,7 @@ def _some_rows(
         scores[own_head, own_query, :low] = 0.0
         scores[own_head, own_query, high:] = 0.0
         score = scores[own_head, own_query, low:high]
-        most = np.float32(floor)
+        most = floor
         if k:
             places = indices[head, query]
             _strongest(score, values[head, query], places, maxima, coarse, found, few)
@@ -136,10 +112,11 @@ def _some_rows(
 
 @njit(cache=True, nogil=True, fastmath=FAST)
 def _strongest(row, values, indices, maxima, coarse, found, few):
-    """The highest values of a row, the highest first, and where they are; what is beyond a short row stays as it is.
+    """Enter the k highest values of a row, the highest first, and their indices; places beyond a short row stay.
 
-    The k highest are in the k parts of the row with the highest maxima. Which these are is found in the same way: the
-    k-th highest maximum of some groups of parts is no higher than that of all. The last four are room to work in.
+    The k highest are in the k parts of the row whose maxima are highest. These parts are found in the same way: parts
+    are grouped, and the k-th highest maximum of all parts is at least the k-th highest of the groups. The last four
+    arguments are room to work in.
     """
     num_keys, k, width = len(row), len(values), len(coarse)
     first, count = 0, num_keys

@@ -70,8 +70,7 @@ class Watch:
         within: list[Any] = [module for module in self.model.modules() if hasattr(module, "main_input_name")]
         # FSMT's encoder is a plain module
         pairs = (each for each in within if getattr(getattr(each, "config", None), "is_encoder_decoder", False))
-        found = [self.model, *within]
-        found += [each.get_encoder() for each in pairs if callable(getattr(each, "get_encoder", None))]
+        found = [self.model, *within, *(getattr(each, "encoder", None) for each in pairs)]
         return list({id(module): module for module in found if isinstance(module, nn.Module)}.values())
 
     # what is read

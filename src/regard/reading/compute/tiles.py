@@ -16,7 +16,7 @@ from regard.kernels.softmax import FLOOR, SoftmaxRows
 from regard.reading.call import AttentionCall, Visibility, grouped
 from regard.reading.layouts import Layout
 
-# scores of a tile for each thread: few enough to stay in a core's cache, enough for a fast product
+# scores of a tile for each thread: few enough for a cache, so many that calls cost little beside the work
 TILE_SCORES = 3 << 18
 LEAST_QUERIES, MOST_QUERIES = 16, 256
 # a causal tile computes a triangle in vain, the smaller the more tiles there are
