@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -128,6 +129,21 @@ def test_on_one_thread_and_on_more_it_is_the_same(monkeypatch):
     for other in found[1:]:
         for name in ("numerators", "totals", "products", "values", "indices"):
             assert torch.equal(getattr(found[0], name), getattr(other, name)), name
+
+
+def test_threads_of_python_may_ask_at_once(how):
+    scores = rows_of(1000)
+    alone = of_all_keys(scores, 8)
+    found = []
+    asking = [
+        threading.Thread(target=lambda: found.extend(of_all_keys(scores, 8) for _ in range(20))) for _ in range(4)
+    ]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert len(found) == 80
+    assert all(torch.equal(each.totals, alone.totals) and torch.equal(each.indices, alone.indices) for each in found)
 
 
 FORKED = """
