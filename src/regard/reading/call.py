@@ -98,7 +98,7 @@ def _tile(tensor: Tensor, item: int, heads: slice, queries: Tensor, keys: slice)
     if tensor.shape[0] > 1:
         tensor = tensor[heads]
     if tensor.shape[1] > 1:
-        tensor = tensor.index_select(1, queries)
+        tensor = tensor[:, queries]
     return tensor[..., keys] if tensor.shape[-1] > 1 else tensor
 
 
@@ -158,7 +158,8 @@ def exact_scores(
     call: AttentionCall, visibility: Visibility, *, item: int, queries: Tensor, dtype: torch.dtype = torch.float64
 ) -> Float[Tensor, "head query key"]:
     """The scores of these queries over all keys, before the softmax: scaled, capped and biased; -inf where hidden."""
-    query = call.query[item].index_select(1, queries).to(dtype) * call.scale
+    # index_select would first copy all queries, which seldom lie head by head
+    query = call.query[item][:, queries].to(dtype) * call.scale
     key = call.key[item].to(dtype)
     scores = (grouped(query, key) @ key.mT).view(len(query), len(queries), -1)
     if call.softcap is not None:
@@ -179,7 +180,7 @@ def exact_weights(
     A query that sees no key has weights of 0.
     """
     if call.weights is not None:
-        weights = call.weights[item].index_select(1, queries).to(dtype)
+        weights = call.weights[item][:, queries].to(dtype)
         return weights, weights.new_zeros(weights.shape[:2])
     scores = exact_scores(call, visibility, item=item, queries=queries, dtype=dtype)
     if call.sinks is not None:

@@ -165,27 +165,26 @@ def _is_own_sequence(run: Run, kind: str, call: AttentionCall) -> bool:
 
 def kept_slots(rows: Rows, run: Run, kind: str, layout: Layout) -> list[int]:
     """The queries of a call whose rows are to be kept, as slots."""
-    slots = list(range(layout.queries.start, layout.queries.stop))
+    slots = range(layout.queries.start, layout.queries.stop)
     if rows == "all" or not slots:
-        return slots
+        return list(slots)
     if rows == "last":
-        return slots[-1:]
+        return [slots[-1]]
     is_step = (run.start > 0 and kind in ("decoder", "cross")) or layout.query_position > 0
     if rows == "generated":
         if kind not in ("decoder", "cross"):
             return []
         if run.generation is not None and run.generation.runs:
             # a prompt may be fed in parts, and without a cache each step runs over all of it
-            before = layout.query_position - layout.queries.start
             first = run.position(layout.item, max(0, run.generation.prompt_length - 1))
-            return [slot for slot in slots if slot + before >= first]
-        return slots if is_step else slots[-1:]
+            return list(slots[max(0, first - layout.query_position) :])
+        return list(slots if is_step else slots[-1:])
     assert not isinstance(rows, str)
     if is_step and _counts_from_end(rows):
         # which they are is known at the end only
-        return slots
-    wanted = set(chosen(rows, layout.query_position + len(slots)))
-    return [slot for slot in slots if slot - layout.queries.start + layout.query_position in wanted]
+        return list(slots)
+    first = layout.query_position
+    return [slots[row - first] for row in chosen(rows, first + len(slots)) if row >= first]
 
 
 def _counts_from_end(rows: Rows) -> bool:

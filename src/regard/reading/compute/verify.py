@@ -40,10 +40,11 @@ def check_rows(
     Sums are over `keys`, the sequence's own: what goes to others is an error.
     """
     precision = weights.dtype
-    context, value = call.context[item].index_select(1, queries).to(precision), call.value[item]
+    context, value = call.context[item][:, queries].to(precision), call.value[item]
     # no weight is negative, and a NaN is not 0
     sums = weights.sum(-1)
-    scale = torch.linalg.vector_norm(value, ord=torch.inf, dim=(1, 2)).clamp(min=1e-30).to(precision)
+    # torch's own norm takes six times as long
+    scale = torch.maximum(value.amax(dim=(1, 2)), -value.amin(dim=(1, 2))).clamp(min=1e-30).to(precision)
     scale = scale.repeat_interleave(len(weights) // len(value))
 
     def errors(found: Tensor, wanted: Tensor) -> Float[Tensor, " head"]:
