@@ -66,7 +66,7 @@ def test_in_a_batch_each_text_has_the_logits_that_it_has_alone(pair, step):
     batch = torch.cat([torch.cat([tokens(1, 17 - text.shape[1], seed=8), text], dim=1) for text in texts])
     more = tokens(3, step, seed=5)
     past = KeyValues(17 + step, padding=padding)
-    first = logits(pair.ours, batch, past=past, last=True)
+    first = logits(pair.ours, batch, past=past, last=1)
     then = logits(pair.ours, more, past=past)
     for row, text in enumerate(texts):
         whole = logits(pair.theirs, torch.cat([text, more[row : row + 1]], dim=1))[0]
@@ -174,7 +174,7 @@ def test_gradients_are_those_of_transformers(family):
 def test_with_last_only_the_last_logits_are_made(family, length):
     ours = family("llama-tied").ours
     ids = tokens(2, length)
-    torch.testing.assert_close(logits(ours, ids, last=True), logits(ours, ids)[:, -1:])
+    torch.testing.assert_close(logits(ours, ids, last=1), logits(ours, ids)[:, -1:])
 
 
 def test_more_tokens_than_the_model_takes_are_told(family):

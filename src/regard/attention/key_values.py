@@ -90,7 +90,7 @@ class KeyValues:
         end = self.length + key.shape[2]
         assert end <= self.room, (end, self.room)
         for kept, new in zip(self.layers[layer], (key, value), strict=True):
-            kept[:, :, self.length : end] = new
+            kept[:, :, self.length : end] = new.detach()
         # of a first run all that there is, which for many queries is better in the model's own precision
         return (key, value) if self.length == 0 else self.layer(layer, end)
 

@@ -54,7 +54,7 @@ class OwnFeed:
         self, tokens: Int[Tensor, "row new"], padding: Int[Tensor, " row"] | None
     ) -> Float[Tensor, "row vocabulary"]:
         self._past = self._past or KeyValues(self._room, padding=padding, queries=self._queries)
-        return self._module(tokens, self._past, last=True).logits[:, -1]
+        return self._module(tokens, self._past, last=1).logits[:, -1]
 
     def select(self, rows: Int[Tensor, " kept"]) -> None:
         assert self._past is not None

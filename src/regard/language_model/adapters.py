@@ -72,7 +72,7 @@ class OwnAdapter:
         return [step.tokens[0] for step in steps]
 
     def inputs(self, tokens: Int[Tensor, "1 token"]) -> dict[str, Any]:
-        return {"tokens": tokens, "last": True}
+        return {"tokens": tokens, "last": 1}
 
     def logits(self, tokens: Int[Tensor, "1 token"], at_once: int) -> Iterator[Float[Tensor, "token vocabulary"]]:
         past = KeyValues(tokens.shape[1])

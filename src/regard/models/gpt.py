@@ -226,12 +226,12 @@ class GPT(nn.Module):
         documents: Int[Tensor, "batch position"] | None = None,
         *,
         read: bool = False,
-        last: bool = False,
+        last: int = 0,
     ) -> ModelOutput:
         """Logits of the token after each; with `past` after what it holds, to which these are added.
 
         Tokens that follow each other with one number in `documents` are read as if no others were there.
-        With `last` only those after the last token. Raises RegardError for more tokens than the model takes.
+        With `last` only those after the last so many tokens. Raises RegardError for more tokens than the model takes.
         """
         x, places = self.embedded(tokens, past, documents)
         step = None if read or self.training else self.step
@@ -276,7 +276,7 @@ class GPT(nn.Module):
         past: KeyValues | None,
         *,
         read: bool = False,
-        last: bool = False,
+        last: int = 0,
     ) -> ModelOutput:
         """All blocks, and the logits of what they give; `past.length` is not moved on."""
         maps = []
@@ -286,7 +286,7 @@ class GPT(nn.Module):
             else:
                 x, map = block(x, places, past, layer, read)
             maps += [] if map is None else [map]
-        x = self.norm(x[:, -1:] if last else x)
+        x = self.norm(x[:, -last:] if last else x)
         return ModelOutput(logits=self.logits(x), attention=maps)
 
     def attention(self, past: KeyValues) -> list[AttentionMap]:

@@ -113,7 +113,8 @@ class AttentionCall:
     `cross` is true where the caller says that keys come from another sequence, `causal` what it says of later keys,
     None where it says nothing. `padding` is true where a key is a token, as far as the call itself tells padding apart.
     `flat` says that batch and heads share one axis. `total` is how many positions the module was given, where the call
-    may be one of several over parts of them.
+    may be one of several over parts of them. `output` is the tensor that the model goes on with, of which `context` is a
+    view: its gradient is the context's.
     """
 
     module: Any
@@ -133,6 +134,7 @@ class AttentionCall:
     padding: Bool[Tensor, "batch key"] | None = None
     flat: bool = False
     total: int | None = None
+    output: Tensor | None = None
 
     @property
     def num_heads(self) -> int:

@@ -27,6 +27,8 @@ class Hiding:
     query is filled with NaN instead, in item k + 1 for the k-th call.
     """
 
+    sees_again = False
+
     def __init__(
         self, module: nn.Module, total: int, spans: Sequence[Span], *, last_only: bool = False, mark: bool = False
     ) -> None:

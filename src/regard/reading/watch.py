@@ -29,6 +29,8 @@ class Watch:
     `len(watch)` sequences can be read, and iterating over it gives their readings.
     """
 
+    sees_again = False
+
     def __init__(self, model: nn.Module, wanted: Wanted, *, layers: Sequence[int] | None, name: str) -> None:
         self.model = model
         self.name = name

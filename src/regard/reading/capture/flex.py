@@ -47,6 +47,7 @@ def of_flex(
         key=key,
         value=value,
         context=context.detach(),
+        output=context,
         scale=query.shape[-1] ** -0.5 if scale is None else scale,
         visibilities=(
             Visibility(mask_mod=None if block_mask is None else block_mask.mask_mod, score_mod=given.get("score_mod")),

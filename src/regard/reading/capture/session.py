@@ -27,8 +27,11 @@ DROPOUT = (
 class Watcher(Protocol):
     """A watch on one model: `owns` says whether a module is part of it, `path` where.
 
-    `recorder` gives what records for it in the thread that asks: see `regard.reading.recorder.Recorder`.
+    `recorder` gives what records for it in the thread that asks: see `regard.reading.recorder.Recorder`. One that
+    `sees_again` is told too of what gradient checkpointing runs once more.
     """
+
+    sees_again: bool
 
     def owns(self, module: Any) -> bool: ...
     def path(self, module: Any) -> str: ...
@@ -78,9 +81,8 @@ def remove(watcher: Watcher) -> bool:
 def owners(module: Any) -> list[Watcher]:
     """The watches on a model that this module is part of."""
     # gradient checkpointing runs parts of the model again while gradients are taken: torch tells by this number
-    if torch._C._current_graph_task_id() != -1:
-        return []
-    return [watcher for watcher in watchers() if watcher.owns(module)]
+    again = torch._C._current_graph_task_id() != -1
+    return [watcher for watcher in watchers() if watcher.owns(module) and (watcher.sees_again or not again)]
 
 
 def watchers() -> list[Watcher]:

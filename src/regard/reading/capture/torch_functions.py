@@ -123,6 +123,7 @@ def of_sdpa(
     if (why := session.unreadable(query, key, value, context)) is not None:
         return refused(module, path, why, causal=causal)
     query, key, value = (tensor.detach().to(dtype or tensor.dtype) for tensor in (query, key, value))
+    output = context
     if given.get("dropout_p", 0.0) > 0:
         return refused(module, path, DROPOUT, like=query, causal=causal)
     if not 3 <= query.dim() <= 4:
@@ -143,6 +144,7 @@ def of_sdpa(
         key=key,
         value=value,
         context=context.detach(),
+        output=output,
         scale=query.shape[-1] ** -0.5 if scale is None else scale,
         visibilities=(Visibility(mask=mask, causal=0 if is_causal else None),),
         causal=causal,
@@ -179,6 +181,7 @@ def same_weights(weights: Tensor, other: Tensor) -> bool:
 
 def of_softmax(module: nn.Module, path: str, weights: Tensor, value: Tensor, context: Tensor) -> AttentionCall:
     """A softmax whose result a module multiplied by values itself."""
+    output = context
     weights, value, context = (tensor.detach() for tensor in (weights, value, context))
     causal = _causal(module)
     if weights.dim() > 4:
@@ -195,6 +198,7 @@ def of_softmax(module: nn.Module, path: str, weights: Tensor, value: Tensor, con
         key=weights,
         value=value.to(context.dtype),
         context=context,
+        output=output,
         weights=weights,
         causal=causal,
         flat=flat,

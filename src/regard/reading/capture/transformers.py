@@ -164,6 +164,7 @@ def of_interface(
         key=key,
         value=value,
         context=context.detach().transpose(1, 2),
+        output=context,
         scale=float(scale) if isinstance(scale, int | float) else query.shape[-1] ** -0.5,
         softcap=settings.get("softcap"),
         sinks=_sinks(settings.get("s_aux"), query),

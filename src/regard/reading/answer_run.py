@@ -1,0 +1,125 @@
+"""A causal language model run over a prompt and an answer, for the answer's log-probabilities and for what it caches."""
+
+import copy
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from regard.attention.key_values import KeyValues
+from regard.errors import RegardError
+from regard.generation.steps import cache_name
+from regard.models.gpt import GPT
+from regard.reading.record import Span
+
+# what a foreign model may raise where its tokens are not all that it needs
+FOREIGN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, OSError)
+
+
+@dataclass(eq=False)
+class AnswerRun:
+    """The model, the tokens of a prompt and of an answer to it, both at least one.
+
+    `passes` counts what was run, in passes over prompt and answer.
+    """
+
+    module: Any
+    prompt: list[int]
+    answer: list[int]
+    passes: float = 0.0
+    _cache: Any = field(default=None, repr=False)
+
+    @property
+    def fed(self) -> list[int]:
+        """All tokens that a run is fed: nothing is asked of the last."""
+        return [*self.prompt, *self.answer[:-1]]
+
+    def run(self) -> Float[Tensor, " answer"]:
+        """log p of each token of the answer; the cache of it is kept for `without`."""
+        self._cache = self._new_cache()
+        found = self._run(self.fed, self._cache)
+        if self._cache is not None and not isinstance(self._cache, KeyValues):
+            for layer in self._cache.layers:
+                layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
+        return found
+
+    @torch.inference_mode()
+    def without(self, spans: list[Span]) -> Float[Tensor, " answer"]:
+        """The same with these positions of the prompt removed, in order and apart; what was before them is not run anew.
+
+        Raises RegardError where no token of the prompt is left.
+        """
+        first = spans[0][0]
+        gone = {position for start, end in spans for position in range(start, end)}
+        kept = [token for position, token in enumerate(self.fed) if position not in gone]
+        if len(kept) < len(self.answer):
+            raise RegardError("nothing of the prompt is left without these passages; split it into smaller ones")
+        # at least one token of the prompt is run, for the logits of the answer's first
+        first = min(first, len(kept) - len(self.answer))
+        cache = self._cut(first)
+        return self._run(kept if cache is None else kept[first:], cache)
+
+    def _new_cache(self) -> Any:
+        if isinstance(self.module, GPT):
+            return KeyValues(len(self.fed))
+        parameters = inspect.signature(self.module.forward).parameters
+        if cache_name(self.module) not in parameters or "use_cache" not in parameters:
+            return None
+        from transformers import DynamicCache
+
+        try:
+            cache = DynamicCache(config=self.module.config)
+        except FOREIGN:
+            return None
+        return cache if {type(layer).__name__ for layer in cache.layers} == {"DynamicLayer"} else None
+
+    def _cut(self, length: int) -> Any:
+        """A copy of the cache with so many tokens; None where there is none."""
+        if self._cache is None or length == 0:
+            return None
+        if isinstance(self._cache, KeyValues):
+            cut = KeyValues(len(self.fed))
+            cut.layers = [(key.clone(), value.clone()) for key, value in self._cache.layers]
+            cut.length = length
+            return cut
+        cut = copy.deepcopy(self._cache)
+        cut.crop(length)
+        return cut
+
+    def _run(self, tokens: list[int], cache: Any) -> Float[Tensor, " answer"]:
+        """log p of the answer after these tokens, which follow what a cache holds."""
+        self.passes += len(tokens) / len(self.fed)
+        count, name = len(self.answer), type(self.module).__name__
+        device = next((each.device for each in self.module.parameters() if each.device.type != "meta"), None)
+        ids = torch.tensor([tokens], device=device)
+        if isinstance(self.module, GPT):
+            logits = self.module(ids, cache, last=count).logits
+        else:
+            logits = self._foreign(ids, cache, count, name)
+        found = logits[0, -count:].double().log_softmax(-1)
+        found = found.gather(1, torch.tensor(self.answer, device=device)[:, None])[:, 0]
+        if not found.isfinite().all():
+            raise RegardError(f"{name} gives no finite probability of the answer")
+        return found
+
+    def _foreign(self, ids: Tensor, cache: Any, count: int, name: str) -> Tensor:
+        parameters = inspect.signature(self.module.forward).parameters
+        takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        before = 0 if cache is None else cache.get_seq_length()
+        mask = torch.ones(1, before + ids.shape[1], dtype=torch.int64, device=ids.device)
+        inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": cache is not None, "logits_to_keep": count}
+        inputs |= {} if cache is None else {cache_name(self.module): cache}
+        optional = {"attention_mask": takes_any, "use_cache": takes_any, "logits_to_keep": False}
+        inputs = {name: value for name, value in inputs.items() if name in parameters or optional.get(name, True)}
+        try:
+            logits = getattr(self.module(**inputs), "logits", None)
+        except torch.OutOfMemoryError:
+            raise
+        except FOREIGN as error:
+            raise RegardError(f"{name} does not run on tokens alone: {type(error).__name__}: {error}") from error
+        if not isinstance(logits, Tensor) or logits.dim() != 3:
+            raise RegardError(f"{name} gives no logits of tokens; sources need a language model")
+        return logits

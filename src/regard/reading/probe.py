@@ -1,0 +1,237 @@
+"""What hiding each token of a prompt would do to an answer, to first order, from one run forward and one backward.
+
+Hidden with strength s, a key j takes part in a row with the weight (1 − s) · w[j] / (1 − s · w[j]). Where g is the
+gradient of the answer's log-probability by the context of a row, its derivative by s at 0 is
+−w[j] · (g · value[j] − g · context), summed over rows, heads and layers. Rows of a passage's own tokens still see each
+other: what is hidden is hidden from the rest. So no table of all pairs is kept, and hooks on contexts are all it takes.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from regard.attention.key_values import KeyValues
+from regard.errors import RegardError
+from regard.reading.call import AttentionCall, Visibility, exact_weights
+from regard.reading.capture import patches, session
+from regard.reading.compute.rows import unflattened
+from regard.reading.compute.statistics import Statistic
+from regard.reading.compute.sweep import sweep
+from regard.reading.compute.tiles import Text, Tile
+from regard.reading.compute.verify import SAMPLE, check_rows, complaint
+from regard.reading.layouts import Layout
+
+# numbers that a block keeps of each token for its gradient, in units of model_dim; bytes from which on they are not kept
+# but computed again, block by block
+KEPT_PER_BLOCK = 18
+MOST_KEPT = 1 << 30
+
+
+@final
+class Probe:
+    """A watch on one run of a causal language model over tokens, of each of which `passages` has its part's number.
+
+    −1 is no part. `effects` are the derivatives by key, once gradients have been taken; `rows` the weights of the last
+    `num_rows` queries summed, of each layer that was seen, [head, key]. `refused` has the layers that give no gradient.
+    """
+
+    sees_again = True
+
+    def __init__(self, module: nn.Module, passages: Int[Tensor, " token"], *, num_rows: int) -> None:
+        self.module, self.passages, self.num_rows = module, passages, num_rows
+        self.effects: Float[Tensor, " token"] = torch.zeros(len(passages), dtype=torch.float64)
+        self.rows: dict[str, Float[Tensor, "head token"]] = {}
+        self.refused: dict[str, str] = {}
+        self._paths = {id(each): path for path, each in module.named_modules()}
+        # calls that wait for their context's gradient
+        self._calls: dict[str, tuple[AttentionCall, Visibility]] = {}
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """While this is open the model is probed in this thread, alone; parameters take no gradients."""
+        embedding = self._embedding()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(patches.opened(self, [self.module]))
+            stack.enter_context(session.only(self))
+            hook = embedding.register_forward_hook(lambda module, inputs, output: output.detach().requires_grad_())
+            stack.callback(hook.remove)
+            if self._keeps_too_much(embedding):
+                stack.enter_context(_recomputed(self.module))
+            frozen = [each for each in self.module.parameters() if each.requires_grad]
+            stack.callback(lambda: [each.requires_grad_() for each in frozen])
+            for each in frozen:
+                each.requires_grad_(False)
+            stack.enter_context(torch.enable_grad())
+            yield
+
+    def _embedding(self) -> nn.Module:
+        find = getattr(self.module, "get_input_embeddings", None)
+        found = find() if find is not None else getattr(self.module, "embedding", None)
+        if not isinstance(found, nn.Module):
+            raise RegardError(f"{type(self.module).__name__} embeds no tokens that gradients could begin from")
+        return found
+
+    def _keeps_too_much(self, embedding: Any) -> bool:
+        weight = embedding.weight
+        layers = sum(len(blocks) for blocks in _stacks(self.module))
+        return len(self.passages) * layers * weight.shape[-1] * KEPT_PER_BLOCK * weight.element_size() > MOST_KEPT
+
+    # what capture asks of a watch
+
+    def owns(self, module: Any) -> bool:
+        return id(module) in self._paths
+
+    def path(self, module: nn.Module) -> str:
+        return self._paths[id(module)]
+
+    def recorder(self) -> "Probe":
+        return self
+
+    def reordered(self, cache: Any, rows: Any) -> None:
+        pass
+
+    def enter(self, module: nn.Module, given: Any) -> None:
+        pass
+
+    def leave(self, module: nn.Module, output: Any) -> None:
+        pass
+
+    def failed(self, path: str, error: Exception) -> None:
+        self.refused.setdefault(path, f"{type(error).__name__}: {error}")
+
+    def saw(self, call: AttentionCall) -> None:
+        is_again = torch._C._current_graph_task_id() != -1
+        if (is_again and call.path not in self.rows) or call.path in self.refused:
+            return
+        found = self._proved(call)
+        if isinstance(found, str):
+            self.refused[call.path] = found
+            return
+        call, visibility = found
+        if is_again:
+            self._calls[call.path] = found
+            return
+        if call.path in self.rows:
+            self.refused[call.path] = "it attends several times in one run"
+            return
+        queries = torch.arange(call.num_queries - self.num_rows, call.num_queries, device=call.value.device)
+        weights, _ = exact_weights(call, visibility, item=0, queries=queries)
+        self.rows[call.path] = weights.sum(1).cpu()
+        if call.output is None or not call.output.requires_grad:
+            self.refused[call.path] = "its context has no gradient"
+            return
+        if not _RECOMPUTED:
+            self._calls[call.path] = found
+        output, path, shape = call.output, call.path, (call.context.shape, call.context.stride())
+        offset = call.context.storage_offset() - output.storage_offset()
+        layout = output.shape, output.stride()
+
+        def noted(gradient: Tensor) -> None:
+            with session.harmless(self, path):
+                placed = torch.empty_strided(*layout, dtype=gradient.dtype, device=gradient.device).copy_(gradient)
+                self._note(path, placed.as_strided(*shape, offset))
+
+        output.register_hook(noted)
+
+    def _proved(self, call: AttentionCall) -> tuple[AttentionCall, Visibility] | str:
+        """The call with the mask that reproduces its context, or why it cannot be probed."""
+        if call.refused is not None:
+            return call.refused
+        if call.flat:
+            call = unflattened(call, 1)
+        if len(call.context) != 1 or not call.num_queries == call.num_keys == len(self.passages):
+            return f"its {call.num_queries} queries and {call.num_keys} keys are not the {len(self.passages)} tokens"
+        step = max(1, call.num_queries // SAMPLE)
+        queries = torch.arange(0, call.num_queries, step, device=call.value.device)
+        why = ""
+        for visibility in call.visibilities:
+            weights, outside = exact_weights(call, visibility, item=0, queries=queries)
+            keys = slice(0, call.num_keys)
+            check = check_rows(call, visibility, weights.float(), outside, item=0, queries=queries, keys=keys)
+            if (complained := complaint(check, call.value.dtype)) is not None:
+                why = why or complained
+            elif weights[:, 0, 1:].any():
+                return "its first query looks at later keys; sources need a causal language model"
+            else:
+                return call, visibility
+        return why
+
+    def _note(self, path: str, gradient: Float[Tensor, "1 head query dim"]) -> None:
+        """Enter what the gradient of a layer's context says of every key."""
+        if (found := self._calls.pop(path, None)) is None:
+            self.refused.setdefault(path, "it was not seen again when its block was")
+            return
+        call, visibility = found
+        passages = self.passages.to(call.value.device)
+        heads_gradient = gradient[0].float()
+        along = (heads_gradient * call.context[0].float()).sum(-1)
+        value = call.value[0].float()
+        group = call.num_heads // len(value)
+
+        def hidden(tile: Tile) -> Float[Tensor, "head key"]:
+            heads, rows = tile.heads, tile.rows
+            values = value[heads.start // group : (heads.stop - 1) // group + 1, tile.columns]
+            gradients = heads_gradient[heads, rows].reshape(len(values), -1, value.shape[-1])
+            change = (gradients @ values.mT).view_as(tile.numerators) - along[heads, rows][..., None]
+            change *= tile.weights.float()
+            own = passages[tile.queries][:, None] == passages[tile.keys]
+            return -change.masked_fill_(own & (passages[tile.keys] >= 0), 0.0).sum(1)
+
+        everything = slice(0, len(passages))
+        statistic = Statistic(axes=("head", "key"), label="", label_zh="", meaning="", compute=hidden)
+        none = passages.new_zeros(0)
+        swept = sweep(
+            call,
+            visibility,
+            Layout(0, everything, everything, 0, 0),
+            item=0,
+            text=Text(none, none, none, none, 0),
+            top_k=None,
+            statistics={"effect": statistic},
+        )
+        self.effects += swept.statistics["effect"].sum(0).double().cpu()
+
+
+# stacks of blocks whose activations are computed again
+_RECOMPUTED: list[Any] = []
+
+
+def _stacks(module: nn.Module) -> list[nn.ModuleList]:
+    """Lists of blocks that stand in no other."""
+    lists = {path: each for path, each in module.named_modules() if isinstance(each, nn.ModuleList)}
+    return [each for path, each in lists.items() if not any(path.startswith(f"{other}.") for other in lists)]
+
+
+@contextlib.contextmanager
+def _recomputed(module: nn.Module) -> Iterator[None]:
+    """While this is open, blocks keep what they are given, and compute the rest again when gradients are taken."""
+    blocks = [block for stack in _stacks(module) for block in stack]
+
+    def wrapped(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def body(*args: Any, **kwargs: Any) -> Any:
+            if torch._C._current_graph_task_id() != -1:
+                # caches are filled
+                args = tuple(None if _is_cache(each) else each for each in args)
+                kwargs = {name: None if _is_cache(each) else each for name, each in kwargs.items()}
+            return forward(*args, **kwargs)
+
+        return lambda *args, **kwargs: checkpoint(body, *args, use_reentrant=False, **kwargs)
+
+    for block in blocks:
+        vars(block)["forward"] = wrapped(block.forward)
+    _RECOMPUTED.append(module)
+    try:
+        yield
+    finally:
+        _RECOMPUTED.remove(module)
+        for block in blocks:
+            del vars(block)["forward"]
+
+
+def _is_cache(value: Any) -> bool:
+    return isinstance(value, KeyValues) or hasattr(value, "get_seq_length")
