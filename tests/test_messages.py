@@ -12,7 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import regard
 from regard.language_model import LanguageModel
-from regard.view.answer import answer_view, written_text
+from regard.models.pretrained.texts import Texts
+from regard.view.answer import answer_view, percent, written_text
+from regard.view.frame import frame
 from regard.view.server.readings import title
 from regard.view.shares import shares
 
@@ -125,6 +127,9 @@ def test_a_template_may_strip_messages_and_reorder_them(model):
     stripping = with_template(model, TEMPLATE.replace("message['content']", "message['content'] | trim"))
     bare = [{**each, "content": each["content"].strip()} for each in CONVERSATIONS[3]]
     assert stripping.encode_chat(CONVERSATIONS[3]) == model.encode_chat(bare)
+    right = with_template(model, TEMPLATE.replace("message['content']", "message['content'].rstrip()"))
+    turns = right.read(messages=CONVERSATIONS[3], max_new_tokens=1).settings["turns"]
+    assert [turn["end"] - turn["start"] for turn in turns] == [len("  a"), len("\n\nb"), len(" c")]
     turned = with_template(model, TEMPLATE.replace("in messages", "in messages | reverse"))
     turns = turned.read(messages=CHAT, max_new_tokens=1).settings["turns"]
     assert [turn["role"] for turn in turns] == ["user", "assistant", "user", "system"]
@@ -199,6 +204,29 @@ def test_an_assistant_that_only_calls_tools_says_nothing(model):
     called = [message("user", "a"), {"role": "assistant", "tool_calls": [{"name": "f"}]}, message("tool", "3")]
     reading = calling.read(messages=called, max_new_tokens=1)
     assert [turn["role"] for turn in reading.settings["turns"]] == ["user", "tool"]
+
+
+INSTRUCTIONS = (
+    "<|endoftext|>{% for message in messages %}{% if message['role'] == 'user' %}[INST] "
+    "{% if loop.index0 == 1 and messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}\n\n{% endif %}"
+    "{{ message['content'] }} [/INST]{% elif message['role'] == 'assistant' %} {{ message['content'] }} <|im_end|>"
+    "{% endif %}{% endfor %}"
+)
+ALONE = "{% if messages | length > 1 %}{{ raise_exception('one') }}{% endif %}{{ messages[0]['content'] }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "ends"),
+    [(TEMPLATE, CHAT, {2}), (INSTRUCTIONS, CHAT, {2}), (ALONE, CHAT[1:2], set())],
+)
+def test_the_end_of_a_turn_is_the_special_token_behind_an_answer(template, messages, ends):
+    tokenizer = byte_level(template)
+    found = Texts(tokenizer, "a").encode_chat(messages)
+    assert found.ids == tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert [(turn.role, found.text[turn.start : turn.end]) for turn in found.turns] == [
+        (each["role"], each["content"]) for each in messages
+    ]
+    assert found.ends == ends
 
 
 def ending(path, messages, end):
@@ -331,5 +359,8 @@ def test_no_view_shows_what_ends_an_answer(model):
     found = shares(reading)
     assert "".join(piece.text for piece in found.written) == "Yes."
     assert [each.text for each in found.by_word] == ["Yes."]
-    assert reading._repr_html_().count("im_end") == 0
+    still = frame(reading)
+    assert "im_end" not in still
+    assert f"and the template, {percent(found.template)}" in still
+    assert ">user: </span>" in still.replace("<br>", "")
     assert str(answer_view(reading, segments="turns")[0]) == "Yes."

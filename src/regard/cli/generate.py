@@ -87,12 +87,13 @@ def generate(
         raise RegardError(f"{opened.name} is a translator; `regard translate {model}` runs it")
     if compile:
         opened.compile()
-    settings: dict[str, Any] = {"chat": chat, "read": attention is not None, **vars(options)}
+    text, chats = inputs.get("prompt"), {"chat": chat, "messages": inputs.get("messages")}
+    settings: dict[str, Any] = {"read": attention is not None, **chats, **vars(options)}
     with compute_on(threads or opened.fastest_threads()):
         if num_samples == 1 and not json:
-            written = [_streamed(opened.generate, inputs, settings)]
+            written = [_streamed(opened.generate, text, settings)]
         else:
-            found = opened.generate(**inputs, n=num_samples, **settings)
+            found = opened.generate(text, n=num_samples, **settings)
             written = found if num_samples > 1 else [found]
             for number, each in enumerate(written):
                 if json:
@@ -100,9 +101,7 @@ def generate(
                 else:
                     _say("\n" * (number > 0) + each.text + "\n")
     if attention is not None:
-        opened.read_written(inputs.get("prompts"), written[0], chat=chat, messages=inputs.get("messages")).save(
-            attention
-        )
+        opened.read_written(text, written[0], **chats).save(attention)
 
 
 def _inputs(prompt: str | None, messages: Path | None, system: str | None) -> dict[str, Any]:
@@ -111,10 +110,10 @@ def _inputs(prompt: str | None, messages: Path | None, system: str | None) -> di
             raise RegardError("--system goes with a prompt; in --messages it is a message of its own")
         return {"messages": messages_of_file(messages)}
     text = text_of_file("-") if prompt in (None, "-") else prompt
-    return {"prompts": text} if system is None else {"messages": with_system(system, text)}
+    return {"prompt": text} if system is None else {"messages": with_system(system, text)}
 
 
-def _streamed(generate: Any, inputs: dict[str, Any], settings: dict[str, Any]) -> "Generation":
+def _streamed(generate: Any, text: str | None, settings: dict[str, Any]) -> "Generation":
     started = False
 
     def say(piece: str) -> None:
@@ -123,7 +122,7 @@ def _streamed(generate: Any, inputs: dict[str, Any], settings: dict[str, Any]) -
         _say(piece)
 
     try:
-        return generate(**inputs, stream=say, **settings)
+        return generate(text, stream=say, **settings)
     finally:
         # of what was interrupted too
         if started:
@@ -137,7 +136,7 @@ def _say(text: str) -> None:
 
 def _document(inputs: dict[str, Any], written: "Generation") -> dict[str, Any]:
     return {
-        **{name.removesuffix("s") if name == "prompts" else name: value for name, value in inputs.items()},
+        **inputs,
         "text": written.text,
         "tokens": written.tokens,
         "log_probability": written.log_probability,

@@ -177,7 +177,8 @@ class Texts:
         for index, after in zip(order, parts[1::2], strict=True):
             content = messages[index]["content"]
             # many templates strip a message
-            shown = [each for each in (content, content.strip()) if text.startswith(each + after, position)]
+            stripped = (content, content.strip(), content.lstrip(), content.rstrip())
+            shown = [each for each in stripped if text.startswith(each + after, position)]
             if not shown or not text.startswith(first):
                 raise self._changed(messages, index)
             turns.append(Turn(messages[index]["role"], position, position + len(shown[0])))
