@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import regard
 from regard.language_model import LanguageModel
 from regard.models.pretrained.texts import Texts
+from regard.reading.language import followed
 from regard.view.answer import answer_view, percent, written_text
 from regard.view.frame import frame
 from regard.view.server.readings import title
@@ -281,6 +282,17 @@ def test_a_reading_of_a_conversation_is_kept(model, tmp_path):
         reading.save(tmp_path / f"a{suffix}")
         assert regard.Reading.load(tmp_path / f"a{suffix}").settings == reading.settings
     assert title(reading) == "And she?"
+
+
+def test_an_unknown_letter_is_a_part_of_its_word():
+    backend = Tokenizer(models.BPE({"<unk>": 0, "a": 1, "b": 2, "</s>": 3}, [], unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+    encoded = Texts(tokenizer, "a").encode("abéa b")
+    assert encoded.ids == [1, 2, 0, 1, 2]
+    found = followed(encoded, [1, 3], tokenizer)
+    assert found.words[:2] == ["abéa", "ba"]
+    assert found.words[2:] == ["</s>"]
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,9 @@ def followed(given: Encoded, written: list[int], tokenizer: Any) -> Tokens:
     for index, id in enumerate(given.ids):
         if not names[index]:
             names[index] = tokenizer.convert_ids_to_tokens(id)
-    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
-    apart = [span for id, span in zip(ids, spans, strict=True) if id in special]
+    special = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    # what is unknown has a special token too, and is a part of its word
+    apart = [span for id, span, name in zip(ids, spans, names, strict=True) if special.get(id) == name.strip()]
     return placed(text, ids, names, spans, _words(text, [*apart, *(turn[1:] for turn in given.turns)]))
 
 

@@ -78,8 +78,10 @@ class Texts:
         ]
         chat = self._chat(messages, marked, extras)
         ids, offsets = self._encode_all_special(chat.text)
-        special = self._special.values()
-        if any(token in special and chat.says(*place) for token, place in zip(ids, offsets, strict=True)):
+        if any(
+            self._special.get(chat.text[start:end].strip()) == token and chat.says(start, end)
+            for token, (start, end) in zip(ids, offsets, strict=True)
+        ):
             # piece by piece is as good as whole only where it gives the same for messages that spell out nothing
             plain = self._chat(marked, marked, extras)
             if self._encode_pieces(plain) != self._encode_all_special(plain.text):
