@@ -14,6 +14,7 @@ from regard.evaluation.quality import Quality
 from regard.evaluation.text import TextQuality, evaluate_text
 from regard.generation.result import Generation
 from regard.language_model import LanguageModel
+from regard.language_model.adapters import ends_of
 from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.reading.reading import Reading
@@ -109,20 +110,22 @@ def read(
 ) -> Reading:
     """Which tokens every written token looked at: `Translator.read` or `LanguageModel.read`, of a model or its name.
 
-    A translator takes a `source` and perhaps a `target`, a language model a `prompt` or a `text`. A module of
-    transformers comes with its `tokenizer`.
+    A translator takes a `source` and perhaps a `target`, a language model a `prompt`, `messages` or a `text`. A module
+    of transformers comes with its `tokenizer`.
     """
     if isinstance(model, nn.Module):
         if tokenizer is None:
             raise RegardError("a module has no tokenizer of its own: give read the model's tokenizer=")
         name = getattr(model.config, "name_or_path", "") or type(model).__name__
         device = next(model.parameters()).device
-        opened: Translator | LanguageModel = LanguageModel(model, tokenizer, name=name, device=device)
+        opened: Translator | LanguageModel = LanguageModel(
+            model, tokenizer, name=name, device=device, ends=ends_of(model)
+        )
     else:
         opened = load(model) if isinstance(model, str | os.PathLike) else model
     if isinstance(opened, LanguageModel):
         return opened.read(prompt, source=source, **settings)
-    if prompt is not None or "text" in settings:
+    if prompt is not None or not settings.keys().isdisjoint(("text", "messages")):
         raise RegardError(f"{opened.name} is a translator: it takes a source, and perhaps a target")
     if source is None:
         raise RegardError("give the source that is to be translated")

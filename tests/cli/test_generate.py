@@ -70,6 +70,41 @@ def test_a_prompt_comes_from_standard_input(cli, folder, model, arguments):
     assert found == model.generate("zwei\ndrei", max_new_tokens=9).text + "\n"
 
 
+def test_a_conversation_is_answered(cli, folder, model, tmp_path):
+    chat = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    path, kept = tmp_path / "chat.json", tmp_path / "read.json"
+    path.write_text(json.dumps(chat), encoding="utf-8")
+    wanted = model.generate(messages=chat, max_new_tokens=9)
+    asked = ("generate", folder, "--max-new-tokens", 9)
+    assert output(cli(*asked, "--messages", path, "--attention", kept)) == wanted.text + "\n"
+    assert output(cli(*asked, "--messages", "-", given=path.read_bytes())) == wanted.text + "\n"
+    assert regard.Reading.load(kept).settings["turns"][3]["role"] == "user"
+    told = json.loads(output(cli(*asked, "--messages", path, "--json")))
+    assert (told["messages"], told["text"]) == (chat, wanted.text)
+    system = model.generate(messages=chat[:2], max_new_tokens=9)
+    assert output(cli(*asked, "one", "--system", "Be brief.")) == system.text + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("one", "--messages", "chat.json"), 2, "Mutually exclusive arguments: {PROMPT, --messages}"),
+        (("--messages", "none.json"), 1, "none.json: cannot be read: No such file"),
+        (("--messages", "none.json", "--system", "a"), 1, "--system goes with a prompt"),
+        (("one", "--system", ""), 1, "--system and prompt: message 1 (system) is empty"),
+    ],
+)
+def test_a_conversation_that_cannot_be_answered_is_told(cli, folder, arguments, code, says):
+    done = cli("generate", folder, *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert says in done.err
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -1,6 +1,7 @@
 """`regard read` of language models: one tiny random model of each kind, without a network."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -23,6 +24,12 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "<|im_start|>assistant\n"
 )
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "東京?"},
+    {"role": "assistant", "content": "Yes."},
+    {"role": "user", "content": "Who?"},
+]
 PROMPT = "The cat sat. 東京は日本。 Who?"
 
 
@@ -144,8 +151,33 @@ def test_rows_are_chosen_by_name_place_or_range(cli, llama, rows, wanted):
 def test_a_chat_is_read_in_its_template(cli, llama):
     done = cli("read", llama, "--chat", "--prompt", "Hi", "--max-new-tokens", 2, "--segments", "turns")
     assert done.code == 0, done.err
-    assert "Strongest turns of the prompt" in done.out
+    assert "the template" in done.out
     assert "first token <|im_start|>" in done.out
+
+
+def test_a_conversation_is_read_from_a_file_or_standard_input(cli, llama, tmp_path):
+    path, asked = tmp_path / "chat.json", ("read", llama, "--max-new-tokens", 3, "--json")
+    path.write_text(json.dumps(CHAT), encoding="utf-8")
+    wanted = regard.read(llama, messages=CHAT, max_new_tokens=3).to_json()
+    assert json.loads(cli(*asked, "--messages", path).out) == wanted
+    assert json.loads(cli(*asked, "--messages", "-", given=path.read_bytes()).out) == wanted
+    system = cli(*asked, "--system", "Be brief.", "--prompt", "東京?")
+    assert json.loads(system.out) == regard.read(llama, messages=CHAT[:2], max_new_tokens=3).to_json()
+
+
+def test_of_a_conversation_the_template_is_folded_away(cli, llama, tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    (tmp_path / "chat.json").write_text(json.dumps(CHAT), encoding="utf-8")
+    done = cli("read", llama, "--messages", tmp_path / "chat.json", "--max-new-tokens", 3, "--segments", "turns")
+    assert done.code == 0, done.err
+    shown = re.sub(r"\x1b\[[\d;]*m", "", done.out)
+    assert re.search(r"system: Be brief\. *\n user: 東京\? *\n assistant: Yes\. *\n user: Who\? *\n assistant:", shown)
+    assert re.search(r"the template +\d", shown)
+    assert "assistant: Yes." in shown.partition("Strongest turns of the prompt")[2]
+    # the first token has its own line
+    assert shown.count("<|im_") == shown.count("first token <|im_start|>") == 1
 
 
 def test_one_token_layer_and_head_are_shown_alone(cli, llama):
@@ -175,7 +207,8 @@ def test_an_encoder_decoder_shows_an_alignment(cli, t5, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of --prompt, --prompt-file, --text, --text-file and --source"),
+        ([], "give one of --prompt, --prompt-file, --messages, --text, --text-file and --source"),
+        (["--prompt", "a", "--messages", "b"], "not --prompt and --messages"),
         (["--prompt", "a", "--text", "b"], "not --prompt and --text"),
         (["--prompt", "a", "--prompt-file", "b"], "not --prompt and --prompt-file"),
         (["--prompt", "a", "--source", "b"], "not --prompt and --source"),
@@ -203,6 +236,10 @@ def test_what_is_no_call_is_usage(cli, llama, arguments, message):
         (["--source", "a"], "takes a prompt or a text, not a source"),
         (["--prompt", "a", "--target", "b"], "--target goes with --source"),
         (["--text", "a", "--chat"], "chat goes with a prompt"),
+        (["--text", "a", "--system", "b"], "--system goes with a prompt"),
+        (["--prompt", "a", "--system", " "], "--system and prompt: message 1 (system) is empty"),
+        (["--messages", "none.json"], "none.json: cannot be read: No such file"),
+        (["--messages", "-"], "standard input: not UTF-8 at byte 1"),
         (["--prompt", "a" * 159], "the model takes at most 160; ask for at most 1 new ones or shorten it"),
         (["--prompt", "a" * 161], "the model takes at most 160; shorten it"),
         (["--prompt", "a", "--num-beams", "2"], "leave out --num-beams"),
@@ -223,6 +260,26 @@ def test_what_cannot_be_read_is_told_and_nothing_is_written(cli, llama, tmp_path
     assert (done.code, done.out) == (1, "")
     assert message in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[{"role": "user",\n "content": }]', "chat.json: not JSON at line 2, column 13"),
+        ("", "chat.json: not JSON at line 1, column 1"),
+        ("[" * 100_000, "chat.json: nested too deeply"),
+        ('{"role": "user"}', "chat.json: give a list of messages"),
+        ("[]", "chat.json: there is no message"),
+        ('[{"role": "user", "content": "a"}, {"role": "user"}]', "chat.json: message 2 (user) has no content"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["read", "generate"])
+def test_what_is_no_file_of_messages_is_told(cli, llama, tmp_path, verb, text, says):
+    path = tmp_path / "chat.json"
+    path.write_text(text, encoding="utf-8")
+    done = cli(verb, llama, "--messages", path)
+    assert (done.code, done.out) == (1, "")
+    assert says in done.err
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
+from cyclopts.validators import mutually_exclusive
 
-from regard.cli.options import Count, Device, HyphenOrText, text_of_file
+from regard.cli.options import Count, Device, HyphenOrText, messages_of_file, text_of_file, with_system
 from regard.errors import RegardError
 from regard.generation.writing import Writing
 
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
 # an option for each field
 WritingOptions = Annotated[Writing, Parameter(name="*")]
 GREEDY = Writing()
+INPUT = Group("Input", help="One of these.", validator=mutually_exclusive)
 
 
 def generate(
     model: str,
-    prompt: HyphenOrText = "-",
+    prompt: Annotated[HyphenOrText | None, Parameter(group=INPUT)] = None,
     /,
     *,
+    messages: Annotated[Path | None, Parameter(group=INPUT, allow_leading_hyphen=True)] = None,
+    system: str | None = None,
     chat: bool = False,
     options: WritingOptions = GREEDY,
     num_samples: Annotated[int, Parameter(alias="-n")] = 1,
@@ -43,12 +47,16 @@ def generate(
         A Hugging Face folder, a name of its hub, a GGUF file, or smollm2.
     prompt
         What to go on from; `-`, or nothing, is standard input.
+    messages
+        A JSON file with a conversation to answer: a list of {"role": …, "content": …}; `-` is standard input.
+    system
+        A system message before the prompt, which then is a user's message as with --chat.
     chat
         The prompt is a user's message, put into the model's chat template.
     num_samples
         How many texts are drawn; several are shown when all are written, with an empty line between two.
     json
-        A JSON object for each text, on a line: prompt, text, tokens, log_probability, finished.
+        A JSON object for each text, on a line: prompt or messages, text, tokens, log_probability, finished.
     attention
         Keeps what every written token looked at, as .safetensors or .json, or shows it as .html, .png, .svg or .pdf.
     library
@@ -73,13 +81,14 @@ def generate(
         raise RegardError(f"--num-samples must be at least 1, not {num_samples}")
     if attention is not None:
         _check_attention(attention, num_samples)
-    text = text_of_file("-") if prompt == "-" else prompt
+    inputs = _inputs(prompt, messages, system)
     opened = load(model, library=library, device=device, dtype=dtype)
     if not isinstance(opened, LanguageModel):
         raise RegardError(f"{opened.name} is a translator; `regard translate {model}` runs it")
     if compile:
         opened.compile()
-    settings: dict[str, Any] = {"chat": chat, "read": attention is not None, **vars(options)}
+    text, chats = inputs.get("prompt"), {"chat": chat, "messages": inputs.get("messages")}
+    settings: dict[str, Any] = {"read": attention is not None, **chats, **vars(options)}
     with compute_on(threads or opened.fastest_threads()):
         if num_samples == 1 and not json:
             written = [_streamed(opened.generate, text, settings)]
@@ -88,14 +97,23 @@ def generate(
             written = found if num_samples > 1 else [found]
             for number, each in enumerate(written):
                 if json:
-                    _say(json_module.dumps(_document(text, each), ensure_ascii=False) + "\n")
+                    _say(json_module.dumps(_document(inputs, each), ensure_ascii=False) + "\n")
                 else:
                     _say("\n" * (number > 0) + each.text + "\n")
     if attention is not None:
-        opened.read_written(text, written[0], chat=chat).save(attention)
+        opened.read_written(text, written[0], **chats).save(attention)
 
 
-def _streamed(generate: Any, text: str, settings: dict[str, Any]) -> "Generation":
+def _inputs(prompt: str | None, messages: Path | None, system: str | None) -> dict[str, Any]:
+    if messages is not None:
+        if system is not None:
+            raise RegardError("--system goes with a prompt; in --messages it is a message of its own")
+        return {"messages": messages_of_file(messages)}
+    text = text_of_file("-") if prompt in (None, "-") else prompt
+    return {"prompt": text} if system is None else {"messages": with_system(system, text)}
+
+
+def _streamed(generate: Any, text: str | None, settings: dict[str, Any]) -> "Generation":
     started = False
 
     def say(piece: str) -> None:
@@ -116,9 +134,9 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def _document(prompt: str, written: "Generation") -> dict[str, Any]:
+def _document(inputs: dict[str, Any], written: "Generation") -> dict[str, Any]:
     return {
-        "prompt": prompt,
+        **inputs,
         "text": written.text,
         "tokens": written.tokens,
         "log_probability": written.log_probability,

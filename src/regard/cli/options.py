@@ -1,6 +1,7 @@
 """What several verbs take."""
 
 import dataclasses
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from regard.config import texts
+from regard.data.messages import check_messages
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.options import SamplingOptions
@@ -73,6 +75,26 @@ def text_of_file(path: Path | str) -> str:
         return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n")
     except UnicodeDecodeError as error:
         raise RegardError(f"{name}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
+
+
+def messages_of_file(path: Path) -> list[dict[str, Any]]:
+    """The messages of a JSON file, or of standard input where it is `-`. Raises RegardError, with the place in it."""
+    name = "standard input" if str(path) == "-" else str(path)
+    try:
+        found = json.loads(text_of_file(path))
+    except json.JSONDecodeError as error:
+        raise RegardError(f"{name}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise RegardError(f"{name}: nested too deeply for a list of messages") from None
+    check_messages(found, name)
+    return found
+
+
+def with_system(system: str, prompt: str) -> list[dict[str, Any]]:
+    """A conversation of a system message and the user's prompt."""
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+    check_messages(messages, "--system and prompt")
+    return messages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,10 @@ from regard.cli.options import (
     Dtype,
     HyphenOrText,
     ReadingFlags,
+    messages_of_file,
     text_of_file,
     text_or_standard_input,
+    with_system,
 )
 from regard.errors import RegardError
 
@@ -27,7 +29,8 @@ def _one_of_them(arguments: ArgumentCollection) -> None:
     given = [argument.name for argument in arguments if argument.has_tokens]
     if len(given) != 1:
         told = f", not {' and '.join(given)}" if given else ""
-        raise ValueError(f"give one of --prompt, --prompt-file, --text, --text-file and --source{told}")
+        known = "--prompt, --prompt-file, --messages, --text, --text-file and --source"
+        raise ValueError(f"give one of {known}{told}")
 
 
 INPUT = Group("Input", help="One of these.", validator=_one_of_them)
@@ -41,10 +44,12 @@ def read(
     *,
     prompt: Text = None,
     prompt_file: File = None,
+    messages: File = None,
     text: Text = None,
     text_file: File = None,
     source: Text = None,
     target: str | None = None,
+    system: str | None = None,
     options: ReadingFlags = USUAL,
     token: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     out: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
@@ -66,6 +71,9 @@ def read(
         A language model goes on from this; `-` is standard input.
     prompt_file
         A text file with the prompt.
+    messages
+        A JSON file with a conversation, which a language model answers: a list of {"role": …, "content": …}; `-` is
+        standard input.
     text
         A text that is read as it stands; `-` is standard input.
     text_file
@@ -74,6 +82,8 @@ def read(
         The text to translate; `-` is standard input.
     target
         A translation to read instead of the model's own.
+    system
+        A system message before the prompt, which then is a user's message as with --chat.
     token
         Shows what one token of the answer looked at: its place, 0 for the first and -1 for the last, or its text.
     out
@@ -99,10 +109,14 @@ def read(
     from regard.view.renderers import PICTURES, draw
     from regard.view.statistics_table import statistics_tables
 
-    _check_out(out, {"--prompt-file": prompt_file, "--text-file": text_file})
+    _check_out(out, {"--prompt-file": prompt_file, "--messages": messages, "--text-file": text_file})
     if target is not None and source is None:
         raise RegardError("--target goes with --source")
-    inputs = _inputs(prompt, prompt_file, text, text_file, source)
+    inputs: dict[str, Any] = _inputs(prompt, prompt_file, messages, text, text_file, source)
+    if system is not None:
+        if "prompt" not in inputs:
+            raise RegardError("--system goes with a prompt; in --messages it is a message of its own")
+        inputs = {"messages": with_system(system, inputs["prompt"])}
     opened = load(model, device=device, dtype=dtype)
     beams = [
         name
@@ -157,10 +171,17 @@ def _refuse(options: list[str], why: str) -> None:
 
 
 def _inputs(
-    prompt: str | None, prompt_file: Path | None, text: str | None, text_file: Path | None, source: str | None
-) -> dict[str, str]:
+    prompt: str | None,
+    prompt_file: Path | None,
+    messages: Path | None,
+    text: str | None,
+    text_file: Path | None,
+    source: str | None,
+) -> dict[str, Any]:
     if source is not None:
         return {"source": text_or_standard_input(source)}
+    if messages is not None:
+        return {"messages": messages_of_file(messages)}
     named = {"prompt": (prompt, prompt_file), "text": (text, text_file)}
     for name, (given, file) in named.items():
         if file is not None or given == "-":

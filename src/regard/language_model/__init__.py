@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from regard.config import shows
+from regard.data.messages import Message
 from regard.errors import RegardError
 from regard.evaluation.perplexity import log_probabilities
 from regard.export import hugging_face
@@ -19,15 +20,15 @@ from regard.generation.steps import write
 from regard.generation.streaming import TextStream
 from regard.generation.writing import Writing
 from regard.kernels.threads import fastest_threads
-from regard.language_model.adapters import adapter_for
+from regard.language_model.adapters import adapter_for, ends_of
 from regard.models.compiled import compiled_step
 from regard.models.gpt import quantise
 from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
 from regard.models.pretrained.needs import quiet
-from regard.models.pretrained.texts import Offsets, Texts
-from regard.reading.language import Spelt, decoder_start, read_noted, read_pair, read_tokens
+from regard.models.pretrained.texts import Encoded, Offsets, Texts
+from regard.reading.language import decoder_start, read_noted, read_pair, read_tokens
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
 
@@ -80,10 +81,7 @@ class LanguageModel:
         if library == "regard":
             raise RegardError(f"{name}: Regard has no model of its own for this architecture; leave out library")
         module, tokenizer = load_folder(folder, dtype=dtype)
-        # where a model writes text, transformers says what ends it
-        ends: Any = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
-        ends = frozenset([ends] if isinstance(ends, int) else ends or ())
-        return cls(module, tokenizer, name=name, device=device, ends=ends)
+        return cls(module, tokenizer, name=name, device=device, ends=ends_of(module))
 
     @property
     def module(self) -> Any:
@@ -119,26 +117,27 @@ class LanguageModel:
         Special tokens that are spelt out in the text are plain text. Raises RegardError for half a surrogate pair, and
         where the tokenizer cannot write such a token as plain text.
         """
-        return self._texts().encode(text)
+        encoded = self._texts().encode(text)
+        return encoded.ids, encoded.offsets
 
-    def encode_chat(self, prompt: str) -> tuple[list[int], Offsets, str]:
-        """A user's message in the model's chat template: token ids, where they stand, and the text that they stand in.
+    def encode_chat(self, messages: str | Sequence[Message], **extras: Any) -> tuple[list[int], Offsets, str]:
+        """Messages in the model's chat template: token ids, where they stand, and the text that they stand in.
 
-        The template's special tokens are special ones; those that the user spelt out are plain text.
-        Raises RegardError where the model has no template, or one that changes the message.
+        A text is one message of the user. `documents` and `tools` go to the template. The template's special tokens are
+        special ones; those that a message spells out are plain text.
+        Raises RegardError for what are no messages, and where the model has no template, or one that fails, changes a
+        message or ignores documents or tools.
         """
-        return self._texts().encode_chat(prompt)
-
-    def _spelt(self, text: str, *, chat: bool) -> Spelt:
-        ids, offsets, text = self.encode_chat(text) if chat else (*self.encode(text), text)
-        return Spelt(text, ids, offsets)
+        given = {"prompt": messages} if isinstance(messages, str) else {"messages": messages}
+        encoded = self._texts().given(**given, chat=True, **extras)
+        return encoded.ids, encoded.offsets, encoded.text
 
     def decode(self, ids: list[int]) -> str:
         """The text of tokens, special ones spelt out."""
         return self._tokenizer().decode(ids, clean_up_tokenization_spaces=False)
 
-    def generate_ids(self, ids: list[int], max_new_tokens: int) -> list[int]:
-        """What the model writes after `ids`, always its likeliest token, up to an end that it writes itself.
+    def generate_ids(self, ids: list[int], max_new_tokens: int, *, ends: frozenset[int] = frozenset()) -> list[int]:
+        """What the model writes after `ids`, always its likeliest token, up to its own end of a text or one of `ends`.
 
         Raises RegardError where the model writes nothing, or could not hold so many tokens.
         """
@@ -151,14 +150,17 @@ class LanguageModel:
         if max_new_tokens < 1:
             raise RegardError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
         self.check_length(len(ids), max_new_tokens)
-        return self.adapter.generate(torch.tensor([ids], device=self.device), max_new_tokens, self.ends)
+        return self.adapter.generate(torch.tensor([ids], device=self.device), max_new_tokens, self.ends | ends)
 
     @shows(Writing)
     def generate(
         self,
-        prompts: str | Sequence[str],
+        prompts: str | Sequence[str] | None = None,
         *,
         chat: bool = False,
+        messages: Sequence[Message] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
         n: int = 1,
         stream: Callable[[str], None] | None = None,
         going_on: Callable[[], bool] = lambda: True,
@@ -168,12 +170,16 @@ class LanguageModel:
     ) -> Any:
         """What the model writes after a prompt, or after each of several: `Generation`s.
 
-        With n above 1 each prompt has a list of n samples. `stream` receives the text of a single one as it comes, in
-        whole characters. `going_on` is asked after every token; where it says no, the text ends early. With `read` the
-        attention of a single one is recorded while it is written, for `read_written`; a model of transformers is read
-        afterwards. `batch_size` prompts are written at a time, each as it would be alone.
-        Raises RegardError for settings that make no sense, for a prompt that is empty or leaves no room, and for a
-        model that writes no text.
+        With `chat` a prompt is a message of the user. `messages` are a whole conversation in its place: a list of
+        {"role": …, "content": …}, whose roles are system, user, assistant and tool. `documents` and `tools` go into the
+        chat template. With n above 1 each prompt has a list of n samples.
+
+        `stream` receives the text of a single one as it comes, in whole characters. `going_on` is asked after every
+        token; where it says no, the text ends early. With `read` the attention of a single one is recorded while it is
+        written, for `read_written`; a model of transformers is read afterwards. `batch_size` prompts are written at a
+        time, each as it would be alone.
+        Raises RegardError for settings that make no sense, for a prompt that is empty or leaves no room, for messages
+        that the template cannot take, and for a model that writes no text.
         """
         writing = Writing.of(settings)
         for name, value in (("n", n), ("batch_size", batch_size)):
@@ -181,23 +187,32 @@ class LanguageModel:
                 raise RegardError(f"{name} must be a whole number, at least 1, not {value!r}")
         if not self.writes or self.is_translator:
             raise RegardError(f"{self.name} goes on with no text; name a decoder-only model, or read a translator's")
-        several = [prompts] if isinstance(prompts, str) else list(prompts)
+        is_single = prompts is None or isinstance(prompts, str)
+        several: list[Any] = [prompts] if is_single else list(prompts or ())
         if (stream is not None or read) and len(several) * n != 1:
             raise RegardError("only a single text can be streamed or read: one prompt, and n = 1")
-        ids = [self._spelt(prompt, chat=chat).ids for prompt in several]
+        chats = {"chat": chat, "documents": documents, "tools": tools}
+        texts = self._texts()
+        given = [texts.given(prompt, messages, **chats) for prompt in several]
+        if not chat and messages is None:
+            texts.warn_of_special("\n".join(several))
+        ids, ends = [each.ids for each in given], self.ends.union(*(each.ends for each in given))
         size = batch_size if self.adapter.pads else 1
         found: list[Generation] = []
         for first in range(0, len(ids), size):
-            found += self._write(ids[first : first + size], writing, stream, going_on, read, first=first, samples=n)
+            found += self._write(
+                ids[first : first + size], writing, ends, stream, going_on, read, first=first, samples=n
+            )
         if n > 1:
             groups = [found[start : start + n] for start in range(0, len(found), n)]
-            return groups[0] if isinstance(prompts, str) else groups
-        return found[0] if isinstance(prompts, str) else found
+            return groups[0] if is_single else groups
+        return found[0] if is_single else found
 
     def _write(
         self,
         prompts: list[list[int]],
         writing: Writing,
+        ends: frozenset[int],
         stream: Callable[[str], None] | None,
         going_on: Callable[[], bool],
         read: bool,
@@ -214,7 +229,7 @@ class LanguageModel:
                 feed,
                 prompts,
                 writing,
-                ends=self.ends,
+                ends=ends,
                 context_length=self.context_length,
                 device=self.device,
                 going_on=lambda row: not streams[row].stopped and going_on(),
@@ -223,7 +238,7 @@ class LanguageModel:
                 for row, token, log_probability in zip(step.rows, step.tokens, step.log_probabilities, strict=True):
                     tokens[row].append(token)
                     sums[row] += log_probability
-                    if token not in self.ends:
+                    if token not in ends:
                         show(streams[row].add(token))
         finally:
             # of what was interrupted too
@@ -235,7 +250,7 @@ class LanguageModel:
                 text=each.text,
                 tokens=written,
                 score=total / len(written),
-                finished=each.stopped or written[-1] in self.ends,
+                finished=each.stopped or written[-1] in ends,
                 log_probability=total,
                 attention=attention,
             )
@@ -272,62 +287,88 @@ class LanguageModel:
         source: str | None = None,
         target: str | None = None,
         chat: bool = False,
+        messages: Sequence[Message] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
         max_new_tokens: int = 64,
         **options: Any,
     ) -> Reading:
         """What the model looks at: when it continues a `prompt`, in a `text`, or from a `source` to a `target`.
 
-        It writes first, always its most likely token, then runs once over all of it and is read there. With `chat` the
-        prompt is a user's message.
+        It writes first, always its most likely token, then runs once over all of it and is read there. `chat`,
+        `messages`, `documents` and `tools` are those of `generate`.
         Raises RegardError for none or several of the texts, one that is empty or too long, options that make no sense,
         and for what the model cannot do.
         """
-        given = (("prompt", prompt), ("text", text), ("source", source))
-        texts = {name: value for name, value in given if value is not None}
+        inputs = (("prompt", prompt), ("messages", messages), ("text", text), ("source", source))
+        texts = {name: value for name, value in inputs if value is not None}
         if len(texts) != 1:
-            raise RegardError(f"give one of prompt, text and source, not {' and '.join(texts) or 'none'}")
+            raise RegardError(f"give one of prompt, messages, text and source, not {' and '.join(texts) or 'none'}")
         ((name, value),) = texts.items()
-        if not value.strip():
+        if isinstance(value, str) and not value.strip():
             raise RegardError(f"the {name} is empty; there is nothing to read")
         if self.is_translator != (name == "source"):
             wanted = "source (and perhaps a target)" if self.is_translator else "prompt or a text"
-            raise RegardError(f"{self.name} takes a {wanted}, not a {name}")
+            raise RegardError(f"{self.name} takes a {wanted}, not {'' if name == 'messages' else 'a '}{name}")
         if target is not None and name != "source":
             raise RegardError("a target goes with a source")
-        if chat and name != "prompt":
+        asks = name in ("prompt", "messages")
+        if chat and not asks:
             raise RegardError("chat goes with a prompt")
-        if name == "prompt" and not self.writes:
+        if asks and not self.writes:
             raise RegardError(f"{self.name} writes nothing; give it a text")
-        spelt = self._spelt(value, chat=chat)
-        self.check_length(len(spelt.ids))
-        usual = {"text": "last" if self.writes else "all", "prompt": "generated", "source": "all"}[name]
+        chats = {"chat": chat, "documents": documents, "tools": tools}
+        given = self._texts().given(prompt or text or source, messages, **chats)
+        if prompt is not None and not chat:
+            self._texts().warn_of_special(prompt)
+        self.check_length(len(given.ids))
+        usual = "generated" if asks else "last" if self.writes and name == "text" else "all"
         read = ReadOptions.of(options, rows=usual)
         if name != "source":
-            written = self.generate_ids(spelt.ids, max_new_tokens) if name == "prompt" else []
-            return self._read_tokens(spelt, written, read)
+            written = self.generate_ids(given.ids, max_new_tokens, ends=given.ends) if asks else []
+            return self._read_tokens(given, written, read)
         if target is None:
-            written = self.generate_ids(spelt.ids, max_new_tokens)
+            written = self.generate_ids(given.ids, max_new_tokens)
         else:
             with quiet():
                 written = self.tokenizer(text_target=target).input_ids
         pair = [decoder_start(self.module), *written]
-        return read_pair(self.module, self.tokenizer, spelt, pair, read, name=self.name)
+        return read_pair(self.module, self.tokenizer, given, pair, read, name=self.name)
 
     @shows(ReadOptions, rows="generated")
-    def read_written(self, prompt: str, written: Generation, *, chat: bool = False, **options: Any) -> Reading:
+    def read_written(
+        self,
+        prompt: str | None,
+        written: Generation,
+        *,
+        chat: bool = False,
+        messages: Sequence[Message] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
+        **options: Any,
+    ) -> Reading:
         """What the model looked at when it wrote what `generate` gave for this prompt, stop text included.
 
-        Where `generate` recorded it and only rows are asked for, the record is returned; else the model runs once over
-        the very tokens.
+        With `messages` the prompt is None. Where `generate` recorded it and only rows are asked for, the record is
+        returned; else the model runs once over the very tokens.
         """
-        spelt, read = self._spelt(prompt, chat=chat), ReadOptions.of(options, rows="generated")
+        given = self._texts().given(prompt, messages, chat=chat, documents=documents, tools=tools)
+        read = ReadOptions.of(options, rows="generated")
         if written.attention and read == ReadOptions(rows="generated", segments=read.segments):
-            return read_noted(self.module, self.tokenizer, spelt, written, name=self.name)
-        return self._read_tokens(spelt, written.tokens, read)
+            ends = self.ends | given.ends
+            return read_noted(self.module, self.tokenizer, given, written, ends=ends, name=self.name)
+        return self._read_tokens(given, written.tokens, read)
 
-    def _read_tokens(self, spelt: Spelt, written: list[int], read: ReadOptions) -> Reading:
+    def _read_tokens(self, given: Encoded, written: list[int], read: ReadOptions) -> Reading:
         return read_tokens(
-            self.module, self.tokenizer, spelt, written, read, inputs=self.adapter.inputs, name=self.name
+            self.module,
+            self.tokenizer,
+            given,
+            written,
+            read,
+            ends=self.ends | given.ends,
+            inputs=self.adapter.inputs,
+            name=self.name,
         )
 
     def export(self, target: str, folder: str | os.PathLike[str]) -> None:

@@ -107,6 +107,7 @@ class TransformersAdapter:
                 do_sample=False,
                 num_beams=1,
                 use_cache=True,
+                **({"eos_token_id": sorted(ends)} if ends else {}),
             )
         # an encoder-decoder's output begins with the token that starts its decoder, any other's with the prompt
         return written[0, 1 if self.is_translator else tokens.shape[1] :].tolist()
@@ -129,6 +130,12 @@ class TransformersAdapter:
 
 # the first whose module it is
 ADAPTERS: dict[type[nn.Module], Callable[[Any, str], Adapter]] = {GPT: OwnAdapter, nn.Module: TransformersAdapter}
+
+
+def ends_of(module: Any) -> frozenset[int]:
+    """The ids with which a module of transformers says that a text ends."""
+    ends = getattr(getattr(module, "generation_config", None), "eos_token_id", None)
+    return frozenset([ends] if isinstance(ends, int) else ends or ())
 
 
 def adapter_for(module: nn.Module, name: str) -> Adapter:

@@ -203,6 +203,9 @@ def check_facts(facts: Any) -> None:
     _check(isinstance(facts["settings"].get("left_out", {}), dict), "left_out")
     prompt = facts["settings"].get("prompt_tokens", 0)
     _check(type(prompt) is int and prompt >= 0, "prompt_tokens")
+    end = facts["settings"].get("end_tokens", 0)
+    _check(end in (0, 1) and type(end) is int, "end_tokens")
+    _check_turns(facts["settings"].get("turns", []), facts["sequences"])
     for name, sequence in facts["sequences"].items():
         text, words, tokens = sequence["text"], sequence["words"], sequence["tokens"]
         _check(isinstance(text, str) and _all(words, str) and _all(tokens, dict), f"sequence {name!r}")
@@ -218,6 +221,16 @@ def check_facts(facts: Any) -> None:
     _check(all(_all(rows, int) for rows in facts["rows"].values()), "rows")
     for kind, sides in facts["sides"].items():
         _check(_all(sides, str) and len(sides) == 2 and all(side in facts["sequences"] for side in sides), kind)
+
+
+def _check_turns(turns: Any, sequences: dict[str, Any]) -> None:
+    position = 0
+    _check(_all(turns, dict) and (not turns or "text" in sequences), "turns")
+    for turn in turns:
+        _check(turn.keys() == {"role", "start", "end"} and isinstance(turn["role"], str), "turns")
+        _check(_all([turn["start"], turn["end"]], int) and position <= turn["start"] < turn["end"], "turns")
+        position = turn["end"]
+    _check(not turns or position <= len(sequences["text"]["text"]), "turns")
 
 
 def _is_token(token: dict[str, Any], length: int, num_words: int) -> bool:

@@ -129,8 +129,12 @@ def segments(ids: Int[Tensor, " position"], segmenter: str | Segmenter, tokenize
         raise RegardError("its tokens are not known, only embeddings, so that they make no segments; leave those out")
     text, spans = spell(ids.tolist(), tokenizer)
     starts = (SEGMENTERS[segmenter] if isinstance(segmenter, str) else segmenter)(text)
-    # a token that begins with the space before a sentence is part of it
-    begins = [start + len(text[start:end]) - len(text[start:end].lstrip()) for start, end in spans]
+    # a token that begins with the space before a sentence is part of it, one of spaces alone is not
+    spelt = [text[start:end] for start, end in spans]
+    begins = [
+        start + (len(each) - len(each.lstrip()) if each.strip() else 0)
+        for (start, _), each in zip(spans, spelt, strict=True)
+    ]
     return torch.tensor([max(0, bisect_right(starts, begin) - 1) for begin in begins])
 
 

@@ -1,7 +1,9 @@
 """Reading a transformers model by replay: it writes by its fastest path, then runs once over all of it, watched."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -10,8 +12,9 @@ from torch import Tensor
 from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.generation.result import Generation
+from regard.models.pretrained.texts import Encoded
 from regard.reading.effects import Effects
-from regard.reading.labels import Label, placed, sequence
+from regard.reading.labels import Label, placed, sequence, spell
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
 from regard.reading.record import Sequence as Tokens
@@ -19,26 +22,27 @@ from regard.reading.replay import proved
 from regard.reading.watch import watching
 
 
-@dataclass(frozen=True)
-class Spelt:
-    """A text with its token ids and the characters of each."""
+def followed(given: Encoded, written: list[int], tokenizer: Any) -> Tokens:
+    """The text that a model was given with the tokens that it wrote after it."""
+    added = sequence([Label(id) for id in written], tokenizer)
+    start, ids = len(given.text), [*given.ids, *written]
+    text = given.text + added.text
+    spans = [*_filled(given.offsets), *((start + token.start, start + token.end) for token in added.tokens)]
+    names = [text[begin:end] for begin, end in spans]
+    # what a model puts around a text stands nowhere in it
+    for index, id in enumerate(given.ids):
+        if not names[index]:
+            names[index] = tokenizer.convert_ids_to_tokens(id)
+    special = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    # what is unknown has a special token too, and is a part of its word
+    apart = [span for id, span, name in zip(ids, spans, names, strict=True) if special.get(id) == name.strip()]
+    return placed(text, ids, names, spans, _words(text, [*apart, *(turn[1:] for turn in given.turns)]))
 
-    text: str
-    ids: list[int]
-    offsets: Sequence[tuple[int, int]]
 
-    def followed_by(self, ids: list[int], tokenizer: Any) -> Tokens:
-        """The text with the tokens that were written after it."""
-        added = sequence([Label(id) for id in ids], tokenizer)
-        start = len(self.text)
-        text = self.text + added.text
-        spans = [*_filled(self.offsets), *((start + token.start, start + token.end) for token in added.tokens)]
-        names = [text[begin:end] for begin, end in spans]
-        # what a model puts around a text stands nowhere in it
-        for index, id in enumerate(self.ids):
-            if not names[index]:
-                names[index] = tokenizer.convert_ids_to_tokens(id)
-        return placed(text, [*self.ids, *ids], names, spans, word_spans(text))
+def _words(text: str, apart: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The words of a text, none of which goes past a special token or the end of a message."""
+    borders = sorted({0, len(text), *(border for span in apart for border in span)})
+    return [(at + start, at + end) for at, until in pairwise(borders) for start, end in word_spans(text[at:until])]
 
 
 def _filled(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -54,58 +58,64 @@ def _filled(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def read_tokens(
     module: Any,
     tokenizer: Any,
-    spelt: Spelt,
+    given: Encoded,
     written: list[int],
     options: ReadOptions,
     *,
+    ends: frozenset[int],
     inputs: Callable[[Tensor], dict[str, Any]],
     name: str,
 ) -> Reading:
     """What a model of one sequence looked at in a text and, all but the last, the tokens that it wrote after it.
 
-    `inputs` makes the module's arguments from token ids. Rows "generated" are those that wrote a token, or else the
-    last.
+    `inputs` makes the module's arguments from token ids; `ends` are those that end a text. Rows "generated" are those
+    that wrote a token, or else the last. Of a chat the segments "turns" are its messages, and what the template puts
+    before, between and behind them.
     """
-    ids = [*spelt.ids, *written]
+    ids = [*given.ids, *written]
     fed = ids[:-1] if written else ids
     if options.rows == "generated":
-        options = replace(options, rows=slice(max(0, len(spelt.ids) - 1), len(fed)))
+        options = replace(options, rows=slice(max(0, len(given.ids) - 1), len(fed)))
+    if options.segments == "turns" and given.turns:
+        starts = _turn_starts(given, fed, tokenizer)
+        options = replace(options, segments=lambda text: starts)
     tokens = torch.tensor([fed], device=next(module.parameters()).device)
     with watching(module, tokenizer=tokenizer, name=name, **vars(options)) as watch:
         module(**inputs(tokens))
     reading = watch.reading(0)
-    text = spelt.followed_by(written, tokenizer)
+    text = followed(given, written, tokenizer)
     kinds = {side for kind in reading.kinds for side in reading.sides[kind]}
-    told = {"prompt_tokens": len(spelt.ids) if written else 0}
     return replace(
         reading,
         sequences={name: text if name == "text" else reading.sequences[name] for name in kinds},
-        settings={**reading.settings, **told},
+        settings={**reading.settings, **_settings(given, written, ends)},
         knockout=Effects(module, ids) if reading.kinds == ["decoder"] else None,
     )
 
 
-def read_noted(module: Any, tokenizer: Any, spelt: Spelt, written: Generation, *, name: str) -> Reading:
-    """What a model of Regard's looked at, noted while it wrote after a text."""
-    ids = [*spelt.ids, *written.tokens]
+def read_noted(
+    module: Any, tokenizer: Any, given: Encoded, written: Generation, *, ends: frozenset[int], name: str
+) -> Reading:
+    """What a model of Regard's looked at, noted while it wrote after a text; `ends` are the ids that end one."""
+    ids = [*given.ids, *written.tokens]
     dtype = module.embedding.weight.dtype
     maps, checks, refused = proved(written.attention, dtype)
     return Reading(
         model=name,
-        sequences={"text": spelt.followed_by(written.tokens, tokenizer)},
+        sequences={"text": followed(given, written.tokens, tokenizer)},
         maps=maps,
         checks=checks,
         refused=refused,
-        settings={"prompt_tokens": len(spelt.ids)},
+        settings=_settings(given, written.tokens, ends),
         sides={"decoder": ("text", "text")},
-        kept={"decoder": list(range(len(spelt.ids) - 1, len(ids) - 1))},
+        kept={"decoder": list(range(len(given.ids) - 1, len(ids) - 1))},
         knockout=Effects(module, ids),
     )
 
 
 @torch.inference_mode()
 def read_pair(
-    module: Any, tokenizer: Any, source: Spelt, target: list[int], options: ReadOptions, *, name: str
+    module: Any, tokenizer: Any, source: Encoded, target: list[int], options: ReadOptions, *, name: str
 ) -> Reading:
     """What an encoder–decoder looked at when it wrote `target`, ids with what begins and ends them."""
     tokens = torch.tensor([source.ids], device=module.device)
@@ -114,11 +124,31 @@ def read_pair(
         module(input_ids=tokens, attention_mask=torch.ones_like(tokens), decoder_input_ids=decoder)
     reading = watch.reading(0)
     sequences = {
-        "source": source.followed_by([], tokenizer),
+        "source": followed(source, [], tokenizer),
         "target": sequence([Label(id) for id in target], tokenizer),
     }
     names = {side for kind in reading.kinds for side in reading.sides[kind]}
     return replace(reading, sequences={name: sequences[name] for name in names})
+
+
+def _settings(given: Encoded, written: list[int], ends: frozenset[int]) -> dict[str, Any]:
+    """How many tokens are the prompt and how many only end the answer; of a chat where its messages stand."""
+    facts: dict[str, Any] = {
+        "prompt_tokens": len(given.ids) if written else 0,
+        "end_tokens": int(bool(written) and written[-1] in ends),
+    }
+    return {**facts, "turns": [turn._asdict() for turn in given.turns]} if given.turns else facts
+
+
+def _turn_starts(given: Encoded, fed: list[int], tokenizer: Any) -> list[int]:
+    """Where messages begin and end in the text of `fed` as the tokenizer spells it, and where the answer begins."""
+    _, spans = spell(fed, tokenizer)
+    starts, ends = ([pair[side] for pair in _filled(given.offsets)] for side in (0, 1))
+    borders = {0, len(given.ids)}
+    for turn in given.turns:
+        # a token that holds the end of the template and the beginning of a message is the message's
+        borders |= {bisect_right(ends, turn.start), bisect_left(starts, turn.end)}
+    return sorted({spans[border][0] for border in borders if border < len(spans)})
 
 
 def decoder_start(module: Any) -> int:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from regard.reading.reading import Reading
 from regard.view.proof import proof
-from regard.view.shares import Answered, Piece, Shares, Word, shares, text_kind
+from regard.view.shares import Answered, Piece, Shares, Word, shares, text_kind, written_tokens
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
 from regard.view.words import printable, shorten
 
@@ -72,7 +72,8 @@ def shaded_text(pieces: Sequence[Piece], strongest: Sequence[int], *, scale: Seq
             continue
         for piece in run:
             shade = sum(piece.share >= least > 0 for least in scale)
-            style = FIRST if piece.is_first else SHADES[shade - 1] if shade else ""
+            style = SHADES[shade - 1] if shade else ""
+            style = QUIET_STYLE if piece.is_template else FIRST if piece.is_first else style
             for number, line in enumerate(piece.text.replace("\t", "    ").split("\n")):
                 if number:
                     text.append("\n")
@@ -109,6 +110,8 @@ def balance(found: Shares, *, whole: str, width: int) -> Iterator[Text]:
     """Where all the weight went, line by line; the lines sum to 100 %."""
     name = shorten(printable(found.first_token.strip() or found.first_token), 16)
     rows = [(f"the {whole}", found.prompt, "")]
+    if found.template:
+        rows.append(("the template", found.template, "what a chat adds to the messages"))
     if found.has_answer:
         rows.append(("the answer itself", found.answer, ""))
     rows.append((f"first token {name}", found.first, "left out of shades and parts"))
@@ -201,8 +204,6 @@ def answer_view(
 
 def written_text(reading: Reading) -> str:
     """What a language model wrote; nothing where it only read."""
-    sequence = reading.sequences[reading.sides[text_kind(reading)][1]]
-    count = reading.settings.get("prompt_tokens", 0)
-    written = sequence.tokens[count:] if count else []
-    text = sequence.text[written[0].start :].strip() if written else ""
+    sequence, written = reading.sequences[reading.sides[text_kind(reading)][1]], written_tokens(reading)
+    text = sequence.text[written[0].start : written[-1].end].strip() if written else ""
     return "\n".join(map(printable, text.split("\n")))

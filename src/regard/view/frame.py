@@ -30,6 +30,7 @@ def frame(reading: Reading) -> str | None:
         found = shares(reading)
         pieces, told = found.pieces, "".join(piece.text for piece in found.written)
         heading = f"what {found.subject} looked at, {found.scope}; first token apart, {percent(found.first)}"
+        heading += f", and the template, {percent(found.template)}" if found.template else ""
     written = f"<div>→ {html.escape(printable(told))}</div>" if told else ""
     heading = html.escape(f"{printable(reading.model)}: {heading}")
     return (
@@ -65,7 +66,9 @@ def _shaded(pieces: Sequence[Piece]) -> Iterator[str]:
             left_out = 0
         text = "<br>".join(html.escape(printable(line)) for line in piece.text.split("\n"))
         strength = 0.85 * (piece.share / top) ** 0.75
-        if strength < 0.02:
+        if piece.is_template:
+            yield f'<span style="{QUIET}">{text}</span>'
+        elif strength < 0.02:
             yield text
         else:
             colour = f"background:rgba({ACCENT},{strength:.2f});border-radius:3px"

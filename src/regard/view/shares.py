@@ -2,28 +2,32 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple, final
 
 import numpy as np
 from jaxtyping import Float
 
-from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.reading.alignment import word_alignment
 from regard.reading.reading import Reading
-from regard.reading.record import Token
+from regard.reading.record import Sequence as Tokens
+from regard.reading.record import Span, Token
 from regard.reading.segments import SEGMENTERS
 from regard.view.words import printable, shorten
 
 LONGEST_NAME = 24
+# the part of what is in no part
+NO_PART = -1
 
 
 class Piece(NamedTuple):
     """What is shown of one token, or of several that share a letter; `part` is the part of the text it stands in.
 
     The first token's weight is in no share. A token that stands nowhere in the text, such as BOS, is shown by name.
+    What a chat template puts before a message is one piece, `is_template`: the message's role, without a share.
     """
 
     text: str
@@ -31,6 +35,7 @@ class Piece(NamedTuple):
     tokens: int
     part: int
     is_first: bool
+    is_template: bool = False
 
 
 class Word(NamedTuple):
@@ -58,14 +63,16 @@ class Answered(NamedTuple):
 class Shares:
     """Shares of all weight of the chosen rows, mean over layers, heads and rows.
 
-    `prompt` (without the first token), `answer`, `first` and, in models that have sinks outside the text, `outside` sum
-    to 1. `pieces` are those of the prompt, `written` those of the answer, whose last token was never looked at.
+    `prompt` (without the first token), `template` (the same, of a chat), `answer`, `first` and, in models that have
+    sinks outside the text, `outside` sum to 1. `pieces` are those of the prompt, `written` those of the answer, whose
+    last token was never looked at, without one that only ends it.
     """
 
     subject: str
     scope: str
     has_answer: bool
     prompt: float
+    template: float
     answer: float
     first: float
     outside: float
@@ -109,39 +116,49 @@ def shares(
     table = _mean_head(chosen, layer, head)
     weights = table.mean(axis=0)
 
-    end = max((key.end for key in keys[:size]), default=0)
-    starts = SEGMENTERS[segments](sequence.text[:end])
-    spans = word_spans(sequence.text)
-    part_of = [_part(sequence.text, starts, key) for key in keys[:size]]
-    pieces = _pieces(sequence.text, keys[:size], weights[:size], part_of)
+    prompt = keys[:size]
+    turns = reading.settings.get("turns", [])
+    turn_of = [_turn(turns, key) for key in prompt]
+    spans = _parts(sequence.text, max((key.end for key in prompt), default=0), turns, segments)
+    starts = [start for start, _ in spans]
+    part_of = [
+        NO_PART if turn is None else _part(sequence.text, starts, key)
+        for key, turn in zip(prompt, turn_of, strict=True)
+    ]
+    template = np.array([part == NO_PART for part in part_of])
+    pieces = list(_folded(sequence.text, prompt, weights[:size], part_of, turn_of, turns))
+    shown = np.where(template | (np.arange(size) == 0), 0, table[:, :size])
     words = word_alignment(
-        np.concatenate([np.zeros((len(rows), 1)), table[:, 1:size]], axis=1),
+        shown,
         target_words=[[row] for row in range(len(rows))],
-        source_words=[key.words for key in keys[:size]],
-        shape=(len(rows), len(spans)),
+        source_words=[key.words for key in prompt],
+        shape=(len(rows), len(sequence.words)),
     )
     parts = []
-    for number, (start, stop) in enumerate(zip(starts, [*starts[1:], end], strict=True)):
-        inside = [index for index, (begin, _) in enumerate(spans) if start <= begin < stop]
+    begins = list(_begins(sequence))
+    for number, (start, stop) in enumerate(spans):
+        inside = [index for index, begin in enumerate(begins) if start <= begin < stop]
         share = sum(piece.share for piece in pieces if piece.part == number)
         own = _ranked(sequence.words, words.mean(axis=0), inside)
-        parts.append(Part(" ".join(sequence.text[start:stop].split()), share, own))
+        role = f"{turns[number]['role']}: " if turns and segments == "turns" else ""
+        parts.append(Part(role + " ".join(sequence.text[start:stop].split()), share, own))
     best = max(range(len(parts)), key=lambda number: parts[number].share)
     in_best = [index for index, part in enumerate(part_of) if part == best and index]
+    answered = written_tokens(reading)
     # the last token was written and never fed back
-    answered = sequence.tokens[size:] if count else []
-    unseen = np.pad(weights[size:], (0, len(answered) - len(weights[size:])))
+    unseen = np.pad(weights[size:], (0, 1))[: len(answered)]
     return Shares(
         subject=subject,
         scope=_scope(layers, tables, layer, head),
         has_answer=count > 0,
-        prompt=float(weights[1:size].sum()),
+        prompt=float(shown.mean(axis=0).sum()),
+        template=float(weights[1:size][template[1:]].sum()),
         answer=float(weights[size:].sum()),
         first=float(weights[0]),
         outside=max(0.0, 1 - float(weights.sum())),
         first_token=keys[0].text,
         pieces=pieces,
-        written=_pieces(sequence.text, answered, unseen, [-1] * len(answered), has_first=False),
+        written=_pieces(sequence.text, answered, unseen, [NO_PART] * len(answered), has_first=False),
         parts=parts,
         by_word=_by_word(reading, kind, rows, words) if count else [],
         layers=layers,
@@ -157,6 +174,13 @@ def text_kind(reading: Reading) -> str:
             return kind
     why = next((f": {kind} layer {layer} was refused, {why}" for (kind, layer), why in reading.refused.items()), "")
     raise RegardError(f"{reading.model}: no attention within a text was read{why}")
+
+
+def written_tokens(reading: Reading) -> list[Token]:
+    """The tokens of the answer, without one that only ends it."""
+    tokens = reading.sequences[reading.sides[text_kind(reading)][1]].tokens
+    count = reading.settings.get("prompt_tokens", 0)
+    return tokens[count : len(tokens) - reading.settings.get("end_tokens", 0)] if count else []
 
 
 def _chosen(reading: Reading, kind: str, count: int, token: str | None) -> tuple[list[int], str]:
@@ -225,10 +249,61 @@ def _scope(layers: list[int], tables: list[np.ndarray], layer: int | None, head:
     return f"head {head}, mean of {len(layers)} layers" if layer is None else f"layer {layer}, head {head}"
 
 
+def _begins(sequence: Tokens) -> Iterator[int]:
+    """Where each word begins in the text, −1 where a file has one that is not there."""
+    end = 0
+    for word in sequence.words:
+        begin = sequence.text.find(word, end)
+        end = begin + len(word) if begin >= 0 else end
+        yield begin
+
+
+def _parts(text: str, end: int, turns: Sequence[dict[str, Any]], segments: str) -> list[Span]:
+    """The parts of a text up to `end`; of a chat those of its messages."""
+    messages = [(turn["start"], turn["end"]) for turn in turns]
+    if turns and segments == "turns":
+        return messages
+    found: list[Span] = []
+    for start, stop in messages or [(0, end)]:
+        starts = [start + place for place in SEGMENTERS[segments](text[start:stop])]
+        found += zip(starts, [*starts[1:], stop], strict=True)
+    return found
+
+
+def _turn(turns: Sequence[dict[str, Any]], token: Token) -> int | None:
+    """The message that a token has a part of: None of the template's, 0 of a text that is no chat."""
+    if not turns:
+        return 0
+    number = bisect_right(turns, token.end - 1, key=lambda turn: turn["start"]) - 1
+    return number if number >= 0 and token.start < turns[number]["end"] else None
+
+
 def _part(text: str, starts: list[int], token: Token) -> int:
-    # a token that begins with the space before a sentence is part of it
-    begin = token.end - len(text[token.start : token.end].lstrip())
+    # a token that begins with the space before a sentence is part of it, one of spaces alone is not
+    begin = token.end - (len(text[token.start : token.end].lstrip()) or token.end - token.start)
     return max(0, bisect_right(starts, begin) - 1)
+
+
+def _folded(
+    text: str,
+    keys: Sequence[Token],
+    weights: np.ndarray,
+    parts: Sequence[int],
+    turn_of: Sequence[int | None],
+    turns: Sequence[dict[str, Any]],
+) -> Iterator[Piece]:
+    """The pieces of a prompt, with the template's tokens before each message as one."""
+    roles = [turn["role"] for turn in turns] + ["assistant"]
+    start = next_turn = 0
+    for turn, group in groupby(turn_of):
+        stop = start + sum(1 for _ in group)
+        if turn is None:
+            mark = "\n" * (start > 0) + f"{roles[next_turn]}: "
+            yield Piece(mark, 0.0, stop - start, NO_PART, start == 0, is_template=True)
+        else:
+            next_turn = turn + 1
+            yield from _pieces(text, keys[start:stop], weights[start:stop], parts[start:stop], has_first=start == 0)
+        start = stop
 
 
 def _pieces(
@@ -264,9 +339,11 @@ def _by_word(reading: Reading, kind: str, rows: list[int], words: Float[np.ndarr
     sequence, written = reading.sequences[reading.sides[kind][0]], reading.written(kind)
     assert written is not None
     rows_of: dict[int, list[int]] = {}
+    shown = {word for token in written_tokens(reading) for word in token.words}
     for place, row in enumerate(rows):
         for word in getattr(written[row], "words", []):
-            rows_of.setdefault(word, []).append(place)
+            if word in shown:
+                rows_of.setdefault(word, []).append(place)
     found = []
     for word, places in rows_of.items():
         own = words[places].mean(axis=0)

@@ -1,15 +1,45 @@
 """Texts and chats as tokens of a transformers tokenizer; what is spelt out in a text is never a special token."""
 
+import logging
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
+from regard.data.messages import Message, check_messages, has_content, strings
 from regard.errors import RegardError
 from regard.models.pretrained.needs import quiet, told
 
+logger = logging.getLogger("regard")
 # where each token stands in a text: its first character and the one after its last
 Offsets = list[tuple[int, int]]
-# stands for the user's message while a chat template is looked at; no template writes it of itself
-PLACEHOLDER = "\ue000\ue001\ue002"
+# stands for the content of a message while a chat template is looked at; no template writes it of itself
+PLACEHOLDER = "\ue000{}\ue001"
+_PLACEHOLDERS = re.compile(PLACEHOLDER.format(r"(\d+)"))
+
+
+class Turn(NamedTuple):
+    """The characters of a text that are the content of one message."""
+
+    role: str
+    start: int
+    end: int
+
+
+@final
+@dataclass(frozen=True)
+class Encoded:
+    """What a model is given: a text with its token ids and the characters of each.
+
+    Of a chat, `turns` are its messages, in the order of the text; all that is in no turn is the chat template's.
+    `ends` are ids with which the template ends an answer.
+    """
+
+    text: str
+    ids: list[int]
+    offsets: Offsets
+    turns: tuple[Turn, ...] = ()
+    ends: frozenset[int] = frozenset()
 
 
 @final
@@ -19,34 +49,70 @@ class Texts:
     def __init__(self, tokenizer: Any, name: str) -> None:
         self._tokenizer = tokenizer
         self._name = name
+        self._special = {token.content: id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self._spelt = re.compile("|".join(map(re.escape, sorted(self._special, key=len, reverse=True))) or r"(?!)")
 
-    def encode(self, text: str) -> tuple[list[int], Offsets]:
-        """Token ids of a text and where in it they stand; what the model puts before and after a text stands nowhere.
+    def encode(self, text: str) -> Encoded:
+        """A text; what the model puts before and after it stands nowhere in it.
 
         Special tokens that are spelt out in the text are plain text. Raises RegardError for half a surrogate pair, and
         where the tokenizer cannot write such a token as plain text.
         """
-        return self._encode(text, adds_special=True)
+        return Encoded(text, *self._encode(text, adds_special=True))
 
-    def encode_chat(self, prompt: str) -> tuple[list[int], Offsets, str]:
-        """A user's message in the model's chat template: token ids, where they stand, and the text that they stand in.
+    def encode_chat(self, messages: Sequence[Message], **extras: Any) -> Encoded:
+        """Messages in the model's chat template; `extras`, its `tools` and `documents`, where they are not None.
 
-        The template's special tokens are special ones; those that the user spelt out are plain text.
-        Raises RegardError where the model has no template, or one that changes the message.
+        The template's special tokens are special ones; those that a message spells out are plain text.
+        Raises RegardError for what are no messages, and where the model has no template, or one that fails, changes a
+        message, or ignores the extras.
         """
         if self._tokenizer.chat_template is None:
             raise RegardError(f"{self._name} has no chat template; give the prompt as plain text")
-        _check_text(prompt)
-        chat = self._chat(prompt)
+        check_messages(messages)
+        extras = {name: value for name, value in extras.items() if value is not None}
+        self._check_fields(messages, extras)
+        marked = [
+            {**message, "content": PLACEHOLDER.format(index)} if has_content(message) else message
+            for index, message in enumerate(messages)
+        ]
+        chat = self._chat(messages, marked, extras)
         ids, offsets = self._encode_all_special(chat.text)
-        special = self._special().values()
-        if any(token in special and chat.holds(*place) for token, place in zip(ids, offsets, strict=True)):
-            # piece by piece is as good as whole only where it gives the same for a message that spells out nothing
-            plain = self._chat(PLACEHOLDER)
+        if any(
+            self._special.get(chat.text[start:end].strip()) == token and chat.says(start, end)
+            for token, (start, end) in zip(ids, offsets, strict=True)
+        ):
+            # piece by piece is as good as whole only where it gives the same for messages that spell out nothing
+            plain = self._chat(marked, marked, extras)
             if self._encode_pieces(plain) != self._encode_all_special(plain.text):
-                raise RegardError(f"{self._name} cannot tell special tokens of the prompt from its own; remove them")
+                raise RegardError(f"{self._name} cannot tell special tokens of the messages from its own; remove them")
             ids, offsets = self._encode_pieces(chat)
-        return ids, offsets, chat.text
+        return Encoded(chat.text, ids, offsets, chat.turns, self._ends(marked, extras))
+
+    def given(
+        self, prompt: str | None = None, messages: Sequence[Message] | None = None, *, chat: bool = False, **extras: Any
+    ) -> Encoded:
+        """A prompt as `encode` gives it, or messages as `encode_chat` does; with `chat` a prompt is one of the user.
+
+        Raises RegardError for both or neither of them, and for extras without a chat.
+        """
+        if (prompt is None) == (messages is None):
+            raise RegardError(f"give a prompt or messages{'' if prompt is None else ', not both'}")
+        if messages is not None:
+            return self.encode_chat(messages, **extras)
+        assert prompt is not None
+        if chat:
+            return self.encode_chat([{"role": "user", "content": prompt}], **extras)
+        for name in (name for name, value in extras.items() if value is not None):
+            raise RegardError(f"{name} go into a chat template: give messages, or a prompt with chat")
+        return self.encode(prompt)
+
+    def warn_of_special(self, prompt: str) -> None:
+        """Log a warning where a prompt that is no chat spells out special tokens of a model that can chat."""
+        spelt = dict.fromkeys(self._spelt.findall(prompt))
+        if spelt and self._tokenizer.chat_template is not None:
+            told = " and ".join(spelt)
+            logger.warning("the prompt spells %s, taken as plain text; for a chat use messages, or chat", told)
 
     def _encode(self, text: str, *, adds_special: bool = False) -> tuple[list[int], Offsets]:
         _check_text(text)
@@ -55,9 +121,8 @@ class Texts:
                 text, add_special_tokens=adds_special, split_special_tokens=True, return_offsets_mapping=True
             )
         ids, offsets = found["input_ids"], [tuple(pair) for pair in found["offset_mapping"]]
-        special = self._special()
         for token, (start, end) in zip(ids, offsets, strict=True):
-            if start < end and special.get(text[start:end].strip()) == token:
+            if start < end and self._special.get(text[start:end].strip()) == token:
                 raise RegardError(
                     f"{text[start:end]!r} at character {start} is a special token, and the tokenizer of {self._name} "
                     "cannot write it as plain text; remove it"
@@ -71,52 +136,101 @@ class Texts:
 
     def _encode_pieces(self, chat: "_Chat") -> tuple[list[int], Offsets]:
         """The template's special tokens one by one, and what stands between them as plain text."""
-        special = self._special()
-        pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
-        around = [*pattern.finditer(chat.text, 0, chat.start), *pattern.finditer(chat.text, chat.end)]
+        own = [match.span() for start, end in chat.template() for match in self._spelt.finditer(chat.text, start, end)]
         ids: list[int] = []
         offsets: Offsets = []
         position = 0
-        for start, end in [*(match.span() for match in around), (len(chat.text),) * 2]:
+        for start, end in [*own, (len(chat.text),) * 2]:
             plain_ids, places = self._encode(chat.text[position:start])
             ids += plain_ids
             offsets += [(position + first, position + last) for first, last in places]
             if start < end:
-                ids.append(special[chat.text[start:end]])
+                ids.append(self._special[chat.text[start:end]])
                 offsets.append((start, end))
             position = end
         return ids, offsets
 
-    def _special(self) -> dict[str, int]:
-        added = self._tokenizer.added_tokens_decoder
-        return {token.content: index for index, token in added.items() if token.special}
+    def _check_fields(self, messages: Sequence[Message], extras: dict[str, Any]) -> None:
+        """Only a content can hold special tokens as plain text, and not every template writes all extras."""
+        for name in extras:
+            others = {other: each for other, each in extras.items() if other != name}
+            if self._render(messages, extras) == self._render(messages, others):
+                raise RegardError(f"{self._name}: its chat template ignores {name}; put them into a message")
+        fields = {
+            f"message {number}": {name: value for name, value in message.items() if name != "content"}
+            for number, message in enumerate(messages, start=1)
+        }
+        for where, value in {**fields, **extras}.items():
+            for spelt in (spelt for text in strings(value) for spelt in self._spelt.findall(text)):
+                raise RegardError(f"{where}: {spelt!r} is a special token, plain text only in a content; remove it")
 
-    def _chat(self, prompt: str) -> "_Chat":
-        before, _, after = self._render(PLACEHOLDER).partition(PLACEHOLDER)
-        text = self._render(prompt)
-        # many templates strip the message
-        for message in (prompt, prompt.strip()):
-            if text == before + message + after:
-                return _Chat(text, len(before), len(before) + len(message))
-        raise RegardError(f"{self._name}: its chat template changes the prompt; give the whole as plain text")
+    def _chat(self, messages: Sequence[Message], marked: Sequence[Message], extras: dict[str, Any]) -> "_Chat":
+        """The messages in the template, each where the template puts its placeholder."""
+        for message in messages:
+            _check_text(message.get("content") or "")
+        text, (first, *parts) = self._render(messages, extras), _PLACEHOLDERS.split(self._render(marked, extras))
+        order, position, turns = [int(index) for index in parts[::2]], len(first), []
+        for index in (index for index, message in enumerate(messages) if has_content(message)):
+            if order.count(index) != 1:
+                how = "repeats" if index in order else "leaves out"
+                raise RegardError(
+                    f"{self._name}: its chat template {how} {_name(messages, index)}; change or remove it"
+                )
+        for index, after in zip(order, parts[1::2], strict=True):
+            content = messages[index]["content"]
+            # many templates strip a message
+            stripped = (content, content.strip(), content.lstrip(), content.rstrip())
+            shown = [each for each in stripped if text.startswith(each + after, position)]
+            if not shown or not text.startswith(first):
+                raise self._changed(messages, index)
+            turns.append(Turn(messages[index]["role"], position, position + len(shown[0])))
+            position = turns[-1].end + len(after)
+        if position != len(text):
+            raise self._changed(messages, order[-1])
+        return _Chat(text, tuple(turns))
 
-    def _render(self, message: str) -> str:
+    def _changed(self, messages: Sequence[Message], index: int) -> RegardError:
+        return RegardError(
+            f"{self._name}: its chat template changes {_name(messages, index)}; write it differently, or give all "
+            "of it as plain text"
+        )
+
+    def _ends(self, marked: Sequence[Message], extras: dict[str, Any]) -> frozenset[int]:
+        """The token that the template puts behind an answer."""
+        answer = PLACEHOLDER.format(len(marked))
+        try:
+            text = self._render([*marked, {"role": "assistant", "content": answer}], extras, asks=False)
+        except RegardError:
+            # a template for single questions takes no answer: then the model alone says what ends one
+            return frozenset()
+        end = self._spelt.match(text.rpartition(answer)[2].lstrip())
+        return frozenset([self._special[end[0]]] if end else [])
+
+    def _render(self, messages: Sequence[Message], extras: dict[str, Any], *, asks: bool = True) -> str:
         with quiet(), told(f"{self._name}: its chat template fails"):
             return self._tokenizer.apply_chat_template(
-                [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=asks, **extras
             )
 
 
 class _Chat(NamedTuple):
-    """A message in a chat template: the whole text, and where in it the message stands."""
+    """Messages in a chat template: the whole text, and where in it they stand."""
 
     text: str
-    start: int
-    end: int
+    turns: tuple[Turn, ...]
 
-    def holds(self, first: int, last: int) -> bool:
-        """Whether the message has any of these characters."""
-        return first < self.end and self.start < last
+    def says(self, first: int, last: int) -> bool:
+        """Whether any of these characters is a message's."""
+        return any(first < turn.end and turn.start < last for turn in self.turns)
+
+    def template(self) -> Iterator[tuple[int, int]]:
+        """The stretches of the text between the messages."""
+        ends, starts = [turn.end for turn in self.turns], [turn.start for turn in self.turns]
+        return zip([0, *ends], [*starts, len(self.text)], strict=True)
+
+
+def _name(messages: Sequence[Message], index: int) -> str:
+    return f"message {index + 1} ({messages[index]['role']})"
 
 
 def _check_text(text: str) -> None:

@@ -63,10 +63,12 @@ class OpenReadings:
 
 
 def title(reading: Reading) -> str:
-    """How its text begins, in one line: of a language model's reading the prompt, of a translation the source."""
+    """How its text begins, in one line: the prompt, of a chat its last message, of a translation the source."""
     sequences = reading.sequences
-    sequence = sequences.get("source") or next(iter(sequences.values()))
-    return one_line(sequence.text)
+    text = (sequences.get("source") or next(iter(sequences.values()))).text
+    for turn in reading.settings.get("turns", [])[-1:]:
+        text = text[turn["start"] : turn["end"]]
+    return one_line(text)
 
 
 def one_line(text: str) -> str:
