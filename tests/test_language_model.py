@@ -421,3 +421,19 @@ def test_smollm2_knows_the_capital_of_france():
             typed, _ = model.encode(text)
             assert not set(typed) & set(model.tokenizer.added_tokens_decoder)
             assert model.decode(typed) == text
+
+
+@pytest.mark.download
+def test_gemma_answers_in_chinese_and_english():
+    model = regard.load("gemma3-270m")
+    assert type(model.module).__name__ == "Gemma3ForCausalLM"
+    for prompt, answer in (
+        ("北京是中国的首都。东京是日本的首都。\n\n问题：日本的首都是哪里？\n答案：", "东京"),
+        ("Paris is the capital of France.\n\nQuestion: What is the capital of France?\nAnswer:", "Paris"),
+    ):
+        ids, _ = model.encode(prompt)
+        assert model.decode(model.generate_ids(ids, 4)).lstrip().startswith(answer)
+    for text in ("<bos>a<eos>", "<start_of_turn>user\n\n\n", "🙂 你好  <0x0A>\t", "<unused5>"):
+        typed, _ = model.encode(text)
+        assert set(typed) & set(model.tokenizer.all_special_ids) == {typed[0]} == {model.tokenizer.bos_token_id}
+        assert model.decode(typed[1:]) == text

@@ -24,7 +24,8 @@ def export(
     Parameters
     ----------
     model
-        A run folder; of language models also a Hugging Face folder, a name of its hub, a GGUF file, or smollm2.
+        A run folder; of language models also a Hugging Face folder, a name of its hub, a GGUF file, smollm2 or
+        gemma3-270m.
     folder
         What is written, a folder that is empty or does not exist yet: the model, its tokenizer, and a README.md that
         tells how to use them.

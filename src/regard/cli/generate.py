@@ -44,7 +44,7 @@ def generate(
     Parameters
     ----------
     model
-        A Hugging Face folder, a name of its hub, a GGUF file, or smollm2.
+        A Hugging Face folder, a name of its hub, a GGUF file, smollm2 or gemma3-270m.
     prompt
         What to go on from; `-`, or nothing, is standard input.
     messages

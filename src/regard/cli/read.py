@@ -66,7 +66,7 @@ def read(
     Parameters
     ----------
     model
-        A run folder, a Hugging Face folder, a name of its hub, a GGUF file, or smollm2.
+        A run folder, a Hugging Face folder, a name of its hub, a GGUF file, smollm2 or gemma3-270m.
     prompt
         A language model goes on from this; `-` is standard input.
     prompt_file

@@ -28,8 +28,8 @@ def view(
     Parameters
     ----------
     things
-        Models (run folders, Hugging Face folders, names of its hub, GGUF files, smollm2) and readings (.safetensors).
-        The page asks no other model.
+        Models (run folders, Hugging Face folders, names of its hub, GGUF files, smollm2, gemma3-270m) and readings
+        (.safetensors). The page asks no other model.
     port
         The port it listens on, 0 for any that is free; by default 8765, or the next free one.
     host

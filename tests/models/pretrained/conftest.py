@@ -5,6 +5,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -27,6 +29,11 @@ FAMILIES = {
     "llama": (LlamaConfig, LlamaForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
+}
+# both kinds of layers, a window that the tests' texts do not fit into, and heads of their own size
+FAMILY_SIZES = {
+    "gemma3": {"num_hidden_layers": 7, "sliding_window": 3, "head_dim": 12, "query_pre_attn_scalar": 12},
 }
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
@@ -50,14 +57,20 @@ GGUF_NAMES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+GEMMA_NAMES = GGUF_NAMES | {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
 
 
-def gguf_name(name: str) -> str:
+def gguf_name(name: str, family: str = "llama") -> str:
+    names = GEMMA_NAMES if family == "gemma3" else GGUF_NAMES
     stem, suffix = name.rsplit(".", 1)
-    if stem in GGUF_NAMES:
-        return f"{GGUF_NAMES[stem]}.{suffix}"
+    if stem in names:
+        return f"{names[stem]}.{suffix}"
     _, _, layer, part = stem.split(".", 3)
-    return f"blk.{layer}.{GGUF_NAMES[part]}.{suffix}"
+    return f"blk.{layer}.{names[part]}.{suffix}"
 
 
 def byte_level_vocabulary():
@@ -73,7 +86,7 @@ def module():
     def make(family="llama", **settings):
         config, architecture = FAMILIES[family]
         torch.manual_seed(7)
-        made = architecture(config(**SIZES, **settings)).eval()
+        made = architecture(config(**SIZES | FAMILY_SIZES.get(family, {}) | settings)).eval()
         # so that biases and norms that change places are seen
         with torch.no_grad():
             for parameter in made.parameters():
@@ -107,7 +120,18 @@ def llama_folder(tmp_path, module, tokenizer):
 def write_gguf(tmp_path):
     """Writes a model as llama.cpp's converter does, with gguf's own writer; `metadata` are changes to what it says."""
 
-    def write(module, *, family="llama", pre="gpt-2", quantize=(), name="tiny.gguf", skip=(), pieces=(), **metadata):
+    def write(
+        module,
+        *,
+        family="llama",
+        pre="gpt-2",
+        quantize=(),
+        name="tiny.gguf",
+        skip=(),
+        pieces=(),
+        defined=(),
+        **metadata,
+    ):
         config = module.config
         path = tmp_path / name
         writer = gguf.GGUFWriter(path, family)
@@ -118,16 +142,23 @@ def write_gguf(tmp_path):
         writer.add_head_count(config.num_attention_heads)
         writer.add_head_count_kv(config.num_key_value_heads)
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+        rotary = config.rope_parameters
+        writer.add_rope_freq_base(rotary.get("full_attention", rotary)["rope_theta"])
         if family == "qwen3":
             writer.add_key_length(config.head_dim)
             writer.add_rope_dimension_count(config.head_dim)
+        if family == "gemma3":
+            writer.add_key_length(config.head_dim)
+            writer.add_value_length(config.head_dim)
+            writer.add_sliding_window(config.sliding_window)
         if pieces:
-            # SentencePiece: unknown, begin and end, all bytes, and the pieces, the likeliest last
+            # SentencePiece: unknown, begin and end, all bytes, the pieces, the likeliest last, and those of the user
             writer.add_tokenizer_model("llama")
-            writer.add_token_list(["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *pieces])
-            writer.add_token_types([2, 3, 3, *[6] * 256, *[1] * len(pieces)])
-            writer.add_token_scores([0.0] * 259 + [float(index - len(pieces)) for index in range(len(pieces))])
+            bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+            writer.add_token_list(["<unk>", "<s>", "</s>", *bytes_, *pieces, *defined])
+            writer.add_token_types([2, 3, 3, *[6] * 256, *[1] * len(pieces), *[4] * len(defined)])
+            scores = [0.0] * 259 + [float(index - len(pieces)) for index in range(len(pieces))]
+            writer.add_token_scores([*scores, *[-1000.0] * len(defined)])
             writer.add_unk_token_id(0)
         else:
             tokens, merges = byte_level_vocabulary()
@@ -140,8 +171,8 @@ def write_gguf(tmp_path):
         writer.add_eos_token_id(2)
         writer.add_chat_template(TEMPLATE)
         for key, value in metadata.items():
-            key = key.replace("__", ".")
-            (writer.add_string if isinstance(value, str) else writer.add_uint32)(key, value)
+            add = {str: writer.add_string, bool: writer.add_bool, float: writer.add_float32, int: writer.add_uint32}
+            add[type(value)](key.replace("__", "."), value)
         for name, parameter in module.named_parameters():
             values = parameter.detach()
             heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(
@@ -150,14 +181,18 @@ def write_gguf(tmp_path):
             if family == "llama" and heads:
                 # permute() of llama.cpp's convert_hf_to_gguf.py
                 values = values.view(heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+            if family == "gemma3" and "norm" in name:
+                # norm_shift() of llama.cpp's convert_hf_to_gguf.py
+                values = values + 1
             values = values.contiguous().numpy()
-            if gguf_name(name) in skip:
+            theirs = gguf_name(name, family)
+            if theirs in skip:
                 continue
-            if gguf_name(name) in quantize:
+            if theirs in quantize:
                 kind = gguf.GGMLQuantizationType.Q8_0
-                writer.add_tensor(gguf_name(name), gguf.quantize(values, kind), raw_dtype=kind)
+                writer.add_tensor(theirs, gguf.quantize(values, kind), raw_dtype=kind)
             else:
-                writer.add_tensor(gguf_name(name), values)
+                writer.add_tensor(theirs, values)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

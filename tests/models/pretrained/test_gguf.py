@@ -3,9 +3,12 @@
 import random
 import struct
 import time
+from itertools import pairwise
 
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import HealthCheck, assume, given, settings
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from regard.errors import RegardError
@@ -13,6 +16,7 @@ from regard.models.pretrained import gguf_convert
 from regard.models.pretrained.folder import load_folder
 from regard.models.pretrained.gguf_convert import check_gguf, convert_gguf
 from regard.models.pretrained.gguf_head import read_head
+from regard.models.pretrained.gguf_tokenizer import check_tokenizer
 
 IDS = torch.tensor([[1, 5, 70, 8, 200, 31, 9]])
 
@@ -47,6 +51,44 @@ def test_quantised_numbers_are_those_of_transformers_own_loader(module, write_gg
     )
 
 
+@pytest.mark.parametrize("base", [10_000.0, 300.0])
+def test_gemma_3_has_its_norms_windows_and_two_rotary_bases(module, write_gguf, base):
+    rotary = {
+        "full_attention": {"rope_type": "default", "rope_theta": 5_000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": base},
+    }
+    model = module("gemma3", rope_parameters=rotary)
+    # what a file leaves out is as in the first release
+    metadata = {} if base == 10_000.0 else {"gemma3__rope__freq_base_swa": base}
+    path = write_gguf(model, family="gemma3", quantize=("blk.0.attn_q.weight",), **metadata)
+    found, _ = load_folder(convert_gguf(path), dtype=torch.float32)
+    assert type(found) is type(model)
+    theirs = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
+    ours = dict(found.named_parameters())
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    model.load_state_dict({name: theirs[name]}, strict=False)
+    torch.testing.assert_close(logits(found), logits(model))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"gemma3__rope__scaling__type": "linear"}, "gemma3.rope.scaling.type is 'linear'"),
+        ({"gemma3__final_logit_softcapping": 30.0}, "gemma3.final_logit_softcapping is 30.0"),
+        ({"gemma3__attention__sliding_window_pattern": 0}, "sliding_window_pattern must be a whole number from 1"),
+        ({"gemma3__attn_logit_softcapping": 50.0}, "gemma3.attn_logit_softcapping is 50.0"),
+        ({"gemma3__attention__sliding_window": 0}, "attention.sliding_window must be a whole number from 1"),
+        ({"skip": ("blk.3.post_ffw_norm.weight",)}, "tensor 'blk.3.post_ffw_norm.weight' is missing"),
+    ],
+)
+def test_another_gemma_3_is_refused(module, write_gguf, own_cache, settings, says):
+    with pytest.raises(RegardError, match=says):
+        convert_gguf(write_gguf(module("gemma3"), family="gemma3", **settings))
+    assert not own_cache.exists()
+
+
 def test_its_tokenizer_and_template_come_with_it(module, write_gguf, tokenizer):
     _, found = load_folder(convert_gguf(write_gguf(module())), dtype=torch.float32)
     for text in ("hello hello12", "日本語 🙂\n\n  x", "", "<|im_start|>hello<|im_end|>"):
@@ -78,6 +120,71 @@ def test_a_sentencepiece_vocabulary_merges_by_score_and_falls_back_on_bytes(modu
         assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True).strip() == text
 
 
+PIECES = ("<", ">", "s", "a", "b", "▁", "中", "ab", "▁a", "<s", "ba", "▁▁", "aba", "bab", "中a", "▁ab", "▁中")
+DEFINED = ("\n", "\n\n", "    ")
+
+
+@pytest.fixture(params=[False, True])
+def spaced(request, module, write_gguf):
+    """Whether a space is put before every text, and a tokenizer that says so."""
+    prefix = request.param
+    path = write_gguf(module(), pieces=PIECES, defined=DEFINED, tokenizer__ggml__add_space_prefix=prefix)
+    return prefix, load_folder(convert_gguf(path), dtype=torch.float32)[1]
+
+
+def best_first(text):
+    """SentencePiece's merging, one pair at a time: the best piece first, the leftmost where it is there twice."""
+    pieces = list(text)
+    while pairs := [
+        (PIECES.index(left + right), -place)
+        for place, (left, right) in enumerate(pairwise(pieces))
+        if left + right in PIECES
+    ]:
+        place = -max(pairs)[1]
+        pieces[place : place + 2] = ["".join(pieces[place : place + 2])]
+    return [
+        part
+        for piece in pieces
+        for part in ([piece] if piece in PIECES else [f"<0x{byte:02X}>" for byte in piece.encode()])
+    ]
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text("ab 中<s>é🙂", max_size=12))
+def test_the_best_neighbours_merge_first_and_no_text_is_a_control_token(spaced, text):
+    prefix, tokenizer = spaced
+    # runs of four spaces are a token of the user
+    assume("    " not in text)
+    expected = best_first(("▁" + text if prefix and text else text).replace(" ", "▁"))
+    assert tokenizer.tokenize(text, split_special_tokens=True) == expected
+    ids = tokenizer(text, split_special_tokens=True)["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(ids[1:]) == text
+
+
+def test_tokens_of_the_user_are_taken_whole_the_longest_first(module, write_gguf):
+    path = write_gguf(module(), pieces=PIECES, defined=DEFINED, tokenizer__ggml__add_space_prefix=False)
+    _, tokenizer = load_folder(convert_gguf(path), dtype=torch.float32)
+    assert tokenizer.tokenize("a\n\n\nb    a") == ["a", "\n\n", "\n", "b", "    ", "a"]
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "says"),
+    [
+        ("scores", [0.0] * 3, "have not a type and a score each"),
+        ("scores", None, "have not a type and a score each"),
+        ("scores", "nan", "no finite number"),
+        ("token_type", None, "have not a type and a score each"),
+    ],
+)
+def test_a_sentencepiece_vocabulary_without_its_scores_is_refused(module, write_gguf, key, values, says):
+    head = read_head(write_gguf(module(), pieces=PIECES))
+    count = len(head.metadata["tokenizer.ggml.tokens"])
+    head.metadata[f"tokenizer.ggml.{key}"] = [float(values)] * count if isinstance(values, str) else values or []
+    with pytest.raises(RegardError, match=says):
+        check_tokenizer(head, 320)
+
+
 def test_a_file_is_converted_once(module, write_gguf, monkeypatch):
     path = write_gguf(module())
     folder = convert_gguf(path)
@@ -92,7 +199,7 @@ def test_a_file_is_converted_once(module, write_gguf, monkeypatch):
         ({"skip": ("blk.1.ffn_up.weight",)}, "blk.1.ffn_up.weight' is missing"),
         ({"skip": ("token_embd.weight",)}, "token_embd.weight' is missing"),
         ({"llama__rope__scaling__type": "yarn"}, "rope.scaling.type is 'yarn'"),
-        ({"llama__attention__key_length": 6}, "heads of 6 with 8 rotated"),
+        ({"llama__attention__key_length": 6, "llama__rope__dimension_count": 8}, "heads of 6 with 8 rotated"),
         ({"split__count": 3}, "llama-gguf-split --merge"),
         ({"pre": "strange"}, "splits text as 'strange'"),
         ({"tokenizer__ggml__unknown_token_id": 400}, "unknown token is 400"),
@@ -105,7 +212,7 @@ def test_what_would_not_be_the_same_model_is_refused(module, write_gguf, own_cac
 
 
 def test_a_family_that_is_not_known_is_refused(module, write_gguf):
-    with pytest.raises(RegardError, match="architecture is 'gptj', not llama, qwen2, qwen3"):
+    with pytest.raises(RegardError, match="architecture is 'gptj', not llama, qwen2, qwen3, gemma3"):
         convert_gguf(write_gguf(module(), family="gptj"))
 
 

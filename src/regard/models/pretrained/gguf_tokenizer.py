@@ -1,10 +1,15 @@
 """The tokenizer in a GGUF file, as the files that Hugging Face keeps beside a model.
 
-A file names the way in which its text was split before merging; to split otherwise gives other tokens, silently, so
-that a way which is not known here is refused. The ways are those of llama.cpp, src/llama-vocab.cpp.
+A byte-level file names the way in which its text was split before merging; to split otherwise gives other tokens,
+silently, so that a way which is not known here is refused. The ways are those of llama.cpp, src/llama-vocab.cpp.
+
+A SentencePiece file (Kudo and Richardson 2018, arxiv.org/abs/1808.06226) names a score for each token instead of
+merges: of two neighbours, those merge first that make the token of the highest score. Characters without a token
+become their bytes.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard, TypeVar
 
@@ -16,11 +21,13 @@ from regard.models.pretrained.gguf_model import OTHER_WAY
 
 T = TypeVar("T")
 
-CONTROL, USER_DEFINED = 3, 4
+NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 NAMED = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
 KEY = "tokenizer.ggml"
 BYTE_LEVEL = "gpt2"
 SENTENCEPIECE = "llama"
+# a space, in SentencePiece's tokens
+SPACE = "▁"
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|{digits}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -67,7 +74,14 @@ def check_tokenizer(head: GGUFHead, vocab_size: int) -> None:
         token = head.metadata.get(f"{KEY}.{name}_token_id", 0)
         if type(token) is not int or not 0 <= token < len(tokens):
             raise RegardError(f"{head.path}: its {name} token is {token!r} of {len(tokens)}; fetch the file again")
-    if kind == BYTE_LEVEL:
+    if kind == SENTENCEPIECE:
+        if not _is_list(scores := head.metadata.get(f"{KEY}.scores"), float) or not len(scores) == len(kinds) == len(
+            tokens
+        ):
+            raise RegardError(f"{head.path}: its tokens have not a type and a score each; fetch the file again")
+        if not all(map(math.isfinite, scores)):
+            raise RegardError(f"{head.path}: a score of its tokens is no finite number; fetch the file again")
+    else:
         if (name := head.metadata.get(f"{KEY}.pre")) not in SPLITTINGS:
             raise RegardError(f"{head.path}: it splits text as {name!r}, not {', '.join(SPLITTINGS)}; {OTHER_WAY}")
         _merges(head)
@@ -88,30 +102,33 @@ def special_ids(head: GGUFHead) -> dict[str, Any]:
 
 def write_tokenizer(head: GGUFHead, folder: Path) -> None:
     """Write tokenizer.json and tokenizer_config.json."""
-    if head.metadata[f"{KEY}.model"] == SENTENCEPIECE:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(str(head.path.parent), gguf_file=head.path.name)
-        tokenizer.save_pretrained(folder)
-        return
     tokens = head.metadata[f"{KEY}.tokens"]
     named = {
         f"{ours}_token": tokens[head.metadata[f"{KEY}.{name}_token_id"]]
         for name, ours in NAMED.items()
         if f"{KEY}.{name}_token_id" in head.metadata
     }
-    _byte_level(head, bos=named.get("bos_token")).save(str(folder / "tokenizer.json"))
+    if head.metadata[f"{KEY}.model"] == SENTENCEPIECE:
+        tokenizer, adds_bos = _sentencepiece(head, unknown=named.get("unk_token")), True
+    else:
+        tokenizer, adds_bos = _byte_level(head), SPLITTINGS[head.metadata[f"{KEY}.pre"]].adds_bos
+    bos = named.get("bos_token")
+    if bos is not None and head.metadata.get(f"{KEY}.add_bos_token", adds_bos):
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[bos, "$A"], pair=[bos, "$A", "$B"], special_tokens=[(bos, tokens.index(bos))]
+        )
+    tokenizer.add_special_tokens(_of_kind(head, CONTROL))
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in _of_kind(head, USER_DEFINED)])
+    tokenizer.save(str(folder / "tokenizer.json"))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **named}
     if (template := head.metadata.get("tokenizer.chat_template")) is not None:
         config["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _byte_level(head: GGUFHead, *, bos: str | None) -> Tokenizer:
-    tokens = head.metadata[f"{KEY}.tokens"]
+def _byte_level(head: GGUFHead) -> Tokenizer:
     splitting = SPLITTINGS[head.metadata[f"{KEY}.pre"]]
-    vocab = {token: index for index, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.BPE(vocab, _merges(head), ignore_merges=splitting.ignore_merges))
+    tokenizer = Tokenizer(models.BPE(_vocabulary(head), _merges(head), ignore_merges=splitting.ignore_merges))
     if splitting.normalizes:
         tokenizer.normalizer = normalizers.NFC()
     steps: list[Any] = [pre_tokenizers.Digits(individual_digits=True)] if splitting.single_digits else []
@@ -120,20 +137,38 @@ def _byte_level(head: GGUFHead, *, bos: str | None) -> Tokenizer:
     steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=splitting.pattern is None))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.ByteLevel()
-    if bos is not None and head.metadata.get(f"{KEY}.add_bos_token", splitting.adds_bos):
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=[bos, "$A"], pair=[bos, "$A", "$B"], special_tokens=[(bos, vocab[bos])]
-        )
-    kinds = head.metadata.get(f"{KEY}.token_type", [])
-    tokenizer.add_special_tokens([token for token, kind in zip(tokens, kinds, strict=False) if kind == CONTROL])
-    tokenizer.add_tokens(
-        [
-            AddedToken(token, normalized=False)
-            for token, kind in zip(tokens, kinds, strict=False)
-            if kind == USER_DEFINED
-        ]
-    )
     return tokenizer
+
+
+def _sentencepiece(head: GGUFHead, *, unknown: str | None) -> Tokenizer:
+    vocab, scores = _vocabulary(head), head.metadata[f"{KEY}.scores"]
+    # no text merges into a control token or a byte
+    normal = _of_kind(head, NORMAL)
+    known = set(normal)
+    merges = [
+        (token[:place], token[place:])
+        for token in sorted(normal, key=lambda token: -scores[vocab[token]])
+        for place in range(1, len(token))
+        if token[:place] in known and token[place:] in known
+    ]
+    tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
+    spaces: list[Any] = [normalizers.Replace(" ", SPACE)]
+    words: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if head.metadata.get(f"{KEY}.add_space_prefix", True):
+        spaces.insert(0, normalizers.Prepend(SPACE))
+        words.append(decoders.Strip(" ", 1, 0))
+    tokenizer.normalizer = normalizers.Sequence(spaces)
+    tokenizer.decoder = decoders.Sequence(words)
+    return tokenizer
+
+
+def _vocabulary(head: GGUFHead) -> dict[str, int]:
+    return {token: index for index, token in enumerate(head.metadata[f"{KEY}.tokens"])}
+
+
+def _of_kind(head: GGUFHead, kind: int) -> list[str]:
+    tokens, kinds = head.metadata[f"{KEY}.tokens"], head.metadata.get(f"{KEY}.token_type", [])
+    return [token for token, each in zip(tokens, kinds, strict=False) if each == kind]
 
 
 def _merges(head: GGUFHead) -> list[tuple[str, str]]:
