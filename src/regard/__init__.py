@@ -7,7 +7,7 @@ from regard.errors import RegardError
 
 if TYPE_CHECKING:
     from regard import attention
-    from regard.api import Generation, Translator, evaluate, load, read, train
+    from regard.api import Generation, Translator, evaluate, load, read, sources, train
     from regard.data.corpora import Corpus
     from regard.generation.decoding import Decoding
     from regard.language_model import LanguageModel
@@ -27,6 +27,7 @@ __all__ = [
     "evaluate",
     "load",
     "read",
+    "sources",
     "train",
     "watching",
 ]
@@ -41,6 +42,7 @@ _LAZY = {
     "evaluate": "regard.api",
     "load": "regard.api",
     "read": "regard.api",
+    "sources": "regard.api",
     "train": "regard.api",
     "watching": "regard.api",
 }

@@ -18,6 +18,7 @@ from regard.language_model.adapters import ends_of
 from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.reading.reading import Reading
+from regard.reading.sources import Sources
 from regard.reading.watch import watching
 from regard.training.loop import Progress
 from regard.training.recipe import load_recipe
@@ -25,7 +26,7 @@ from regard.training.run import RECIPE, Run, find_device, train_run
 from regard.translator import Translator
 from regard.view import renderers
 
-__all__ = ["Generation", "Translator", "evaluate", "load", "load_run", "read", "train", "watching"]
+__all__ = ["Generation", "Translator", "evaluate", "load", "load_run", "read", "sources", "train", "watching"]
 
 LIBRARIES = ("regard", "transformers")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -113,16 +114,7 @@ def read(
     A translator takes a `source` and perhaps a `target`, a language model a `prompt`, `messages` or a `text`. A module
     of transformers comes with its `tokenizer`.
     """
-    if isinstance(model, nn.Module):
-        if tokenizer is None:
-            raise RegardError("a module has no tokenizer of its own: give read the model's tokenizer=")
-        name = getattr(model.config, "name_or_path", "") or type(model).__name__
-        device = next(model.parameters()).device
-        opened: Translator | LanguageModel = LanguageModel(
-            model, tokenizer, name=name, device=device, ends=ends_of(model)
-        )
-    else:
-        opened = load(model) if isinstance(model, str | os.PathLike) else model
+    opened = _opened(model, tokenizer)
     if isinstance(opened, LanguageModel):
         return opened.read(prompt, source=source, **settings)
     if prompt is not None or not settings.keys().isdisjoint(("text", "messages")):
@@ -130,6 +122,31 @@ def read(
     if source is None:
         raise RegardError("give the source that is to be translated")
     return opened.read(source, **settings)
+
+
+def _opened(
+    model: str | os.PathLike[str] | Translator | LanguageModel | nn.Module, tokenizer: Any
+) -> Translator | LanguageModel:
+    if not isinstance(model, nn.Module):
+        return load(model) if isinstance(model, str | os.PathLike) else model
+    if tokenizer is None:
+        raise RegardError("a module has no tokenizer of its own: give the model's tokenizer=")
+    name = getattr(model.config, "name_or_path", "") or type(model).__name__
+    return LanguageModel(model, tokenizer, name=name, device=next(model.parameters()).device, ends=ends_of(model))
+
+
+def sources(
+    model: str | os.PathLike[str] | LanguageModel | nn.Module,
+    prompt: str | None = None,
+    *,
+    tokenizer: Any = None,
+    **settings: Any,
+) -> Sources:
+    """Which passages of a prompt an answer rests on: `LanguageModel.sources`, of a model or its name."""
+    opened = _opened(model, tokenizer)
+    if not isinstance(opened, LanguageModel):
+        raise RegardError(f"{opened.name} is a translator; sources need a language model")
+    return opened.sources(prompt, **settings)
 
 
 def evaluate(

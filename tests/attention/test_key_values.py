@@ -56,7 +56,6 @@ def test_no_more_than_its_room_goes_in():
 @pytest.mark.parametrize("rows", [[1], [1, 0], [0, 0, 1]])
 def test_selected_sequences_go_on_each_by_itself(rows):
     past = KeyValues(5, padding=torch.tensor([2, 1]))
-    past.hidden = torch.tensor([[True, False, False, False, False], [False] * 5])
     before = parts(3)
     past.add(0, *before)
     past.length = 3
@@ -67,7 +66,6 @@ def test_selected_sequences_go_on_each_by_itself(rows):
         assert torch.equal(found[index], torch.cat([before[index][rows], more[index]], dim=2))
     assert past.padding is not None
     assert past.padding.tolist() == [[2, 1][row] for row in rows]
-    assert past.hidden[:, 0].tolist() == [[True, False][row] for row in rows]
 
 
 def test_the_longest_sequence_has_the_least_padding():

@@ -1,6 +1,7 @@
 """What a part of the text did: its effect beside an independent way to hide it, and ranks beside hand-made ones."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from benchmarks.zoo.decoders import DECODERS
 from torch.overrides import TorchFunctionMode
 
 import regard
+from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
+from regard.models.gpt import GPT, GPTConfig
 from regard.reading.effects import Effects, effects_of
 from regard.reading.ranks import rank_correlation
 from regard.reading.reading import Reading
@@ -81,6 +84,59 @@ def test_spans_are_hidden_each_by_itself_however_many_there_are():
     # positions stay: what is far behind and hidden is not what is not there
     assert len({round(value, 4) for value in together[:12]}) > 6
     assert list(effects(11, [])) == []
+
+
+class Fed:
+    """How many sequences of how many tokens a module's embedding is given."""
+
+    def __init__(self, module):
+        self.shapes = []
+        module.register_forward_hook(lambda _, inputs, output: self.shapes.append(tuple(inputs[0].shape)))
+
+
+def test_what_stands_before_is_run_once_and_few_copies_are_made_where_they_are_large(monkeypatch):
+    model, spans = ARCHITECTURES["llama"].build("sdpa"), [(start, start + 1) for start in range(12)] * 3
+    effects = Effects(model, IDS[0].tolist())
+    before = effects(11, spans)
+    fed = Fed(model.get_input_embeddings())
+    # keys and values of two layers, two heads, 11 tokens, 16 numbers of four bytes
+    cache = 2 * 2 * 2 * 11 * 16 * 4
+    for number, limit in ((16, 1 << 28), (3, 3 * cache + 1), (1, 1)):
+        fed.shapes.clear()
+        monkeypatch.setattr("regard.reading.effects.BYTES", limit)
+        np.testing.assert_allclose(effects(11, spans), before, atol=1e-5)
+        # two runs of two tokens prove the model
+        _, _, _, whole, *hidden = fed.shapes
+        assert whole == (1, 11)
+        assert max(count for count, _ in hidden) == number
+        assert sum(count for count, _ in hidden) == 1 + len(spans)
+
+
+def test_an_own_model_runs_all_spans_in_one_sequence(monkeypatch):
+    torch.manual_seed(0)
+    sizes = {"model_dim": 16, "num_heads": 4, "num_key_value_heads": 2, "num_layers": 2, "feed_forward_dim": 16}
+    model = GPT(GPTConfig(**sizes, positions="rotary", norm="rms", window=6), 101).double().eval()
+    spans = [(6, 8), (8, 9), (11, 12), (0, 3), (7, 12)] * 8
+    effects = Effects(model, IDS[0].tolist())
+    found = effects(11, spans)
+    for span, effect in zip(spans[:5], found, strict=False):
+        # the last query alone, after the tokens before it
+        past, probabilities = KeyValues(12), []
+        model(IDS[:, :11], past)
+        x, places = model.embedded(IDS[:, 11:12], past)
+        for start, end in ((0, 0), span):
+            mask = places.mask.clone()
+            mask[..., start:end] = False
+            logits = model.through(x, replace(places, mask=mask), past).logits[0, 0]
+            probabilities.append(logits.log_softmax(-1)[IDS[0, 12]].item())
+        assert effect == pytest.approx(probabilities[1] - probabilities[0], abs=1e-12)
+    fed = Fed(model.blocks[0])
+    assert np.array_equal(effects(11, spans), found)
+    assert [shape[:2] for shape in fed.shapes] == [(1, 11), (1, 41)]
+    monkeypatch.setattr("regard.reading.effects.BYTES", 1)
+    np.testing.assert_allclose(effects(11, spans), found, atol=1e-12)
+    with pytest.raises(RegardError, match="the span 5:12 is all that row 11 sees in its window"):
+        effects(11, [(5, 12)])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class Stops:
     """A tokenizer of words; every id below STOP ends a sentence."""
 
     def decode(self, ids, **_):
-        return "".join(f"Word{id}. " if id < STOP else f"word{id} " for id in ids)
+        return "".join(f"Word{id}. " if id < STOP else f"Word{id} " for id in ids)
 
 
 class Bytes:
@@ -225,7 +225,7 @@ SENTENCES = {
         'It said: "No." ',
         "(Yes!) ",
         "3.14 is pi… ",
-        "end",
+        "End",
     ],
     "chinese": ["我来了。", "你呢？", "他说：「走吧。」", "好！ ", "3.14 是 π。", "完"],
     "japanese": ["猫です。\n", "名前は？", "ない｡", "終"],

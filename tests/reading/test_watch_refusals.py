@@ -31,6 +31,16 @@ def model_of(name, implementation="sdpa", dtype=torch.float32):
     return ARCHITECTURES[name].build(implementation, dtype=dtype), ARCHITECTURES[name].inputs(dtype)
 
 
+def test_a_softmax_in_float32_of_a_float64_model_is_said_to_be_one():
+    # transformers' eager attention computes it so in every dtype
+    model, inputs = model_of("llama", "eager", torch.float64)
+    with regard.watching(model) as watch:
+        model(**inputs)
+    reading = watch.reading(0)
+    assert reading.refused.keys() == {("decoder", 0), ("decoder", 1)}
+    assert all(why.startswith("its softmax is computed in float32: off by") for why in reading.refused.values())
+
+
 # attention functions that are not softmax over the keys that their mask shows
 
 

@@ -123,6 +123,12 @@ def test_of_a_long_prompt_only_what_is_around_the_strongest_is_shown(by_hand):
     assert sum(shares_left) == pytest.approx(100 * (0.1 / 990) * (sum(left) - 1), abs=0.1)
 
 
+def test_a_text_of_one_token_has_nothing_to_rank(by_hand):
+    told = printed(by_hand(["Hi"], 0, np.ones((2, 1, 1))))
+    assert "Nothing to rank: no weight is on the text beyond its first token." in told
+    assert "Strongest" not in told
+
+
 def test_one_picked_token_has_no_list_of_words(dogs):
     assert "What “B” looked at" in printed(dogs, token="0")
     assert "Strongest words of the prompt" not in printed(dogs, token="0")

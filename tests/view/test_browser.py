@@ -240,13 +240,31 @@ def test_a_head_is_chosen_by_keys_and_by_clicks(show, dogs):
 def test_the_largest_of_all_heads(show, translated):
     page = show(translated)
     page.get_by_label("Heads as").select_option("max")
-    page.locator(".scope", has_text="largest of 4 heads").wait_for()
+    page.locator(".scope", has_text="largest single weight of 4 heads").wait_for()
     token(page, "output", 2).click()
     tables = np.concatenate([translated.weights("cross", layer) for layer in (0, 1)])
     wanted = np.sort(tables[:, 1].max(axis=0))[::-1]
     page.wait_for_selector('[data-ready="true"]')
     found = [float(share.removesuffix(" %")) for _, share in strongest(page)]
     assert found == pytest.approx((100 * wanted).tolist(), rel=wire.ROUNDING, abs=0.06)
+
+
+@pytest.mark.parametrize("grain", ["token", "sentence"])
+def test_largest_weights_are_never_summed(show, dogs, grain):
+    page = show(dogs)
+    page.get_by_label("Grain").select_option(grain)
+    page.get_by_label("Heads as").select_option("max")
+    page.locator(".scope", has_text="largest single weight of 4 heads").wait_for()
+    page.wait_for_selector('[data-ready="true"]')
+    assert page.locator(".scale").inner_text().startswith("largest weight")
+    assert page.locator(".balance").count() == 0
+    # Bo has 30 % in the second row, cat 20 % in the third
+    name, share = strongest(page)[0]
+    assert name == {"token": "Bo", "sentence": "Bo has a cat."}[grain]
+    assert float(share.removesuffix(" %")) == pytest.approx(30, rel=wire.ROUNDING)
+    token(page, "input", 8).click()
+    used = strongest(page, 1)
+    assert float(used[0][1].removesuffix(" %")) == pytest.approx(30 if grain == "sentence" else 20, rel=wire.ROUNDING)
 
 
 def test_a_translation_stands_below_its_source_in_three_kinds_of_attention(show, translated):

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ pytest.importorskip("uvicorn")
 expect = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed").expect
 
 from regard.view.server import serve  # noqa: E402
+from regard.view.server.limits import LIMITS  # noqa: E402
 from regard.view.server.models import serve_language_model  # noqa: E402
 from regard.view.server.serve import Page  # noqa: E402
 
@@ -125,6 +127,25 @@ def test_markup_and_unseen_characters_stay_text(visit, mode):
     assert page.title() == "Regard"
     shown = page.locator("body").inner_text()
     assert not set(shown) & set("\u202e\u200b\x1b")
+
+
+def test_a_reading_too_large_for_the_history_is_said_to_be(visit, live):
+    live.api.limits = replace(live.api.limits, remembered=1000)
+    page = visit()
+    ask(page, "one two three", max_new_tokens=5)
+    page.wait_for_selector(VIEWER)
+    note = page.locator(".answer > .note")
+    expect(note).to_have_text(
+        re.compile(r"Not kept among recent readings: it holds \d+ MiB.*Save keeps it in a file\.")
+    )
+    assert live.api.history.entries() == []
+    page.get_by_role("button", name="中文").click()
+    expect(note).to_contain_text("未存入最近的读数")
+    page.get_by_role("button", name="English").click()
+    live.api.limits = LIMITS
+    ask(page, "one two")
+    expect(page.locator(".recent .entry .title")).to_have_text("one two")
+    expect(note).to_be_hidden()
 
 
 def test_two_models_and_two_prompts_stand_side_by_side(visit):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -54,8 +54,7 @@ class KeyValues:
     """Keys and values of at most `room` tokens of each sequence, written in place and never moved.
 
     `layers` are the keys and values of each layer with all their room. `padding` says how many slots at the beginning
-    of each sequence hold no token, `hidden` which slots no token that is still to come may look at; `queries` notes who
-    looked, where that is wanted.
+    of each sequence hold no token; `queries` notes who looked, where that is wanted.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class KeyValues:
         self.room = room
         self.length = 0
         self.padding = padding
-        self.hidden: Bool[Tensor, "batch slot"] | None = None
         self.queries = queries
         self.layers: list[tuple[Tensor, Tensor]] = []
 
@@ -106,8 +104,6 @@ class KeyValues:
         self.layers = [(key[rows], value[rows]) for key, value in self.layers]
         if self.padding is not None:
             self.padding = self.padding[rows]
-        if self.hidden is not None:
-            self.hidden = self.hidden[rows]
 
     def longest(self, end: int) -> int:
         """How many tokens the longest sequence has in so many slots."""

@@ -28,9 +28,10 @@ from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
 from regard.models.pretrained.needs import quiet
 from regard.models.pretrained.texts import Encoded, Offsets, Texts
-from regard.reading.language import decoder_start, read_noted, read_pair, read_tokens
+from regard.reading.language import decoder_start, followed, read_noted, read_pair, read_tokens
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
+from regard.reading.sources import Asked, SourceOptions, Sources, find_sources
 
 logger = logging.getLogger("regard")
 # what is written to find out how fast that is
@@ -334,6 +335,43 @@ class LanguageModel:
                 written = self.tokenizer(text_target=target).input_ids
         pair = [decoder_start(self.module), *written]
         return read_pair(self.module, self.tokenizer, given, pair, read, name=self.name)
+
+    @shows(SourceOptions)
+    def sources(
+        self,
+        prompt: str | None = None,
+        *,
+        chat: bool = False,
+        messages: Sequence[Message] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
+        answer: str | None = None,
+        contrast: str | None = None,
+        max_new_tokens: int = 64,
+        **options: Any,
+    ) -> Sources:
+        """Which passages of a prompt its answer rests on: ranked by estimate, the first few confirmed by removal.
+
+        The answer is the model's own, always its most likely token, or `answer`, written elsewhere, as it follows the
+        prompt. With a `contrast`, another answer, it is asked why this one and not that. `chat`, `messages`,
+        `documents` and `tools` are those of `generate`.
+        Raises RegardError for an empty answer, for options that make no sense, and for what the model cannot do.
+        """
+        if not self.writes or self.is_translator:
+            raise RegardError(f"{self.name} goes on with no text; sources need a decoder-only model")
+        given = self._texts().given(prompt, messages, chat=chat, documents=documents, tools=tools)
+        ends = self.ends | given.ends
+        if answer is None:
+            self.check_length(len(given.ids))
+            written = self.generate_ids(given.ids, max_new_tokens, ends=given.ends)
+        else:
+            written = self._texts().encode_answer(answer)
+        other = None if contrast is None else self._texts().encode_answer(contrast)
+        self.check_length(len(given.ids) + max(len(written), len(other or ())))
+        turns = [turn[1:] for turn in given.turns if turn.role != "assistant"]
+        ended = int(bool(written) and written[-1] in ends)
+        asked = Asked(self.module, followed(given, written, self.tokenizer), len(given.ids), turns, ended)
+        return find_sources(asked, SourceOptions.of_settings(options), contrast=other)
 
     @shows(ReadOptions, rows="generated")
     def read_written(

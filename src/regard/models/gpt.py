@@ -330,16 +330,13 @@ class GPT(nn.Module):
         window, padding = self.config.window, None if past is None else past.padding
         if window is not None and end <= window:
             window = None
-        hidden = None if past is None else past.hidden
-        if window is None and padding is None and hidden is None and (queries == 1 or queries == end):
+        if window is None and padding is None and (queries == 1 or queries == end):
             return None
         query, key = torch.arange(end - queries, end, device=device)[:, None], torch.arange(end, device=device)
         mask = key <= query
         if window is not None:
             mask &= key > query - window
         mask = mask[None, None]
-        if hidden is not None:
-            mask = mask & ~hidden[:, None, None, :end]
         if padding is not None:
             # padding looks at itself, so that no row is empty
             mask = (mask & (key >= padding[:, None, None, None])) | (key == query)

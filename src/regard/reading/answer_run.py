@@ -1,4 +1,4 @@
-"""A causal language model run over a prompt and an answer, for the answer's log-probabilities and for what it caches."""
+"""A causal language model run over a prompt and an answer, for log-probabilities, also with parts of it removed."""
 
 import copy
 import inspect
@@ -48,7 +48,7 @@ class AnswerRun:
 
     @torch.inference_mode()
     def without(self, spans: list[Span]) -> Float[Tensor, " answer"]:
-        """The same with these positions of the prompt removed, in order and apart; what was before them is not run anew.
+        """The same with these positions of the prompt removed, in order; what stands before them is not run anew.
 
         Raises RegardError where no token of the prompt is left.
         """
@@ -86,7 +86,8 @@ class AnswerRun:
             cut.length = length
             return cut
         cut = copy.deepcopy(self._cache)
-        cut.crop(length)
+        # how many more it has, for a number of those to be kept means another thing from one version to the next
+        cut.crop(length - cut.get_seq_length())
         return cut
 
     def _run(self, tokens: list[int], cache: Any) -> Float[Tensor, " answer"]:

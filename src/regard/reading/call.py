@@ -113,8 +113,8 @@ class AttentionCall:
     `cross` is true where the caller says that keys come from another sequence, `causal` what it says of later keys,
     None where it says nothing. `padding` is true where a key is a token, as far as the call itself tells padding apart.
     `flat` says that batch and heads share one axis. `total` is how many positions the module was given, where the call
-    may be one of several over parts of them. `output` is the tensor that the model goes on with, of which `context` is a
-    view: its gradient is the context's.
+    may be one of several over parts of them. `output` is what the model goes on with, and `context` a view of it:
+    the gradient of one is that of the other.
     """
 
     module: Any

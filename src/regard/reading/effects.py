@@ -7,8 +7,8 @@ auto-regressive language models".
 
 import copy
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,10 @@ from regard.reading.capture import session
 from regard.reading.hiding import Hiding, hiding
 from regard.reading.record import Span
 
-# spans that are hidden in one run, each with a copy of the cache
+# spans that are hidden in one run of a foreign model
 BATCH = 16
+# bytes that they may take beside the model: copies of its cache, or of an own model scores and logits
+BYTES = 256 << 20
 # tokens in one run of a model without a cache that can be copied
 TOKENS = 4096
 # what a foreign model may raise where its tokens are not all that it needs
@@ -60,26 +62,29 @@ class Effects:
         if not spans:
             return np.zeros(0)
         with session.only():
-            return self._of_own(row, spans) if isinstance(self.module, GPT) else self._of_any(row, spans)
+            # the first has all in sight
+            run = self._of_own if isinstance(self.module, GPT) else self._of_any
+            logits = run(row, [(0, 0), *spans])
+            found = torch.cat([each.double().log_softmax(-1)[:, self.tokens[row + 1]] for each in logits])
+        if not found.isfinite().all():
+            raise RegardError(f"{type(self.module).__name__} gives no finite probability of token {row + 1}")
+        return (found[1:] - found[0]).cpu().numpy()
 
-    def _of_any(self, row: int, spans: Sequence[Span]) -> Float[np.ndarray, " span"]:
+    def _of_any(self, row: int, spans: Sequence[Span]) -> Iterator[Tensor]:
+        """Each span hidden in an item of a batch, with a copy of the cache where that can be copied."""
         if self.module.training:
             raise RegardError("the model is in training mode, where dropout hides at random; call model.eval() first")
         calls, cached = self._prove()
         cache = cache_of(self._run(self.tokens[:row], cached=True)) if cached else None
-        size = BATCH if cached else max(1, min(BATCH, TOKENS // (row + 1)))
-        found: list[float] = []
+        most = TOKENS // (row + 1) if cache is None else BYTES // _size(cache)
+        size = max(1, min(BATCH, most))
         for index in range(0, len(spans), size):
-            # the first of the batch has all in sight
-            hide = Hiding(self.module, row + 1, [(0, 0), *spans[index : index + size]], last_only=cached)
+            some = spans[index : index + size]
+            hide = Hiding(self.module, row + 1, some, last_only=cached)
             logits = self._hidden(self.tokens[: row + 1], hide, cache)
             if hide.calls != calls:
                 raise RegardError(f"it attends {hide.calls} times in this run, and {calls} times in one of two tokens")
-            whole, *hidden = logits.double().log_softmax(-1)[:, self.tokens[row + 1]].tolist()
-            found.extend(each - whole for each in hidden)
-        if not np.isfinite(found).all():
-            raise RegardError(f"{type(self.module).__name__} gives no finite probability of token {row + 1}")
-        return np.array(found)
+            yield logits
 
     def _prove(self) -> tuple[int, bool]:
         """How often the model attends, and whether its cache can be copied; proved on the first two tokens.
@@ -140,24 +145,32 @@ class Effects:
             raise RegardError(f"{name} gives no logits of tokens; effects need a language model")
         return output
 
-    def _of_own(self, row: int, spans: Sequence[Span]) -> Float[np.ndarray, " span"]:
-        device = self.module.embedding.weight.device
-        found: list[float] = []
-        for start in range(0, len(spans), BATCH):
-            some = spans[start : start + BATCH]
-            past = KeyValues(row + 1)
-            if row:
-                self.module(torch.tensor([self.tokens[:row]], device=device), past, last=True)
-                # the first of the batch has all before it in sight
-                past.select(torch.zeros(len(some) + 1, dtype=torch.int64, device=device))
-            past.hidden = torch.zeros(len(some) + 1, row + 1, dtype=torch.bool, device=device)
-            for index, (first, end) in enumerate(some):
-                past.hidden[index + 1, first:end] = True
-            token = torch.full((len(some) + 1, 1), self.tokens[row], device=device)
-            logits = self.module(token, past, last=True).logits[:, -1].double().log_softmax(-1)
-            whole, *hidden = logits[:, self.tokens[row + 1]].tolist()
-            found.extend(each - whole for each in hidden)
-        return np.array(found)
+    def _of_own(self, row: int, spans: Sequence[Span]) -> Iterator[Tensor]:
+        """Each span hidden from a query of its own at the row's position; all look at one copy of the other keys."""
+        module, device = self.module, self.module.embedding.weight.device
+        # scores and logits of a query in float32 and float64
+        size = max(1, BYTES // (12 * (module.embedding.num_embeddings + module.config.num_heads * (row + 1))))
+        past = KeyValues(row + min(size, len(spans)))
+        module(torch.tensor([self.tokens[:row]], device=device), past, last=True)
+        x, places = module.embedded(torch.tensor([[self.tokens[row]]], device=device), past)
+        seen = torch.ones(1, row + 1, dtype=torch.bool, device=device) if places.mask is None else places.mask[0, 0]
+        for index in range(0, len(spans), size):
+            some = spans[index : index + size]
+            mask = seen.repeat(len(some), 1)
+            for query, (start, end) in enumerate(some):
+                mask[query, start:end] = False
+                if not mask[query].any():
+                    raise RegardError(
+                        f"the span {start}:{end} is all that row {row} sees in its window; hide less of it"
+                    )
+            # each query has a key of its own
+            places = replace(places, mask=torch.cat([mask[:, :row], mask[:, row].diag()], dim=1)[None, None])
+            yield module.through(x.repeat(1, len(some), 1), places, past).logits[0]
+
+
+def _size(cache: Any) -> int:
+    """Bytes of the keys and values of one sequence."""
+    return sum(part.nbytes for layer in cache.layers for part in (layer.keys, layer.values) if part is not None)
 
 
 def effects_of(module: nn.Module, ids: Sequence[int]) -> Effects | None:

@@ -19,6 +19,7 @@ from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
 from regard.reading.call import AttentionCall, Visibility, exact_weights
 from regard.reading.capture import patches, session
+from regard.reading.capture.torch_functions import seeing
 from regard.reading.compute.rows import unflattened
 from regard.reading.compute.statistics import Statistic
 from regard.reading.compute.sweep import sweep
@@ -26,8 +27,8 @@ from regard.reading.compute.tiles import Text, Tile
 from regard.reading.compute.verify import SAMPLE, check_rows, complaint
 from regard.reading.layouts import Layout
 
-# numbers that a block keeps of each token for its gradient, in units of model_dim; bytes from which on they are not kept
-# but computed again, block by block
+# numbers that a block keeps of each token for its gradient, in units of model_dim; bytes from which on they are not
+# kept but computed again, block by block
 KEPT_PER_BLOCK = 18
 MOST_KEPT = 1 << 30
 
@@ -47,20 +48,28 @@ class Probe:
         self.effects: Float[Tensor, " token"] = torch.zeros(len(passages), dtype=torch.float64)
         self.rows: dict[str, Float[Tensor, "head token"]] = {}
         self.refused: dict[str, str] = {}
+        # whether blocks are run again when gradients are taken
+        self.recomputes = False
         self._paths = {id(each): path for path, each in module.named_modules()}
         # calls that wait for their context's gradient
         self._calls: dict[str, tuple[AttentionCall, Visibility]] = {}
 
     @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """While this is open the model is seen in this thread, by this watch alone."""
+        with patches.opened(self, [self.module]), session.only(self):
+            yield
+
+    @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """While this is open the model is probed in this thread, alone; parameters take no gradients."""
+        """The same, with gradients of what depends on the tokens; parameters take none."""
         embedding = self._embedding()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(patches.opened(self, [self.module]))
-            stack.enter_context(session.only(self))
+            stack.enter_context(self.watched())
             hook = embedding.register_forward_hook(lambda module, inputs, output: output.detach().requires_grad_())
             stack.callback(hook.remove)
-            if self._keeps_too_much(embedding):
+            self.recomputes = self._keeps_too_much(embedding)
+            if self.recomputes:
                 stack.enter_context(_recomputed(self.module))
             frozen = [each for each in self.module.parameters() if each.requires_grad]
             stack.callback(lambda: [each.requires_grad_() for each in frozen])
@@ -125,7 +134,7 @@ class Probe:
         if call.output is None or not call.output.requires_grad:
             self.refused[call.path] = "its context has no gradient"
             return
-        if not _RECOMPUTED:
+        if not self.recomputes:
             self._calls[call.path] = found
         output, path, shape = call.output, call.path, (call.context.shape, call.context.stride())
         offset = call.context.storage_offset() - output.storage_offset()
@@ -197,10 +206,6 @@ class Probe:
         self.effects += swept.statistics["effect"].sum(0).double().cpu()
 
 
-# stacks of blocks whose activations are computed again
-_RECOMPUTED: list[Any] = []
-
-
 def _stacks(module: nn.Module) -> list[nn.ModuleList]:
     """Lists of blocks that stand in no other."""
     lists = {path: each for path, each in module.named_modules() if isinstance(each, nn.ModuleList)}
@@ -220,15 +225,15 @@ def _recomputed(module: nn.Module) -> Iterator[None]:
                 kwargs = {name: None if _is_cache(each) else each for name, each in kwargs.items()}
             return forward(*args, **kwargs)
 
-        return lambda *args, **kwargs: checkpoint(body, *args, use_reentrant=False, **kwargs)
+        return lambda *args, **kwargs: checkpoint(
+            body, *args, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), seeing()), **kwargs
+        )
 
     for block in blocks:
         vars(block)["forward"] = wrapped(block.forward)
-    _RECOMPUTED.append(module)
     try:
         yield
     finally:
-        _RECOMPUTED.remove(module)
         for block in blocks:
             del vars(block)["forward"]
 

@@ -15,6 +15,7 @@ from regard.reading.files import FORMATS, as_name, as_place, document, read
 from regard.reading.frames import dataset, frame
 from regard.reading.ranks import agreement
 from regard.reading.record import Check, Sequence, Token, Top
+from regard.reading.sources import Asked, SourceOptions, Sources, find_sources
 from regard.reading.tables import Tables, mean_of_heads
 
 if TYPE_CHECKING:
@@ -44,6 +45,22 @@ class Reading(Tables):
         each is compared with how much less likely the written token becomes without that token. The mean over rows.
         """
         return agreement(self, self.rows(kind) if rows is None else list(rows), kind)
+
+    def sources(self, **options: Any) -> Sources:
+        """Which passages of the prompt the answer rests on, confirmed; the options are those of `SourceOptions`.
+
+        Raises RegardError where the model is not at hand, as in a reading from a file, or wrote no answer.
+        """
+        module = getattr(self.knockout, "module", None)
+        count = self.settings.get("prompt_tokens", 0)
+        if module is None or not count:
+            raise RegardError(
+                "sources are sought in an answer that a language model wrote, with the model at hand: take "
+                "LanguageModel.read(prompt=…) or LanguageModel.sources"
+            )
+        turns = [(turn["start"], turn["end"]) for turn in self.settings.get("turns", ()) if turn["role"] != "assistant"]
+        asked = Asked(module, self.sequences["text"], count, turns, self.settings.get("end_tokens", 0))
+        return find_sources(asked, SourceOptions.of_settings(options))
 
     def alignment(self, *, layer: int = -1, head: int | None = None) -> Float[np.ndarray, "target source"]:
         """Cross-attention between words: rows of written words, columns of source words.

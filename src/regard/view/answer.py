@@ -43,7 +43,9 @@ class AnswerView:
             yield Padding(legend(scale(found)), (0, 1))
             yield Text()
         yield from balance(found, whole=whole, width=width)
-        if len(found.parts) > 1:
+        if not any(part.share for part in found.parts):
+            yield Text(f"\nNothing to rank: no weight is on the {whole} beyond its first token.")
+        elif len(found.parts) > 1:
             yield heading(f"Strongest {self.segments} of the {whole}", "", width)
         else:
             yield heading(f"Strongest words of the {whole}", "", width)

@@ -60,6 +60,10 @@ class Texts:
         """
         return Encoded(text, *self._encode(text, adds_special=True))
 
+    def encode_answer(self, answer: str) -> list[int]:
+        """Token ids of a text that follows another, special tokens as plain text. Raises RegardError as `encode`."""
+        return self._encode(answer)[0]
+
     def encode_chat(self, messages: Sequence[Message], **extras: Any) -> Encoded:
         """Messages in the model's chat template; `extras`, its `tools` and `documents`, where they are not None.
 

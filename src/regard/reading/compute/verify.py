@@ -76,6 +76,12 @@ def complaint(check: Check, dtype: torch.dtype) -> str | None:
     bound = _bound(dtype)
     if check.context_error != check.context_error or check.row_sum_error != check.row_sum_error:
         return "its weights or values are not numbers (NaN); look for NaN in the model's parameters and inputs"
+    largest = max(check[:2])
+    if dtype == torch.float64 and bound < largest <= _bound(torch.float32):
+        return (
+            f"its softmax is computed in float32: off by {largest:.1e} in float64; load the model in float32 or with "
+            'attn_implementation="sdpa"'
+        )
     if not check.row_sum_error <= bound:
         return f"its rows do not sum to 1: off by {check.row_sum_error:.1e}"
     if not check.context_error <= bound:

@@ -22,11 +22,13 @@ export class Minimap {
     this.canvas.addEventListener("pointermove", (event) => {
       if (event.buttons) go(event);
     });
-    this.sums = new Float32Array(0);
+    this.lines = new Float32Array(0);
   }
 
-  update(weights, palette) {
-    this.sums = weights ? this.spine.byLine(weights) : new Float32Array(0);
+  // `join` says how two weights become one
+  update(weights, palette, join) {
+    this.lines = weights ? this.spine.byLine(weights, join) : new Float32Array(0);
+    this.join = join;
     this.palette = palette;
     this.draw();
   }
@@ -40,8 +42,9 @@ export class Minimap {
     const context = sized(this.canvas, WIDTH, height);
     const rows = Math.min(Math.floor(height / 2), starts.length);
     const bars = new Float32Array(rows);
-    this.sums.forEach((sum, line) => {
-      bars[Math.min(rows - 1, Math.floor((line * rows) / starts.length))] += sum;
+    this.lines.forEach((weight, line) => {
+      const row = Math.min(rows - 1, Math.floor((line * rows) / starts.length));
+      bars[row] = this.join(bars[row], weight);
     });
     const largest = bars.reduce((most, bar) => Math.max(most, bar), 0) || 1;
     const tall = height / rows;

@@ -116,8 +116,8 @@ export class Reader {
           names: names.join(" "),
         };
       });
-      if (isUsed) spine.minimap.update(usage.byToken, palette);
-      else if (spine.isKey && current.vector) spine.minimap.update(view.apart ? without(current.vector) : current.vector, palette);
+      if (isUsed) spine.minimap.update(usage.byToken, palette, view.join);
+      else if (spine.isKey && current.vector) spine.minimap.update(view.apart ? without(current.vector) : current.vector, palette, view.join);
       else spine.minimap.update(null, palette);
     }
     this.legend(showsUsage ? usage.largest : current.largest);
@@ -128,25 +128,26 @@ export class Reader {
   }
 
   level(first, last) {
-    const { current, keyUnits, kind, apart } = this.view;
+    const { current, keyUnits, kind, apart, join } = this.view;
     if (first >= kind.keys || (apart && first === 0)) return 0;
     let share = current.units[keyUnits.of[first]];
     // the bytes of one letter
     for (let token = first + 1; token <= Math.min(last, kind.keys - 1); token++) {
-      if (keyUnits.of[token] !== keyUnits.of[token - 1]) share += current.units[keyUnits.of[token]];
+      if (keyUnits.of[token] !== keyUnits.of[token - 1]) share = join(share, current.units[keyUnits.of[token]]);
     }
     return step(share, current.largest);
   }
 
   legend(largest) {
-    const { palette, words } = this.view;
-    const sign = `${palette.theme} ${largest} ${words.weightScale}`;
+    const { palette, words, isLargest } = this.view;
+    const label = isLargest ? words.largestScale : words.weightScale;
+    const sign = `${palette.theme} ${largest} ${label}`;
     if (this.scaleSign === sign && this.scale.childElementCount) return;
     this.scaleSign = sign;
     const ramp = element("i", { class: "ramp" });
     ramp.style.background = strip(palette);
     this.scale.replaceChildren(
-      element("span", {}, words.weightScale),
+      element("span", {}, label),
       element("span", { class: "tick" }, "0"),
       ramp,
       element("span", { class: "tick" }, largest ? format(largest) : ""),

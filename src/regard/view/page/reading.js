@@ -1,5 +1,7 @@
 // A reading as the viewer holds it: the header at once, tables of one layer after another as they are asked for.
 
+import { joining } from "./units.js";
+
 const TYPES = { float32: Float32Array, uint16: Uint16Array, uint32: Uint32Array, uint8: Uint8Array };
 
 export class Reading {
@@ -192,7 +194,8 @@ export class Kind {
     return this.layers.every(({ parts }) => parts.some(({ name }) => name === "top_positions"));
   }
 
-  top(query, heads) {
+  top(query, { heads, reduce }) {
+    const join = joining(reduce === "max");
     const found = new Float32Array(this.keys);
     let count = 0;
     for (let layer = 0; layer < this.layers.length; layer++) {
@@ -205,12 +208,13 @@ export class Kind {
         if (heads && !heads.has(this.first[layer] + head)) continue;
         const at = (head * queries + query) * k;
         for (let place = at; place < at + k; place++) {
-          if (values[place] < this.keys) found[values[place]] += decoded[weights[place]];
+          const key = values[place];
+          if (key < this.keys) found[key] = join(found[key], decoded[weights[place]]);
         }
         count += 1;
       }
     }
-    for (let key = 0; key < found.length; key++) found[key] /= count || 1;
+    if (reduce !== "max") for (let key = 0; key < found.length; key++) found[key] /= count || 1;
     return found;
   }
 }

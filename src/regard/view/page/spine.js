@@ -145,11 +145,12 @@ export class Spine {
     this.scroller.scrollTo({ top: top - clientHeight / 3, behavior: smooth ? "smooth" : "instant" });
   }
 
-  // the sum over each line of what each token has
-  byLine(weights) {
+  // what the tokens of each line have together
+  byLine(weights, join) {
     const found = new Float32Array(this.starts.length);
     for (let token = this.from; token < Math.min(this.to, weights.length); token++) {
-      found[this.lineOfToken(token)] += weights[token];
+      const line = this.lineOfToken(token);
+      found[line] = join(found[line], weights[token]);
     }
     return found;
   }

@@ -49,8 +49,11 @@ export function spanText(sequence, [first, last]) {
   return printable(sequence.text.slice(start, end).replace(/\s+/g, " ").trim());
 }
 
-export function sums(weights, grouped) {
+// how two weights become one: mean weights add up; the largest of several heads do not, they are of different heads
+export const joining = (isLargest) => (isLargest ? Math.max : (one, other) => one + other);
+
+export function joined(weights, grouped, join) {
   const found = new Float32Array(grouped.first.length);
-  for (let key = 0; key < weights.length; key++) found[grouped.of[key]] += weights[key];
+  weights.forEach((weight, key) => (found[grouped.of[key]] = join(found[grouped.of[key]], weight)));
   return found;
 }

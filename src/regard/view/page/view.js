@@ -3,7 +3,7 @@
 import { palette } from "./colours.js";
 import { WORDS } from "./language.js";
 import { shorten } from "./printable.js";
-import { spanText, sums, units } from "./units.js";
+import { joined, joining, spanText, units } from "./units.js";
 
 const BESIDE = ["output_norm", "value_norm"];
 
@@ -46,6 +46,16 @@ export class View {
 
   get choice() {
     return { heads: this.heads, reduce: this.reduce, measure: this.measure };
+  }
+
+  // whether weights are the largest of several heads: then nothing is summed or averaged, or more than all of it would be
+  get isLargest() {
+    const hasHeads = this.reading.statistics[this.measure]?.axes[0] !== "row";
+    return this.reduce === "max" && hasHeads && (this.heads?.size ?? this.kind.heads) > 1;
+  }
+
+  get join() {
+    return joining(this.isLargest);
   }
 
   // follow from the choices; called once a frame
@@ -91,18 +101,21 @@ export class View {
     return rows;
   }
 
-  mean(rows) {
+  // of several rows the mean or largest weight of every key
+  together(rows) {
     if (rows.length === 1) return this.kind.row(rows[0], this.choice);
+    const { join } = this;
+    const count = this.isLargest ? 1 : rows.length;
     const found = new Float32Array(this.kind.keys);
     for (const row of rows) {
       const weights = this.kind.row(row, this.choice);
-      for (let key = 0; key < found.length; key++) found[key] += weights[key] / rows.length;
+      for (let key = 0; key < found.length; key++) found[key] = join(found[key], weights[key] / count);
     }
     return found;
   }
 
   grouped(weights) {
-    return this.grain === "token" ? weights : sums(weights, this.keyUnits);
+    return this.grain === "token" ? weights : joined(weights, this.keyUnits, this.join);
   }
 
   // every unit of the output that has rows, with what it gave to every unit that it looked at
@@ -117,7 +130,7 @@ export class View {
       before = unit;
       const tokens = rowUnits.span(unit);
       const own = this.rowsOf(tokens);
-      const weights = this.grouped(this.mean(own));
+      const weights = this.grouped(this.together(own));
       for (let key = this.apart ? 1 : 0; key < weights.length; key++) largest = Math.max(largest, weights[key]);
       rows.push({ tokens, rows: own, weights, name: this.rowName(tokens) });
     }
@@ -143,16 +156,16 @@ export class View {
       // of this token no row was kept
       found.note = words.onlyTop;
       const query = token - (kind.writes ? 1 : 0);
-      if (kind.hasTop() && query >= 0 && kind.complete) found.vector = kind.top(query, this.heads);
+      if (kind.hasTop() && query >= 0 && kind.complete) found.vector = kind.top(query, this.choice);
     } else if (this.isReady) {
-      found.vector = token === null ? this.once("whole", this.sign(), () => this.mean(found.rows)) : this.mean(found.rows);
+      found.vector = token === null ? this.once("whole", this.sign(), () => this.together(found.rows)) : this.together(found.rows);
     }
     if (!found.vector) return found;
     found.units = this.grouped(found.vector);
     found.largest = 0;
     for (let unit = this.apart ? 1 : 0; unit < found.units.length; unit++) found.largest = Math.max(found.largest, found.units[unit]);
     found.isExact = this.isExact(found.rows);
-    found.balance = this.balanced(found.vector);
+    found.balance = this.isLargest ? [] : this.balanced(found.vector);
     this.stand(found);
     return found;
   }
@@ -190,21 +203,22 @@ export class View {
     if (kind.prompt) parts.push({ name: "answer", share: between(size, kind.keys), label: words.answer.toLowerCase() });
     if (this.apart) parts.push({ name: "first", share: vector[0], label: words.first(shorten(spanText(kind.looked, [0, 1]), 16)) });
     const rest = 1 - parts.reduce((sum, { share }) => sum + share, 0);
-    // rounding and a choice of the largest do not sum to 1
-    if (rest > 0.02 && this.reduce === "mean") parts.push({ name: "outside", share: rest, label: words.outside });
+    // rounded weights do not quite sum to 1
+    if (rest > 0.02) parts.push({ name: "outside", share: rest, label: words.outside });
     return parts;
   }
 
   // of every row how much of it went to the chosen span
   used() {
-    const { kind, matrix } = this;
+    const { kind, matrix, join } = this;
     const [start, end] = this.span;
     const byToken = new Float32Array(kind.size + 1);
     const byUnit = new Float32Array(matrix.rows.length);
     matrix.rows.forEach(({ tokens, rows }, index) => {
+      const count = this.isLargest ? 1 : rows.length;
       for (const row of rows) {
         const weights = kind.row(row, this.choice);
-        for (let key = start; key < Math.min(end, weights.length); key++) byUnit[index] += weights[key] / rows.length;
+        for (let key = start; key < Math.min(end, weights.length); key++) byUnit[index] = join(byUnit[index], weights[key] / count);
       }
       byToken.fill(byUnit[index], tokens[0], tokens[1]);
     });

@@ -129,6 +129,7 @@ class Api:
                 "language": self.language,
                 "characters": self.limits.characters,
                 "file": self.limits.file,
+                "remembered": self.limits.remembered,
             }
         )
 
@@ -229,6 +230,7 @@ class Api:
         return JSONResponse(await run_in_threadpool(_shown, self.readings.add(reading, title=title)))
 
     def _remember(self, opened: Open) -> int | None:
+        """Its number in the history; None where there is no history, or the reading is too large for it."""
         # the file is as large as the tables, and a little
         if self.history is None or opened.size > self.limits.remembered:
             return None
@@ -298,5 +300,6 @@ def _shown(opened: Open) -> dict[str, Any]:
         "model": reading.model,
         "title": opened.title,
         "live": opened.model is not None,
+        "size": opened.size,
         "header": wire.header(reading),
     }

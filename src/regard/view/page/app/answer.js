@@ -5,6 +5,8 @@ import { printable } from "../printable.js";
 import { Host } from "./host.js";
 import { Lost } from "./server.js";
 
+const mebibytes = (size) => Math.ceil(size / 1024 / 1024);
+
 /** The element `root` is on the page; `ask` fills it from a question, `show` from a reading. */
 export class Answer {
   constructor(app) {
@@ -15,12 +17,14 @@ export class Answer {
     this.actions = element("span", { class: "actions" });
     this.text = element("p", { class: "written", dir: "auto", "aria-live": "polite" });
     this.error = element("p", { class: "error", role: "alert", hidden: true });
+    this.note = element("p", { class: "status note", hidden: true });
     this.view = element("div", { class: "view", hidden: true });
     this.root = element(
       "article",
       { class: "answer" },
       element("header", {}, this.title, this.status, this.actions),
       this.error,
+      this.note,
       this.text,
       this.view,
     );
@@ -67,8 +71,10 @@ export class Answer {
     } else if (event.type === "error") {
       this.fail(event.error);
     } else if (event.type === "reading") {
-      this.show(event.reading);
-      if (event.entry !== null) this.app.recent.refresh();
+      const { state, recent } = this.app;
+      // without a history nothing is kept, as was asked for
+      this.show({ ...event.reading, isTooLarge: event.entry === null && state.history !== null });
+      if (event.entry !== null) recent.refresh();
     }
   }
 
@@ -98,6 +104,8 @@ export class Answer {
         element("button", { class: "quiet", onclick: () => this.save(reading, suffix) }, `${this.words.save} ${suffix}`),
       ),
     );
+    this.note.hidden = !reading.isTooLarge;
+    this.note.textContent = this.words.notKept(mebibytes(reading.size), mebibytes(this.app.state.remembered));
     // the viewer shows it too
     this.text.hidden = true;
     this.view.hidden = false;
