@@ -33,7 +33,7 @@ export class Reader {
     if (kind.prompt > 0 && kind.prompt < kind.size) {
       return [
         { ...both, name: "input", from: 0, to: kind.prompt, label: words.prompt },
-        { ...both, name: "output", from: kind.prompt, to: kind.size, label: words.answer },
+        { ...both, name: "output", from: kind.prompt, to: kind.regions.last, label: words.answer },
       ];
     }
     return [{ ...both, name: "input", from: 0, to: kind.size, label: words[kind.query] ?? words.text }];
@@ -55,7 +55,7 @@ export class Reader {
     };
     const parts = this.parts();
     for (const part of parts) {
-      const spine = new Spine({ ...part, on });
+      const spine = new Spine({ ...part, fold: (token) => view.fold(token), on });
       Object.assign(spine, { isKey: part.isKey, isQuery: part.isQuery });
       spine.minimap = new Minimap(spine, view.words.minimap);
       this.spines.push(spine);
@@ -117,7 +117,7 @@ export class Reader {
         };
       });
       if (isUsed) spine.minimap.update(usage.byToken, palette);
-      else if (spine.isKey && current.vector) spine.minimap.update(view.apart ? without(current.vector) : current.vector, palette);
+      else if (spine.isKey && current.vector) spine.minimap.update(this.without(current.vector), palette);
       else spine.minimap.update(null, palette);
     }
     this.legend(showsUsage ? usage.largest : current.largest);
@@ -128,14 +128,19 @@ export class Reader {
   }
 
   level(first, last) {
-    const { current, keyUnits, kind, apart } = this.view;
-    if (first >= kind.keys || (apart && first === 0)) return 0;
+    const { current, keyUnits, kind, aside } = this.view;
+    if (first >= kind.keys || aside[keyUnits.of[first]]) return 0;
     let share = current.units[keyUnits.of[first]];
     // the bytes of one letter
     for (let token = first + 1; token <= Math.min(last, kind.keys - 1); token++) {
       if (keyUnits.of[token] !== keyUnits.of[token - 1]) share += current.units[keyUnits.of[token]];
     }
     return step(share, current.largest);
+  }
+
+  without(vector) {
+    const { aside, keyUnits } = this.view;
+    return vector.map((weight, token) => (aside[keyUnits.of[token]] ? 0 : weight));
   }
 
   legend(largest) {
@@ -195,8 +200,7 @@ export class Reader {
     const { keyUnits } = view;
     const last = Math.min(spine.to, view.kind.keys);
     if (!view.span) {
-      const first = keyUnits.span(keyUnits.of[view.apart && last > 1 ? 1 : 0]);
-      viewer.set({ span: first });
+      viewer.set({ span: keyUnits.span(Math.max(0, view.aside.indexOf(0))) });
       return true;
     }
     const edge = by > 0 ? view.span[1] : view.span[0] - 1;
@@ -217,10 +221,4 @@ export class Reader {
       spine.draw(spine.starts.length <= 2000);
     }
   }
-}
-
-function without(vector) {
-  const found = Float32Array.from(vector);
-  found[0] = 0;
-  return found;
 }

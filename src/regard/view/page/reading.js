@@ -1,5 +1,7 @@
 // A reading as the viewer holds it: the header at once, tables of one layer after another as they are asked for.
 
+import { regions } from "./chat.js";
+
 const TYPES = { float32: Float32Array, uint16: Uint16Array, uint32: Uint32Array, uint8: Uint8Array };
 
 export class Reading {
@@ -72,6 +74,7 @@ export class Kind {
     this.rowOf = new Map(facts.rows.map((position, row) => [position + shift, row]));
     this.tokenOf = facts.rows.map((position) => position + shift);
     this.lookup = decoding(reading.rounding);
+    this.regions = regions(this, reading.settings);
   }
 
   get size() {

@@ -169,6 +169,11 @@ class Viewer {
     }
   }
 
+  fold(folded) {
+    this.set({ folded });
+    this.reader.build();
+  }
+
   pin(token) {
     this.set({ pinned: token, walking: false });
     this.reader.reveal(token);
