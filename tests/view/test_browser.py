@@ -477,6 +477,62 @@ def test_a_long_text_keeps_few_tokens_in_the_page(show, by_hand):
     assert page.evaluate(nodes) < 2400
 
 
+def marked(page, look):
+    settle(page)
+    found = page.locator(f'[data-look~="{look}"]')
+    return [int(place) for place in found.evaluate_all("nodes => nodes.map((node) => node.dataset.t)")]
+
+
+def test_all_of_a_text_is_searched(show, by_hand):
+    count = 20_000
+    pieces = [f" word{place}" for place in range(count)]
+    pieces[9_000], pieces[15_000], pieces[19_999] = " 😀 Straße", " Straße", " (a+b)"
+    page = show(by_hand([*pieces, " STRASSE,", " straße"], count, np.full((1, 2, count + 1), 1 / count)))
+    page.keyboard.press("/")
+    field, told = page.get_by_role("textbox"), page.locator(".find .count")
+    field.fill("straße")
+    for place, token_ in enumerate([9_000, 15_000, 20_001, 9_000], start=1):
+        assert told.inner_text() == f"{(place - 1) % 3 + 1} of 3"
+        assert marked(page, "found") == [token_]
+        name = "output" if token_ > count else "input"
+        box, spine = token(page, name, token_).bounding_box(), page.locator(f'[data-spine="{name}"]').bounding_box()
+        assert spine["y"] <= box["y"] <= spine["y"] + spine["height"] - box["height"] + 4
+        page.keyboard.press("Enter")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Shift+Enter")
+    assert told.inner_text() == "3 of 3"
+    # one that goes over several tokens, and signs that mean something in a pattern
+    field.fill("WORD12345 word12346")
+    assert (told.inner_text(), marked(page, "found")) == ("1 of 1", [12_345, 12_346])
+    field.fill("(a+b)")
+    assert (told.inner_text(), marked(page, "found")) == ("1 of 1", [19_999])
+    field.fill("nowhere")
+    assert (told.inner_text(), marked(page, "found")) == ("not found", [])
+    field.fill("word1")
+    # 1, 10 to 19, …, 10000 to 19999, but for the two that are others
+    assert told.inner_text() == f"1 of {11_111 - 2}"
+    page.keyboard.press("Escape")
+    assert not field.is_visible()
+    assert marked(page, "hit") == []
+
+
+def test_the_search_opens_by_key_and_button_and_finds_no_folded_template(show, chat):
+    page = show(chat, locale="zh-CN")
+    page.keyboard.press("Control+f")
+    page.keyboard.type("dog")
+    told = page.locator(".find .count")
+    assert told.inner_text() == "第 1 处，共 2 处"
+    # keys of the text are letters here
+    page.keyboard.type("/")
+    assert told.inner_text() == "没有找到"
+    page.keyboard.press("Escape")
+    page.locator(".walk").get_by_label("在文本中查找").click()
+    page.keyboard.type("user")
+    assert told.inner_text() == "没有找到"
+    page.get_by_label("折叠模板").uncheck()
+    assert told.inner_text() == "第 1 处，共 2 处"
+
+
 def test_all_of_a_text_is_printed(show, by_hand):
     pieces = [f" word{place}" for place in range(1500)]
     page = show(by_hand(pieces, 0, np.full((1, 1, 1500), 1 / 1500)), theme="dark")

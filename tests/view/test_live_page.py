@@ -258,6 +258,20 @@ def test_a_conversation_is_held_and_every_question_has_the_turns_before_it(visit
     expect(page.locator(".view .is-fold")).to_have_text(["系统", "用户", "助手", "用户", "助手"])
 
 
+def test_escape_in_the_search_stops_no_answer(visit, live):
+    page = visit()
+    ask(page, "one two three", max_new_tokens=3)
+    page.wait_for_selector(VIEWER)
+    page.locator('[data-spine="input"]').first.click()
+    page.keyboard.press("Control+f")
+    page.keyboard.type("two")
+    expect(page.locator(".find .count")).to_have_text("1 of 1")
+    page.evaluate("document.querySelector('.page').addEventListener('keydown', () => (window.heard = true))")
+    page.keyboard.press("Escape")
+    expect(page.locator(".find")).to_be_hidden()
+    assert page.evaluate("window.heard === undefined")
+
+
 def test_a_question_that_fails_stays_to_be_asked_again(visit, live):
     page = visit()
     page.get_by_text("Conversation", exact=True).click()

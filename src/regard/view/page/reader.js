@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { step, strip } from "./colours.js";
+import { Find } from "./find.js";
 import { format } from "./language.js";
 import { Minimap } from "./minimap.js";
 import { LINE, Spine } from "./spine.js";
@@ -11,6 +12,7 @@ export class Reader {
     Object.assign(this, { view, viewer });
     this.box = element("section", { class: "reader" });
     this.spines = [];
+    this.find = new Find(view, this);
   }
 
   enter(index) {
@@ -54,6 +56,7 @@ export class Reader {
       arranged: () => this.viewer.later(),
     };
     const parts = this.parts();
+    this.box.append(this.find.box);
     for (const part of parts) {
       const spine = new Spine({ ...part, fold: (token) => view.fold(token), on });
       Object.assign(spine, { isKey: part.isKey, isQuery: part.isQuery });
@@ -65,6 +68,7 @@ export class Reader {
       box.append(element("div", { class: "spine-box" }, spine.scroller, spine.minimap.canvas));
       this.box.append(box);
     }
+    this.find.build();
     this.box.append(this.walk());
   }
 
@@ -90,6 +94,7 @@ export class Reader {
       button("←", words.back, () => viewer.step(-1)),
       button("→", words.forward, () => viewer.step(1)),
       this.playing,
+      this.find.opener,
       this.status,
     );
   }
@@ -109,6 +114,8 @@ export class Reader {
         if (spine.isQuery && rowUnits && (kind.rowOf.has(first) || kind.rowOf.has(last))) names.push("row");
         if (spine.isKey && view.span && view.span[0] <= last && first < view.span[1]) names.push("span");
         if (spine.isKey && view.apart && first === 0) names.push("first");
+        const mark = Math.max(spine.marks?.[first] ?? 0, spine.marks?.[last] ?? 0);
+        if (mark) names.push(mark > 1 ? "found" : "hit");
         if (view.walking && spine.isQuery && current.tokens && first >= current.tokens[1] && first >= kind.prompt) names.push("later");
         return {
           colour: level ? palette.css[level] : "",
