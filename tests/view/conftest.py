@@ -1,5 +1,6 @@
 """Readings made by hand, so that every share is known, and a browser to see them in."""
 
+import dataclasses
 import itertools
 import shutil
 
@@ -70,3 +71,46 @@ def dogs():
     other = table.copy()
     other[1] = np.eye(14)[0]
     return written_by_hand(PIECES, 12, table, other)
+
+
+TEMPLATE = ("<|im_start|>", "<|im_end|>")
+MESSAGES = [
+    ("system", ["Be", " brief", " 😀", "."]),
+    ("user", ["Ann", " has", " a", " dog", ".", " Bo", " has", " none", "."]),
+    ("assistant", ["I", " see", "."]),
+    ("user", ["Who", " has", " a", " dog", "?"]),
+]
+
+
+@pytest.fixture
+def chat():
+    """Four messages in a template, an emoji before the second, answered by Ann and the end of a turn."""
+    start, end = TEMPLATE
+    pieces, turns, words = [], [], []
+
+    def add(*more):
+        at = len("".join(pieces))
+        pieces.extend(more)
+        return at, at + len("".join(more))
+
+    for role, content in MESSAGES:
+        add(start, role, "\n")
+        turns.append((role, *add(*content)))
+        add(end, "\n")
+    add(start, "assistant", "\n")
+    prompt = len(pieces)
+    answer = add("A", "nn", ".")
+    add(end)
+    text, keys = "".join(pieces), len(pieces) - 1
+    for first, last in [*(turn[1:] for turn in turns), answer]:
+        words += [(first + begin, first + stop) for begin, stop in word_spans(text[first:last])]
+    tables = np.random.default_rng(5).dirichlet(np.full(keys, 0.4), size=(2, 2, keys - prompt + 1))
+    reading = written_by_hand(pieces, prompt, *tables)
+    ends = [0, *itertools.accumulate(map(len, pieces))]
+    tokens = placed(text, list(range(len(pieces))), pieces, list(itertools.pairwise(ends)), words)
+    settings = {
+        "prompt_tokens": prompt,
+        "end_tokens": 1,
+        "turns": [dict(zip(("role", "start", "end"), turn, strict=True)) for turn in turns],
+    }
+    return dataclasses.replace(reading, sequences={"text": tokens}, settings=settings)

@@ -14,6 +14,7 @@ from regard.reading.reading import Reading
 from regard.reading.record import Check
 from regard.view import wire
 from regard.view.html import asset, demo_html
+from regard.view.shares import shares
 
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
@@ -302,6 +303,69 @@ def test_coarser_grains_sum_what_their_tokens_have(show, dogs, grain):
     assert len(set(found) & set(parts)) >= min(2, len(parts))
 
 
+def lines(page, name):
+    settle(page)
+    return page.locator(f'[data-spine="{name}"] .line').all_inner_texts()
+
+
+def test_a_template_is_folded_into_the_roles_that_it_opens(show, chat):
+    page = show(chat)
+    told = [
+        "systemBe brief 😀.",
+        "userAnn has a dog. Bo has none.",
+        "assistantI see.",
+        "userWho has a dog?",
+        "assistant",
+    ]
+    assert (lines(page, "input"), lines(page, "output")) == (told, ["Ann."])
+    marks = page.locator(".is-fold")
+    assert marks.nth(1).get_attribute("title") == "<|im_end|>↵<|im_start|>user↵"
+    assert marks.evaluate_all("nodes => nodes.every((node) => !node.style.backgroundColor)")
+    # a mark stands for all of its tokens
+    marks.nth(1).click()
+    assert page.locator(".summary h2").nth(1).inner_text() == "Who looked at “user:”"
+    page.get_by_label("template folded").uncheck()
+    assert lines(page, "input")[:2] == ["<|im_start|>system↵", "Be brief 😀.<|im_end|>↵"]
+    assert lines(page, "output") == ["Ann."]
+    chinese = show(chat, locale="zh-CN")
+    assert [line[:2] for line in lines(chinese, "input")] == ["系统", "用户", "助手", "用户", "助手"]
+
+
+def test_the_templates_weight_is_counted_apart(show, chat):
+    page = show(chat)
+    found = shares(chat)
+    balance = [
+        f"{told(found.prompt)} prompt",
+        f"{told(found.template)} template",
+        f"{told(found.answer)} answer",
+        f"{told(found.first)} first token “<|im_start|>”",
+    ]
+    assert page.locator(".balance li").all_inner_texts() == balance
+    prompt = {told(piece.share) for piece in [*found.pieces, *found.written] if not piece.is_template}
+    assert {share for _, share in strongest(page)} <= prompt
+    page.get_by_label("template folded").uncheck()
+    assert page.locator(".balance li").all_inner_texts() == balance
+
+
+@pytest.mark.parametrize("grain", ["token", "word", "sentence", "paragraph"])
+def test_no_list_shows_the_template_or_the_end_of_a_turn(show, chat, grain):
+    page = show(chat)
+    page.get_by_label("Grain").select_option(grain)
+    found = shares(chat)
+    names = strongest(page)
+    assert names
+    assert not any("im_" in name or name.endswith(":") for name, _ in names)
+    if grain == "sentence":
+        sentences = {(part.text, told(part.share)) for part in found.parts}
+        assert sentences <= {*names}
+        assert ("Who has a dog?", told(found.parts[-1].share)) in names
+    # what was walked through is the answer without its end
+    page.keyboard.press("ArrowLeft")
+    assert title(page) == {"token": "What “.” looked at"}.get(grain, "What “Ann.” looked at")
+    token(page, "input", 3).click()
+    assert not any("im_" in name for name, _ in strongest(page, nth=1))
+
+
 def test_language_and_theme_are_the_readers(show, dogs):
     page = show(dogs, locale="zh-CN", theme="dark")
     root = page.locator(".regard-view")
@@ -429,6 +493,62 @@ def test_a_long_text_keeps_few_tokens_in_the_page(show, by_hand):
     page.mouse.click(box["x"] + 10, box["y"] + box["height"] - 3)
     token(page, "input", count - 2).wait_for()
     assert page.evaluate(nodes) < 2400
+
+
+def marked(page, look):
+    settle(page)
+    found = page.locator(f'[data-look~="{look}"]')
+    return [int(place) for place in found.evaluate_all("nodes => nodes.map((node) => node.dataset.t)")]
+
+
+def test_all_of_a_text_is_searched(show, by_hand):
+    count = 20_000
+    pieces = [f" word{place}" for place in range(count)]
+    pieces[9_000], pieces[15_000], pieces[19_999] = " 😀 Straße", " Straße", " (a+b)"
+    page = show(by_hand([*pieces, " STRASSE,", " straße"], count, np.full((1, 2, count + 1), 1 / count)))
+    page.keyboard.press("/")
+    field, told = page.get_by_role("textbox"), page.locator(".find .count")
+    field.fill("straße")
+    for place, token_ in enumerate([9_000, 15_000, 20_001, 9_000], start=1):
+        assert told.inner_text() == f"{(place - 1) % 3 + 1} of 3"
+        assert marked(page, "found") == [token_]
+        name = "output" if token_ > count else "input"
+        box, spine = token(page, name, token_).bounding_box(), page.locator(f'[data-spine="{name}"]').bounding_box()
+        assert spine["y"] <= box["y"] <= spine["y"] + spine["height"] - box["height"] + 4
+        page.keyboard.press("Enter")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.press("Shift+Enter")
+    assert told.inner_text() == "3 of 3"
+    # one that goes over several tokens, and signs that mean something in a pattern
+    field.fill("WORD12345 word12346")
+    assert (told.inner_text(), marked(page, "found")) == ("1 of 1", [12_345, 12_346])
+    field.fill("(a+b)")
+    assert (told.inner_text(), marked(page, "found")) == ("1 of 1", [19_999])
+    field.fill("nowhere")
+    assert (told.inner_text(), marked(page, "found")) == ("not found", [])
+    field.fill("word1")
+    # 1, 10 to 19, …, 10000 to 19999, but for the two that are others
+    assert told.inner_text() == f"1 of {11_111 - 2}"
+    page.keyboard.press("Escape")
+    assert not field.is_visible()
+    assert marked(page, "hit") == []
+
+
+def test_the_search_opens_by_key_and_button_and_finds_no_folded_template(show, chat):
+    page = show(chat, locale="zh-CN")
+    page.keyboard.press("Control+f")
+    page.keyboard.type("dog")
+    told = page.locator(".find .count")
+    assert told.inner_text() == "第 1 处，共 2 处"
+    # keys of the text are letters here
+    page.keyboard.type("/")
+    assert told.inner_text() == "没有找到"
+    page.keyboard.press("Escape")
+    page.locator(".walk").get_by_label("在文本中查找").click()
+    page.keyboard.type("user")
+    assert told.inner_text() == "没有找到"
+    page.get_by_label("折叠模板").uncheck()
+    assert told.inner_text() == "第 1 处，共 2 处"
 
 
 def test_all_of_a_text_is_printed(show, by_hand):
@@ -561,7 +681,7 @@ def test_the_ladder_shows_quality_translations_and_every_reading(show, dogs, tra
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["dogs", "translated"])
+@pytest.mark.parametrize("name", ["dogs", "translated", "chat"])
 def test_the_page_fits_its_window(show, request, name, size, theme):
     width, height = SIZES[size]
     page = show(request.getfixturevalue(name), width=width, height=height, theme=theme)

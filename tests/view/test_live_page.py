@@ -60,7 +60,7 @@ def visit(browser, live):
 
 
 def ask(page, text, **settings):
-    page.locator("textarea").first.fill(text)
+    page.locator("textarea:not(.system)").first.fill(text)
     if settings:
         page.locator("summary", has_text="Settings").first.click()
     for name, value in settings.items():
@@ -235,6 +235,72 @@ def test_what_is_forgotten_is_gone(visit, live):
     page.get_by_role("button", name="Forget", exact=True).click()
     expect(page.locator(".recent .entry")).to_have_count(0)
     assert live.api.history.entries() == []
+
+
+def heard(live):
+    """The turns of the newest reading, as role and content."""
+    reading = list(live.api.readings._open.values())[-1].reading
+    text = reading.sequences["text"].text
+    return [(turn["role"], text[turn["start"] : turn["end"]]) for turn in reading.settings["turns"]]
+
+
+def test_a_conversation_is_held_and_every_question_has_the_turns_before_it(visit, live):
+    page = visit()
+    page.get_by_text("Conversation", exact=True).click()
+    text = page.get_by_label("Type a sentence or a prompt")
+    page.get_by_label("System message").fill("Be brief. 🙂")
+
+    def say(what, turns):
+        text.fill(what)
+        page.get_by_role("button", name="Ask", exact=True).click()
+        expect(page.locator(".turns li")).to_have_count(turns)
+        expect(text).to_have_value("")
+        page.wait_for_selector(VIEWER)
+
+    page.locator("summary", has_text="Settings").click()
+    page.locator("label[title=max_new_tokens] input").fill("5")
+    say("one two", 2)
+    assert heard(live) == [("system", "Be brief. 🙂"), ("user", "one two")]
+    answer = list(live.api.readings._open.values())[-1].reading
+    said = page.locator(".turns p").nth(1).text_content()
+    say("three", 4)
+    assert [role for role, _ in heard(live)] == ["system", "user", "assistant", "user"]
+    assert heard(live)[3] == ("user", "three")
+    assert answer.sequences["text"].text.endswith(heard(live)[2][1])
+    assert said.strip() == heard(live)[2][1].strip() != ""
+    assert page.locator(".view .is-fold").all_inner_texts() == ["system", "user", "assistant", "user", "assistant"]
+    expect(page.locator(".recent .entry .title")).to_have_text(["three", "one two"])
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator(".turns li")).to_have_count(4)
+    expect(page.get_by_label("系统消息")).to_have_value("Be brief. 🙂")
+    page.get_by_role("button", name="新对话").click()
+    expect(page.locator(".turns li")).to_have_count(0)
+    page.get_by_role("button", name="three").click()
+    expect(page.locator(".view .is-fold")).to_have_text(["系统", "用户", "助手", "用户", "助手"])
+
+
+def test_escape_in_the_search_stops_no_answer(visit, live):
+    page = visit()
+    ask(page, "one two three", max_new_tokens=3)
+    page.wait_for_selector(VIEWER)
+    page.locator('[data-spine="input"]').first.click()
+    page.keyboard.press("Control+f")
+    page.keyboard.type("two")
+    expect(page.locator(".find .count")).to_have_text("1 of 1")
+    page.evaluate("document.querySelector('.page').addEventListener('keydown', () => (window.heard = true))")
+    page.keyboard.press("Escape")
+    expect(page.locator(".find")).to_be_hidden()
+    assert page.evaluate("window.heard === undefined")
+
+
+def test_a_question_that_fails_stays_to_be_asked_again(visit, live):
+    page = visit()
+    page.get_by_text("Conversation", exact=True).click()
+    ask(page, "one two " * 2000, max_new_tokens=2)
+    text = page.get_by_label("Type a sentence or a prompt")
+    expect(page.locator(".answer .error")).to_contain_text("the model takes 2048")
+    expect(text).not_to_have_value("")
+    assert page.locator(".turns li").count() == 0
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -129,6 +129,54 @@ def test_an_answer_is_what_the_library_writes_and_its_reading_what_the_library_r
         assert (np.frombuffer(row, "<f4") == reading.weights("decoder", 2)[1, 0]).all()
 
 
+CONVERSATION = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "one 🙂"},
+    {"role": "assistant", "content": "two"},
+    {"role": "user", "content": "<b>three"},
+]
+
+
+def conversation(messages, mode="chat"):
+    return {"model": "smollm2", "mode": mode, "messages": messages, "settings": {"max_new_tokens": 4}}
+
+
+def test_a_conversation_is_answered_and_read_as_the_library_does(served, model):
+    events = served.events(conversation(CONVERSATION))
+    written = model.generate(messages=CONVERSATION, max_new_tokens=4)
+    assert "".join(event["text"] for event in events if event["type"] == "text") == written.text
+    reading = model.read_written(None, written, messages=CONVERSATION, statistics=("value_norm",))
+    shown = events[-1]["reading"]
+    assert shown["header"] == json.loads(json.dumps(wire.header(reading)))
+    assert [turn["role"] for turn in shown["header"]["settings"]["turns"]] == ["system", "user", "assistant", "user"]
+    assert shown["title"] == "<b>three"
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (conversation([]), "there is no message"),
+        (conversation(CONVERSATION[:3]), "leaves nothing to answer"),
+        (conversation([3]), "message 1 must be one such as"),
+        (conversation([{"role": "user"}]), "has no content"),
+        (conversation({"role": "user"}), "must be of type list"),
+        (conversation(CONVERSATION, mode="prompt"), "messages go with the mode chat"),
+        (conversation(CONVERSATION) | {"text": "one"}, "not both"),
+        (conversation(None), "must have a text or messages"),
+    ],
+)
+def test_what_is_no_conversation_is_refused(served, asked, says):
+    status, said = served.ask("/api/ask", asked)
+    assert (status, says in said["error"]) == (400, True), said
+
+
+def test_a_conversation_is_as_long_as_all_its_messages(serving, model):
+    served = serving(serve_language_model(model), limits=replace(LIMITS, characters=60))
+    assert served.ask("/api/ask", conversation([{"role": "user", "content": "a" * 40}]))[0] == 200
+    messages = [{"role": "system", "content": "a" * 40}, {"role": "user", "content": "a" * 40}]
+    assert served.ask("/api/ask", conversation(messages))[0] == 413
+
+
 def test_a_text_is_read_as_it_stands(served, model):
     events = served.events({"model": "smollm2", "mode": "text", "text": "one two three"})
     header = events[-1]["reading"]["header"]

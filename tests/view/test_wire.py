@@ -118,6 +118,20 @@ def test_offsets_count_as_a_browser_does(by_hand):
     assert found == pieces
 
 
+def test_turns_count_as_the_text_does(chat):
+    header = json.loads(json.dumps(wire.header(chat)))
+    units = header["sequences"]["text"]["text"].encode("utf-16-le")
+    found = [units[2 * turn["start"] : 2 * turn["end"]].decode("utf-16-le") for turn in header["settings"]["turns"]]
+    assert found == ["Be brief 😀.", "Ann has a dog. Bo has none.", "I see.", "Who has a dog?"]
+    assert [turn["role"] for turn in header["settings"]["turns"]] == ["system", "user", "assistant", "user"]
+    assert chat.settings["turns"][1]["start"] == header["settings"]["turns"][1]["start"] - 1
+
+
+def test_a_chat_of_which_nothing_was_read_has_a_header(chat):
+    reading = dataclasses.replace(chat, sequences={}, maps={}, sides={}, kept={}, checks={})
+    assert "turns" not in wire.header(reading)["settings"]
+
+
 @pytest.mark.parametrize(
     "message",
     [

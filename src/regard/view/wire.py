@@ -35,7 +35,7 @@ def header(reading: Reading) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "model": reading.model,
-        "settings": reading.settings,
+        "settings": _settings(reading),
         "rounding": {"floor": FLOOR, "steps": STEPS, "relative": ROUNDING},
         "sequences": {name: _sequence(sequence) for name, sequence in reading.sequences.items()},
         "statistics": {
@@ -194,8 +194,23 @@ def _kind(reading: Reading, kind: str) -> dict[str, Any]:
     }
 
 
+def _settings(reading: Reading) -> dict[str, Any]:
+    """The settings, with the turns of a chat in units of the text, or without them where no text was read."""
+    settings, text = dict(reading.settings), reading.sequences.get("text")
+    turns = settings.pop("turns", [])
+    if not turns or text is None:
+        return settings
+    units = _units(text.text).tolist()
+    return {**settings, "turns": [{**turn, **{side: units[turn[side]] for side in ("start", "end")}} for turn in turns]}
+
+
+def _units(text: str) -> np.ndarray:
+    """For each character, and the end, how many UTF-16 units come before it."""
+    return np.cumsum([0, *(1 + (ord(letter) > 0xFFFF) for letter in text)])
+
+
 def _sequence(sequence: Sequence) -> dict[str, Any]:
-    units = np.cumsum([0, *(1 + (ord(letter) > 0xFFFF) for letter in sequence.text)])
+    units = _units(sequence.text)
     tokens = sequence.tokens
     return {
         "text": sequence.text,

@@ -85,13 +85,15 @@ class App {
   }
 
   async ask() {
-    const questions = this.panes.map((pane) => pane.question());
+    const panes = [...this.panes];
+    const questions = panes.map((pane) => pane.question());
     if (this.asked?.some((answer) => answer.running) || questions.includes(null)) return;
     this.clear();
     this.asked = questions.map(() => this.addAnswer());
     this.button.disabled = true;
     this.halt.hidden = false;
-    await Promise.all(this.asked.map((answer, place) => answer.ask(questions[place])));
+    const written = await Promise.all(this.asked.map((answer, place) => answer.ask(questions[place])));
+    panes.forEach((pane, place) => pane.hear(questions[place], written[place]));
     this.button.disabled = false;
     this.halt.hidden = true;
   }

@@ -84,7 +84,7 @@ export class Heatmap {
   draw() {
     const { palette, keyUnits, matrix, words } = this.view;
     this.canvas.setAttribute("aria-label", `${words.heatmap}: ${words.rowsByKeys}`);
-    if (!matrix) return;
+    if (!matrix?.rows.length) return;
     const { rows } = matrix;
     const count = keyUnits.first.length;
     const span = Math.min(this.span, count);
@@ -111,7 +111,7 @@ export class Heatmap {
 
   // at most one column a pixel, each with the largest of its keys, so that nothing is lost from sight
   picture(span) {
-    const { palette, matrix, apart } = this.view;
+    const { palette, matrix, aside } = this.view;
     const { rows, largest } = matrix;
     const columns = Math.min(Math.ceil(span), Math.floor(this.wide * span));
     const same = this.drawn;
@@ -123,7 +123,7 @@ export class Heatmap {
         const end = Math.max(start + 1, Math.floor(this.from + ((column + 1) * span) / columns));
         let most = 0;
         for (let key = start; key < Math.min(end, weights.length); key++) {
-          if (!(apart && key === 0)) most = Math.max(most, weights[key]);
+          if (!aside[key]) most = Math.max(most, weights[key]);
         }
         const [red, green, blue] = palette.steps[step(most, largest)];
         const at = 4 * (row * columns + column);

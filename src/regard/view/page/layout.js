@@ -4,13 +4,23 @@ import { printable } from "./printable.js";
 
 const WIDE = /[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef]|[\u{20000}-\u{3ffff}]/u;
 
-// what is shown of tokens from `from` to before `to`, and of what no token holds
-export function pieces(sequence, from, to) {
+// what is shown of tokens from `from` to before `to`, and of what no token holds; what `fold` gives a label is one piece
+export function pieces(sequence, from, to, fold) {
   const found = [];
   const pieceOf = new Int32Array(Math.max(0, to - from));
   let at = from < to ? sequence.starts[from] : 0;
   for (let token = from; token < to; token++) {
     const [start, end] = [sequence.starts[token], sequence.ends[token]];
+    const folding = fold(token);
+    if (folding) {
+      const { label, last } = folding;
+      const folded = show(sequence.text.slice(start, sequence.ends[last]));
+      found.push({ ...piece(label, last, false), folded });
+      pieceOf.fill(found.length - 1, token - from, last + 1 - from);
+      at = sequence.ends[last];
+      token = last;
+      continue;
+    }
     if (start === end) {
       found.push(piece(sequence.names[token], token, true));
     } else if (end <= at && found.length && found[found.length - 1].token >= 0) {
@@ -31,8 +41,11 @@ function piece(text, token, isNamed) {
   const bare = text.replace(/^ +/, "");
   // a new line is a token like others, and can be looked at
   const lead = bare ? text.length - bare.length : 0;
-  const shown = [...(bare || text)].map((letter) => (letter === "\n" ? "↵" : printable(letter))).join("");
-  return { shown, lead, token, last: token, breaks, isNamed };
+  return { shown: show(bare || text), lead, token, last: token, breaks, isNamed };
+}
+
+function show(text) {
+  return [...text].map((letter) => (letter === "\n" ? "↵" : printable(letter))).join("");
 }
 
 // the first piece of every line, greedily filled; a blank line begins with the piece that follows it
@@ -45,12 +58,13 @@ export function lines({ list }, width, measure) {
     // pieces that no line may part
     let [end, wide] = [index, 0];
     do {
-      const { shown, lead, isNamed, breaks } = list[end];
-      wide += measure(shown) + (lead ? lead * space : 0) + (isNamed ? 14 : 0);
+      const { shown, lead, isNamed, breaks, folded } = list[end];
+      wide += measure(shown) + (lead ? lead * space : 0) + (isNamed || folded ? 14 : 0);
       end += 1;
       if (breaks) break;
     } while (end < list.length && !mayPart(list[end - 1], list[end]) && wide < width);
-    if (used && used + wide > width) {
+    // a message begins a line
+    if (used && (list[index].folded || used + wide > width)) {
       starts.push(index);
       used = 0;
     }
@@ -68,7 +82,7 @@ export function lines({ list }, width, measure) {
 }
 
 function mayPart(before, after) {
-  if (after.lead || before.isNamed || after.isNamed) return true;
+  if (after.lead || before.isNamed || after.isNamed || before.folded || after.folded) return true;
   const [end, begin] = [before.shown, after.shown];
   return end.endsWith(" ") || begin.startsWith(" ") || WIDE.test(end.slice(-1)) || WIDE.test(begin[0] ?? "");
 }

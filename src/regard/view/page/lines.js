@@ -18,13 +18,13 @@ export class Lines {
   }
 
   update() {
-    const { matrix, current, palette, apart, keyUnits } = this.view;
+    const { matrix, current, palette, aside, keyUnits } = this.view;
     this.box.replaceChildren();
     if (!matrix || !current.units) return;
     const middle = Math.max(0, matrix.rows.findIndex(({ tokens }) => isActive(tokens, current)));
     const start = Math.max(0, Math.min(middle - MOST_ROWS / 2, matrix.rows.length - MOST_ROWS));
     const rows = matrix.rows.slice(start, start + MOST_ROWS);
-    const keys = strongest(current.units, Math.min(MOST_KEYS, keyUnits.first.length), apart);
+    const keys = strongest(current.units, Math.min(MOST_KEYS, keyUnits.first.length), aside);
     const width = Math.max(240, this.view.detailWidth ?? 360);
     const height = TALL * Math.max(rows.length, keys.length) + 8;
     const [left, right] = [width * 0.3, width * 0.66];
@@ -38,7 +38,7 @@ export class Lines {
       if (hasActive && !isOn) return;
       keys.forEach((key, place) => {
         const share = weights[key] / (matrix.largest || 1);
-        if (share < FAINTEST || (apart && key === 0)) return;
+        if (share < FAINTEST) return;
         const [y, to] = [rowsFrom + row * TALL, keysFrom + place * TALL];
         const bend = (right - left) / 2;
         const d = `M${left + 6},${y} C${left + bend},${y} ${right - bend},${to} ${right - 6},${to}`;
@@ -68,8 +68,8 @@ export class Lines {
 
 const isActive = (tokens, current) => Boolean(current.tokens) && tokens[0] < current.tokens[1] && current.tokens[0] < tokens[1];
 
-export function strongest(weights, most, apart) {
-  const order = Array.from(weights.keys()).filter((key) => !(apart && key === 0));
+export function strongest(weights, most, aside) {
+  const order = Array.from(weights.keys()).filter((key) => !aside[key]);
   if (order.length > most) order.sort((one, other) => weights[other] - weights[one]).splice(most);
   return order.sort((one, other) => one - other);
 }

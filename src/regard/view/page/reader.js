@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { step, strip } from "./colours.js";
+import { Find } from "./find.js";
 import { format } from "./language.js";
 import { Minimap } from "./minimap.js";
 import { LINE, Spine } from "./spine.js";
@@ -11,6 +12,7 @@ export class Reader {
     Object.assign(this, { view, viewer });
     this.box = element("section", { class: "reader" });
     this.spines = [];
+    this.find = new Find(view, this);
   }
 
   enter(index) {
@@ -33,7 +35,7 @@ export class Reader {
     if (kind.prompt > 0 && kind.prompt < kind.size) {
       return [
         { ...both, name: "input", from: 0, to: kind.prompt, label: words.prompt },
-        { ...both, name: "output", from: kind.prompt, to: kind.size, label: words.answer },
+        { ...both, name: "output", from: kind.prompt, to: kind.regions.last, label: words.answer },
       ];
     }
     return [{ ...both, name: "input", from: 0, to: kind.size, label: words[kind.query] ?? words.text }];
@@ -54,8 +56,9 @@ export class Reader {
       arranged: () => this.viewer.later(),
     };
     const parts = this.parts();
+    this.box.append(this.find.box);
     for (const part of parts) {
-      const spine = new Spine({ ...part, on });
+      const spine = new Spine({ ...part, fold: (token) => view.fold(token), on });
       Object.assign(spine, { isKey: part.isKey, isQuery: part.isQuery });
       spine.minimap = new Minimap(spine, view.words.minimap);
       this.spines.push(spine);
@@ -65,6 +68,7 @@ export class Reader {
       box.append(element("div", { class: "spine-box" }, spine.scroller, spine.minimap.canvas));
       this.box.append(box);
     }
+    this.find.build();
     this.box.append(this.walk());
   }
 
@@ -90,6 +94,7 @@ export class Reader {
       button("←", words.back, () => viewer.step(-1)),
       button("→", words.forward, () => viewer.step(1)),
       this.playing,
+      this.find.opener,
       this.status,
     );
   }
@@ -109,6 +114,8 @@ export class Reader {
         if (spine.isQuery && rowUnits && (kind.rowOf.has(first) || kind.rowOf.has(last))) names.push("row");
         if (spine.isKey && view.span && view.span[0] <= last && first < view.span[1]) names.push("span");
         if (spine.isKey && view.apart && first === 0) names.push("first");
+        const mark = Math.max(spine.marks?.[first] ?? 0, spine.marks?.[last] ?? 0);
+        if (mark) names.push(mark > 1 ? "found" : "hit");
         if (view.walking && spine.isQuery && current.tokens && first >= current.tokens[1] && first >= kind.prompt) names.push("later");
         return {
           colour: level ? palette.css[level] : "",
@@ -116,8 +123,13 @@ export class Reader {
           names: names.join(" "),
         };
       });
+<<<<<<< HEAD
       if (isUsed) spine.minimap.update(usage.byToken, palette, view.join);
       else if (spine.isKey && current.vector) spine.minimap.update(view.apart ? without(current.vector) : current.vector, palette, view.join);
+=======
+      if (isUsed) spine.minimap.update(usage.byToken, palette);
+      else if (spine.isKey && current.vector) spine.minimap.update(this.without(current.vector), palette);
+>>>>>>> page
       else spine.minimap.update(null, palette);
     }
     this.legend(showsUsage ? usage.largest : current.largest);
@@ -128,14 +140,24 @@ export class Reader {
   }
 
   level(first, last) {
+<<<<<<< HEAD
     const { current, keyUnits, kind, apart, join } = this.view;
     if (first >= kind.keys || (apart && first === 0)) return 0;
+=======
+    const { current, keyUnits, kind, aside } = this.view;
+    if (first >= kind.keys || aside[keyUnits.of[first]]) return 0;
+>>>>>>> page
     let share = current.units[keyUnits.of[first]];
     // the bytes of one letter
     for (let token = first + 1; token <= Math.min(last, kind.keys - 1); token++) {
       if (keyUnits.of[token] !== keyUnits.of[token - 1]) share = join(share, current.units[keyUnits.of[token]]);
     }
     return step(share, current.largest);
+  }
+
+  without(vector) {
+    const { aside, keyUnits } = this.view;
+    return vector.map((weight, token) => (aside[keyUnits.of[token]] ? 0 : weight));
   }
 
   legend(largest) {
@@ -196,8 +218,7 @@ export class Reader {
     const { keyUnits } = view;
     const last = Math.min(spine.to, view.kind.keys);
     if (!view.span) {
-      const first = keyUnits.span(keyUnits.of[view.apart && last > 1 ? 1 : 0]);
-      viewer.set({ span: first });
+      viewer.set({ span: keyUnits.span(Math.max(0, view.aside.indexOf(0))) });
       return true;
     }
     const edge = by > 0 ? view.span[1] : view.span[0] - 1;
@@ -218,10 +239,4 @@ export class Reader {
       spine.draw(spine.starts.length <= 2000);
     }
   }
-}
-
-function without(vector) {
-  const found = Float32Array.from(vector);
-  found[0] = 0;
-  return found;
 }

@@ -1,6 +1,10 @@
 // A reading as the viewer holds it: the header at once, tables of one layer after another as they are asked for.
 
+<<<<<<< HEAD
 import { joining } from "./units.js";
+=======
+import { regions } from "./chat.js";
+>>>>>>> page
 
 const TYPES = { float32: Float32Array, uint16: Uint16Array, uint32: Uint32Array, uint8: Uint8Array };
 
@@ -74,6 +78,7 @@ export class Kind {
     this.rowOf = new Map(facts.rows.map((position, row) => [position + shift, row]));
     this.tokenOf = facts.rows.map((position) => position + shift);
     this.lookup = decoding(reading.rounding);
+    this.regions = regions(this, reading.settings);
   }
 
   get size() {

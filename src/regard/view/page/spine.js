@@ -9,9 +9,9 @@ const AROUND = 8;
 
 export class Spine {
   // `on` hears: over(token), click(token, event), select(first, last), scroll()
-  constructor({ name, sequence, from, to, label, on }) {
+  constructor({ name, sequence, from, to, label, fold, on }) {
     Object.assign(this, { name, sequence, from, to, on });
-    this.pieces = pieces(sequence, from, to);
+    this.pieces = pieces(sequence, from, to, fold);
     this.text = element("div", { class: "spine-text" });
     this.scroller = element(
       "div",
@@ -109,13 +109,15 @@ export class Spine {
     const node = element("div", { class: "line", dir: "auto" });
     node.style.top = `${line * LINE}px`;
     for (let index = this.starts[line]; index < end; index++) {
-      const { shown, lead, token, last, isNamed } = list[index];
+      const { shown, lead, token, last, isNamed, folded } = list[index];
       if (lead && index > this.starts[line]) node.append(" ".repeat(lead));
       if (token < 0) {
         node.append(shown.replaceAll("↵", ""));
         continue;
       }
       const span = element("span", { class: "t", "data-t": token }, shown);
+      if (folded) span.classList.add("is-fold");
+      if (folded) span.title = folded;
       if (isNamed) span.classList.add("is-name");
       else if (/^↵+$/.test(shown)) span.classList.add("is-break");
       span.tokens = [token, last];

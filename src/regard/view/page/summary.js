@@ -26,7 +26,7 @@ export class Summary {
     if (current.note) this.box.append(element("p", { class: "note" }, current.note));
     if (!current.units) return;
     if (this.view.measure === "weights" && current.balance.length > 1) this.box.append(this.balance());
-    this.box.append(this.ranked(topOf(current.units, MOST, this.view.apart)));
+    this.box.append(this.ranked(topOf(current.units, MOST, this.view.aside)));
     if (usage && kind.rows.length > 1) {
       this.box.append(element("h2", {}, words.usedBy(shorten(usage.name, 40))), this.users());
     }
@@ -89,7 +89,7 @@ export class Summary {
   users() {
     const { usage, matrix } = this.view;
     const list = element("ol", { class: "ranked" });
-    const order = topOf(usage.byUnit, MOST, false);
+    const order = topOf(usage.byUnit, MOST);
     for (const row of order) {
       const bar = element("i", { class: "share" });
       bar.style.width = `${(100 * usage.byUnit[row]) / (usage.byUnit[order[0]] || 1)}%`;
@@ -108,10 +108,10 @@ export class Summary {
   }
 }
 
-export function topOf(values, most, apart) {
+export function topOf(values, most, aside) {
   const order = [];
-  for (let index = apart ? 1 : 0; index < values.length; index++) {
-    if (!(values[index] > 0)) continue;
+  for (let index = 0; index < values.length; index++) {
+    if (!(values[index] > 0) || aside?.[index]) continue;
     if (order.length === most && values[index] <= values[order[most - 1]]) continue;
     let at = order.length;
     while (at > 0 && values[order[at - 1]] < values[index]) at--;

@@ -20,7 +20,7 @@ export class Numbers {
     this.body.replaceChildren();
     if (!this.box.open || !current.units) return;
     const rows = element("tbody", {});
-    for (const unit of topOf(current.units, MOST, false)) {
+    for (const unit of topOf(current.units, MOST)) {
       const [first, last] = keyUnits.span(unit);
       rows.append(
         element(

@@ -4,15 +4,17 @@ import { printable } from "./printable.js";
 
 export const GRAINS = ["token", "word", "sentence", "paragraph"];
 
-// of each token the number of its unit, and of each unit its tokens from first to before last
-export function units(sequence, grain, count, boundary) {
+// of each token the number of its unit, and of each unit its tokens from first to before last; no unit goes past its
+// region, and a region of which `isWhole` says so is one unit
+export function units(sequence, grain, count, regions, isWhole) {
   const of = new Int32Array(count);
   const first = [];
   let before = null;
   for (let token = 0; token < count; token++) {
-    const name = place(sequence, grain, token);
-    // the first token and the first one of the answer begin a unit, whatever stands before
-    if (token < 2 || token === boundary || name !== before || name === null) first.push(token);
+    const isOne = isWhole(regions.of[token]);
+    const name = isOne ? "whole" : place(sequence, grain, token);
+    // the first token is apart, whatever follows it
+    if (token < 2 || regions.of[token] !== regions.of[token - 1] || name !== before || name === null) first.push(token);
     of[token] = first.length - 1;
     before = name;
   }

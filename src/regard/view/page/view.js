@@ -2,8 +2,13 @@
 
 import { palette } from "./colours.js";
 import { WORDS } from "./language.js";
+<<<<<<< HEAD
 import { shorten } from "./printable.js";
 import { joined, joining, spanText, units } from "./units.js";
+=======
+import { printable, shorten } from "./printable.js";
+import { spanText, sums, units } from "./units.js";
+>>>>>>> page
 
 const BESIDE = ["output_norm", "value_norm"];
 
@@ -28,6 +33,7 @@ export class View {
     Object.assign(this, { measure: "weights", reduce: "mean", heads: null });
     Object.assign(this, { hover: null, pinned: null, span: null, walking: false });
     this.apart = Boolean(this.kind?.within && this.kind.kind !== "vision");
+    this.folded = Boolean(this.kind?.regions.isChat);
     this.memory = {};
     if (this.kind && !(this.statistic in this.kind.summary)) this.statistic = Object.keys(this.kind.summary)[0];
   }
@@ -63,9 +69,12 @@ export class View {
     const { kind } = this;
     this.palette = palette(this.theme);
     if (!kind) return;
-    this.keyUnits = this.once("keyUnits", [this.grain], () => units(kind.looked, this.grain, kind.keys, kind.prompt));
     const count = kind.size + (kind.rowOf.has(kind.size) ? 1 : 0);
-    this.rowUnits = this.once("rowUnits", [this.grain], () => units(kind.sequence, this.grain, count, kind.prompt));
+    const signs = [this.grain, this.folded];
+    this.rowUnits = this.once("rowUnits", signs, () => this.unitsOf(kind.sequence, count, kind.regions));
+    const keyRegions = kind.within ? kind.regions : { of: new Int32Array(kind.keys), roles: [null] };
+    this.keyUnits = this.once("keyUnits", signs, () => this.unitsOf(kind.looked, kind.keys, keyRegions));
+    this.aside = this.once("aside", [...signs, this.apart], () => this.setAside());
     this.isReady = kind.ready(this.choice);
     this.matrix = this.isReady ? this.once("matrix", this.sign(), () => this.table()) : null;
     this.usage = this.span && this.matrix ? this.used() : null;
@@ -75,7 +84,7 @@ export class View {
 
   sign() {
     const heads = this.heads ? [...this.heads].join() : "all";
-    return [this.grain, this.measure, this.reduce, heads, this.apart, this.language];
+    return [this.grain, this.measure, this.reduce, heads, this.apart, this.folded, this.language];
   }
 
   // remembers the last answer to a question
@@ -85,12 +94,52 @@ export class View {
     return this.memory[name].found;
   }
 
+  unitsOf(sequence, count, regions) {
+    return units(sequence, this.grain, count, regions, (region) => this.folded && regions.roles[region] !== null);
+  }
+
+  // of each key unit whether it is left out of colours and lists: the first token, and what is folded away
+  setAside() {
+    return Uint8Array.from(this.keyUnits.first, (token) => (this.apart && token === 0) || this.isFolded(token));
+  }
+
+  isTemplate(token) {
+    const { isChat, of, roles } = this.kind.regions;
+    return isChat && roles[of[token]] !== null;
+  }
+
+  isFolded(token) {
+    return this.folded && this.isTemplate(token);
+  }
+
+  // what a folded stretch of the template is shown as: the role that it opens, and its last token
+  fold(token) {
+    if (!this.isFolded(token)) return null;
+    const { of, roles } = this.kind.regions;
+    const role = roles[of[token]];
+    return { label: this.words.roles[role] ?? role, last: of.lastIndexOf(of[token]) };
+  }
+
+  spanName(sequence, [first, last]) {
+    // the first token has its own name, also where it stands apart within a template
+    if (!this.folded || last === 1) return spanText(sequence, [first, last]);
+    const names = [];
+    for (let token = first; token < last; ) {
+      const fold = this.fold(token);
+      const { of } = this.kind.regions;
+      const end = Math.min(last, of.lastIndexOf(of[token]) + 1);
+      names.push(fold ? `${printable(fold.label)}:` : spanText(sequence, [token, end]));
+      token = end;
+    }
+    return names.join(" ");
+  }
+
   keyName(unit) {
-    return spanText(this.kind.looked, this.keyUnits.span(unit));
+    return this.spanName(this.kind.looked, this.keyUnits.span(unit));
   }
 
   rowName(tokens) {
-    return tokens[0] >= this.kind.size ? `▸ ${this.words.onward}` : spanText(this.kind.sequence, tokens);
+    return tokens[0] >= this.kind.size ? `▸ ${this.words.onward}` : this.spanName(this.kind.sequence, tokens);
   }
 
   rowsOf([first, last]) {
@@ -115,10 +164,18 @@ export class View {
   }
 
   grouped(weights) {
+<<<<<<< HEAD
     return this.grain === "token" ? weights : joined(weights, this.keyUnits, this.join);
+=======
+    return this.keyUnits.first.length === weights.length ? weights : sums(weights, this.keyUnits);
+>>>>>>> page
   }
 
-  // every unit of the output that has rows, with what it gave to every unit that it looked at
+  most(weights) {
+    return weights.reduce((most, weight, unit) => (this.aside[unit] ? most : Math.max(most, weight)), 0);
+  }
+
+  // every unit of the output that is shown and has rows, with what it gave to every unit that it looked at
   table() {
     const { kind, rowUnits } = this;
     const rows = [];
@@ -126,12 +183,18 @@ export class View {
     let before = -1;
     for (const token of [...kind.tokenOf].sort((one, other) => one - other)) {
       const unit = rowUnits.of[token];
-      if (unit === before) continue;
+      const isEnd = token >= kind.regions.last && token < kind.size;
+      if (unit === before || isEnd || this.isFolded(token)) continue;
       before = unit;
       const tokens = rowUnits.span(unit);
       const own = this.rowsOf(tokens);
+<<<<<<< HEAD
       const weights = this.grouped(this.together(own));
       for (let key = this.apart ? 1 : 0; key < weights.length; key++) largest = Math.max(largest, weights[key]);
+=======
+      const weights = this.grouped(this.mean(own));
+      largest = Math.max(largest, this.most(weights));
+>>>>>>> page
       rows.push({ tokens, rows: own, weights, name: this.rowName(tokens) });
     }
     return { rows, largest };
@@ -162,8 +225,7 @@ export class View {
     }
     if (!found.vector) return found;
     found.units = this.grouped(found.vector);
-    found.largest = 0;
-    for (let unit = this.apart ? 1 : 0; unit < found.units.length; unit++) found.largest = Math.max(found.largest, found.units[unit]);
+    found.largest = this.most(found.units);
     found.isExact = this.isExact(found.rows);
     found.balance = this.isLargest ? [] : this.balanced(found.vector);
     this.stand(found);
@@ -199,7 +261,9 @@ export class View {
     const start = this.apart ? 1 : 0;
     const size = kind.prompt || kind.keys;
     const label = kind.prompt ? words.prompt : kind.within ? words.input : words.source;
-    parts.push({ name: "input", share: between(start, size), label: label.toLowerCase() });
+    const template = vector.reduce((sum, weight, token) => sum + (token >= start && this.isTemplate(token) ? weight : 0), 0);
+    parts.push({ name: "input", share: between(start, size) - template, label: label.toLowerCase() });
+    if (kind.regions.isChat) parts.push({ name: "template", share: template, label: words.template });
     if (kind.prompt) parts.push({ name: "answer", share: between(size, kind.keys), label: words.answer.toLowerCase() });
     if (this.apart) parts.push({ name: "first", share: vector[0], label: words.first(shorten(spanText(kind.looked, [0, 1]), 16)) });
     const rest = 1 - parts.reduce((sum, { share }) => sum + share, 0);
@@ -226,7 +290,7 @@ export class View {
     const token = this.pinned ?? this.hover;
     const rows = token === null ? [] : this.rowsOf(this.rowUnits.span(this.rowUnits.of[token]));
     const byHead = this.statistic === "span" ? kind.byHead(rows.length ? rows : kind.answerRows(), this.span) : null;
-    return { byToken, byUnit, largest, byHead, name: spanText(kind.looked, this.span) };
+    return { byToken, byUnit, largest, byHead, name: this.spanName(kind.looked, this.span) };
   }
 
   scoped() {

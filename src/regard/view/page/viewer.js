@@ -169,6 +169,11 @@ class Viewer {
     }
   }
 
+  fold(folded) {
+    this.set({ folded });
+    this.reader.build();
+  }
+
   pin(token) {
     this.set({ pinned: token, walking: false });
     this.reader.reveal(token);
@@ -220,6 +225,11 @@ class Viewer {
   }
 
   key(event) {
+    if (this.reader.find.opens(event)) {
+      event.preventDefault();
+      this.reader.find.open();
+      return;
+    }
     if (event.target.closest("select, input, summary") || event.altKey || event.ctrlKey || event.metaKey) return;
     const { view } = this;
     if (event.key === "Escape") this.letGo();

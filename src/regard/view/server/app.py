@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from regard.config import from_dict, setting
+from regard.data.messages import Message, check_messages, strings
 from regard.errors import RegardError
 from regard.reading.files import FORMATS
 from regard.reading.reading import RENDERERS, Reading
@@ -51,8 +52,29 @@ SAVED_AS = {".safetensors": "application/octet-stream", ".html": "text/html"}
 class Ask:
     model: str
     mode: str = setting(choices=("prompt", "chat", "text", "source"))
-    text: str
+    # one of the two: a text or, for a chat, the whole conversation
+    text: str | None = None
+    messages: list[Message] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.messages is None):
+            raise RegardError(f"must have a text or messages{'' if self.text is None else ', not both'}")
+        if self.messages is not None:
+            if self.mode != "chat":
+                raise RegardError(f"messages go with the mode chat, not {self.mode}")
+            check_messages(self.messages)
+
+    @property
+    def given(self) -> str | list[Message]:
+        given = self.messages if self.text is None else self.text
+        assert given is not None
+        return given
+
+    @property
+    def question(self) -> str:
+        """The text or, of messages, the last one."""
+        return self.given if isinstance(self.given, str) else self.given[-1].get("content") or ""
 
 
 @final
@@ -136,17 +158,15 @@ class Api:
     async def ask(self, asked: Ask) -> ASGIApp:
         model = self._model(asked.model)
         model.check(asked.mode, asked.settings)
-        if len(asked.text) > self.limits.characters:
-            raise HTTPException(
-                413, f"the text has {len(asked.text):,} characters; this page takes {self.limits.characters:,}"
-            )
+        if (count := sum(map(len, strings(asked.given)))) > self.limits.characters:
+            raise HTTPException(413, f"the text has {count:,} characters; this page takes {self.limits.characters:,}")
         job = Job(seconds=self.limits.answer_seconds)
 
         def work(job: Job) -> None:
-            reading = model.ask(asked.mode, asked.text, asked.settings, job)
+            reading = model.ask(asked.mode, asked.given, asked.settings, job)
             if reading is not None:
                 owner = asked.model if reading.knockout is not None else None
-                opened = self.readings.add(reading, title=one_line(asked.text), model=owner)
+                opened = self.readings.add(reading, title=one_line(asked.question), model=owner)
                 entry = self._remember(opened)
                 job.tell("reading", reading=_shown(opened), entry=entry)
 

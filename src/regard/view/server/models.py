@@ -8,6 +8,7 @@ from types import NoneType
 from typing import Any, final
 
 from regard.config import suggest, texts
+from regard.data.messages import Message
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.writing import Writing
@@ -39,8 +40,10 @@ class Setting:
     most: int | float | None
 
 
-# a text and settings in; told of on the way, a reading out, or None where nobody waits for it any more
-Answer = Callable[[str, dict[str, Any], Job], Reading | None]
+# a text or, for a chat, messages
+Given = str | Sequence[Message]
+# what is given and settings in; told of on the way, a reading out, or None where nobody waits for it any more
+Answer = Callable[[Any, dict[str, Any], Job], Reading | None]
 
 
 @final
@@ -61,9 +64,9 @@ class ServedModel:
     name: str
     modes: Mapping[str, Mode]
 
-    def ask(self, mode: str, text: str, settings: dict[str, Any], job: Job) -> Reading | None:
+    def ask(self, mode: str, given: Given, settings: dict[str, Any], job: Job) -> Reading | None:
         """Raises RegardError for what makes no sense."""
-        return self.modes[mode].answer(text, settings, job)
+        return self.modes[mode].answer(given, settings, job)
 
     def check(self, mode: str, settings: dict[str, Any]) -> None:
         """Raises RegardError for a mode that it has not, and for settings that are not offered or out of range."""
@@ -125,20 +128,21 @@ def _options(settings: Mapping[str, Any], rows: Rows | None = None) -> ReadOptio
     return ReadOptions.of(READING | asked, rows=rows)
 
 
-def _write(model: Any, limits: Limits, chat: bool, text: str, settings: dict[str, Any], job: Job) -> Reading | None:
-    count = len(model.encode_chat(text)[0] if chat else model.encode(text)[0])
+def _write(model: Any, limits: Limits, chat: bool, given: Given, settings: dict[str, Any], job: Job) -> Reading | None:
+    count = len(model.encode_chat(given)[0] if chat else model.encode(given)[0])
     if count > limits.prompt_tokens:
         raise RegardError(f"the prompt has {count:,} tokens; this page takes at most {limits.prompt_tokens:,}")
     read = _options(settings, "generated")
     chosen = {name: value for name, value in settings.items() if name != "reading"}
+    prompt, as_chat = (given, {"chat": chat}) if isinstance(given, str) else (None, {"messages": given})
     written = model.generate(
-        text, chat=chat, stream=lambda text: job.tell("text", text=text), going_on=job.goes_on, **DEFAULTS | chosen
+        prompt, **as_chat, stream=lambda text: job.tell("text", text=text), going_on=job.goes_on, **DEFAULTS | chosen
     )
     if job.has_left:
         return None
     job.tell("written", tokens=len(written.tokens), finished=written.finished, late=job.is_late)
     _check_size(model, limits, read, rows=len(written.tokens), keys=count + len(written.tokens))
-    return model.read_written(text, written, chat=chat, **vars(read))
+    return model.read_written(prompt, written, **as_chat, **vars(read))
 
 
 def _read(model: Any, limits: Limits, mode: str, text: str, settings: dict[str, Any], job: Job) -> Reading | None:

@@ -32,7 +32,7 @@ export class Answer {
     this.written = "";
   }
 
-  /** Ask the server and show all that comes; resolves at the end, however it ends. */
+  /** Ask the server and show all that comes; resolves at the end, however it ends, with what was written. */
   async ask(question) {
     this.running = new AbortController();
     this.root.classList.add("running");
@@ -51,6 +51,7 @@ export class Answer {
       this.running = null;
       this.root.classList.remove("running");
     }
+    return this.ended ? this.written : "";
   }
 
   hear(event) {

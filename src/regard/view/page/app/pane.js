@@ -1,7 +1,8 @@
-// One question: which model, what to do, the text, the settings.
+// One question: which model, what to do, the text, the settings; of a conversation the messages before it too.
 
 import { element } from "../dom.js";
 import { printable } from "../printable.js";
+import { Talk } from "./talk.js";
 
 let count = 0;
 
@@ -31,6 +32,7 @@ export class Pane {
         onsubmit();
       },
     });
+    this.talk = new Talk(words);
     this.examples = element("div", { class: "examples" });
     this.settings = element("div", { class: "settings" });
     this.details = element("details", {}, element("summary", {}, words.settings), this.settings);
@@ -56,6 +58,7 @@ export class Pane {
     this.chosen = { ...pane.chosen };
     this.model.selectedIndex = pane.model.selectedIndex;
     this.text.value = pane.text.value;
+    this.talk.take(pane.talk);
     this.details.open = pane.details.open;
     this.showModes(pane.mode);
   }
@@ -64,12 +67,21 @@ export class Pane {
     return this.modes.querySelector("input:checked").value;
   }
 
+  get talks() {
+    return this.mode === "conversation";
+  }
+
+  // what the server knows it as
+  get sent() {
+    return this.talks ? "chat" : this.mode;
+  }
+
   get offered() {
     return this.models[this.model.selectedIndex].modes;
   }
 
   showModes(wanted = this.modes.querySelector("input:checked")?.value) {
-    const modes = Object.keys(this.offered);
+    const modes = Object.keys(this.offered).flatMap((mode) => (mode === "chat" ? [mode, "conversation"] : [mode]));
     const chosen = modes.includes(wanted) ? wanted : modes[0];
     this.modes.replaceChildren(
       ...modes.map((mode) => {
@@ -88,7 +100,7 @@ export class Pane {
 
   showMode() {
     this.examples.replaceChildren(
-      ...this.words.examples[this.mode].map((text) => {
+      ...this.words.examples[this.sent].map((text) => {
         const take = () => {
           this.text.value = text;
           this.text.focus();
@@ -96,7 +108,9 @@ export class Pane {
         return element("button", { class: "quiet", onclick: take }, text);
       }),
     );
-    const settings = this.offered[this.mode];
+    if (this.talks) this.text.before(this.talk.root);
+    else this.talk.root.remove();
+    const settings = this.offered[this.sent];
     this.details.hidden = !settings.length;
     this.settings.replaceChildren(
       ...settings.map((setting) => {
@@ -121,7 +135,8 @@ export class Pane {
   /** What is to be asked, or null, with the reason on screen, where it cannot be. */
   question() {
     const text = this.text.value;
-    const tooLong = text.length > 2 * this.characters ? this.words.tooLong(this.characters) : "";
+    const size = text.length + (this.talks ? this.talk.size : 0);
+    const tooLong = size > 2 * this.characters ? this.words.tooLong(this.characters) : "";
     this.text.setCustomValidity(tooLong);
     const inputs = [this.text, ...this.settings.querySelectorAll("input")];
     const wrong = inputs.find((input) => !input.checkValidity());
@@ -135,9 +150,16 @@ export class Pane {
       return null;
     }
     const settings = {};
-    for (const { name } of this.offered[this.mode]) {
+    for (const { name } of this.offered[this.sent]) {
       if (this.chosen[name]) settings[name] = Number(this.chosen[name]);
     }
-    return { model: this.model.value, mode: this.mode, text, settings };
+    const given = this.talks ? { messages: this.talk.ask(text) } : { text };
+    return { model: this.model.value, mode: this.sent, ...given, settings };
+  }
+
+  /** The answer to a question that was asked here: of a conversation it stays, and another may follow. */
+  hear({ messages }, answer) {
+    if (!messages || !this.talk.hear(messages, answer)) return;
+    if (this.text.value === messages.at(-1).content) this.text.value = "";
   }
 }
