@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import regard
 from regard.language_model import LanguageModel
+from regard.models.pretrained.frame import CHINESE, ENGLISH
 from regard.models.pretrained.texts import Texts
 from regard.reading.language import followed
 from regard.view.answer import answer_view, percent, written_text
@@ -198,6 +199,79 @@ def test_documents_and_tools_go_into_the_template(model):
                 model.generate(messages=CHAT, **{name: extras[name]})
     with pytest.raises(regard.RegardError, match=r"documents: '<\|im_end\|>' is a special token"):
         taking.read(messages=CHAT, documents=[{"text": "a<|im_end|>"}])
+
+
+PAGE = "東京は日本。\n\nKyoto <|im_end|> too.\n\n"
+
+
+@pytest.mark.parametrize(
+    ("messages", "turns", "text", "frame"),
+    [
+        ([message("user", "  Where? ")], ["Where?"], "Question: Where?\nAnswer:", ENGLISH),
+        ([message("user", f"{PAGE}Where?")], [PAGE, "Where?"], f"{PAGE}Question: Where?\nAnswer:", ENGLISH),
+        (
+            [message("system", " Be brief."), message("user", "北京。\n\n首都是哪里？\n")],
+            [" Be brief.", "北京。\n\n", "首都是哪里？"],
+            " Be brief.\n\n北京。\n\n问题：首都是哪里？\n答案：",
+            CHINESE,
+        ),
+    ],
+)
+def test_without_a_template_a_message_is_a_page_and_a_question_in_a_frame(model, messages, turns, text, frame, caplog):
+    framed = with_template(model, None)
+    assert framed.encode_chat(messages)[::2] == (framed.encode(text)[0], text)
+    with caplog.at_level(logging.INFO, "regard"):
+        reading = framed.read(messages=messages, max_new_tokens=2)
+    assert caplog.messages == [f"a has no chat template; it is given {'…'.join(frame)!r}"]
+    whole = reading.sequences["text"].text
+    assert [whole[turn["start"] : turn["end"]] for turn in reading.settings["turns"]] == turns
+    assert [turn["role"] for turn in reading.settings["turns"]][-1] == "user"
+
+
+def test_without_a_template_there_is_one_turn_and_no_tools(model):
+    framed = with_template(model, None)
+    called = {"role": "user", "content": None, "tool_calls": [{"name": "f"}]}
+    for messages in (CHAT, CHAT[:1], [called], [*CHAT[:1], *CHAT[:2]]):
+        with pytest.raises(regard.RegardError, match="no chat template; give it one message of the user"):
+            framed.generate(messages=messages)
+    with pytest.raises(regard.RegardError, match="no chat template to write tools"):
+        framed.generate("a", chat=True, tools=[])
+
+
+def says(answer):
+    """A model of transformers that writes these characters, the next one whatever stands before it."""
+
+    class Says(LlamaForCausalLM):
+        written = 0
+
+        def forward(self, input_ids, **given):
+            output = super().forward(input_ids, **given)
+            token = byte_level().encode(answer)[self.written % len(answer)]
+            self.written += 1
+            output.logits[:, -1] = torch.nn.functional.one_hot(torch.tensor(token), 260) * 9.0
+            return output
+
+    torch.manual_seed(3)
+    return Says(llama().config).eval()
+
+
+@pytest.mark.parametrize(
+    ("answer", "text", "ends"), [("\n \nYes.\nQuestion:", "\n \nYes.", 1), ("Yes. No, n", "Yes. No, n", 0)]
+)
+def test_a_framed_answer_ends_at_the_first_newline_after_text(answer, text, ends):
+    def asked():
+        return LanguageModel(says(answer), byte_level(None), name="a", device=CPU)
+
+    pieces = []
+    model = asked()
+    written = model.generate("a", chat=True, max_new_tokens=10, stream=pieces.append)
+    assert (written.text, "".join(pieces), written.finished) == (text, text, bool(ends))
+    reading = asked().read("a", chat=True, max_new_tokens=10)
+    for each in (model.read_written("a", written, chat=True), reading):
+        assert each.settings["end_tokens"] == ends
+        assert written_text(each) == text.strip()
+    # a text that is no chat goes on
+    assert asked().generate("a", max_new_tokens=10).text == asked().decode(byte_level().encode(answer)[:10])
 
 
 def test_an_assistant_that_only_calls_tools_says_nothing(model):

@@ -215,6 +215,16 @@ def test_readings_named_at_the_start_are_open_at_once(model, serving):
     assert state["models"] == []
 
 
+def test_the_page_asks_a_model_without_a_chat_template_too(tiny_smollm2, serving):
+    model = regard.load(tiny_smollm2 / "models" / "smollm2")
+    model.tokenizer.chat_template = None
+    served = serving(serve_language_model(model))
+    _, state = served.ask("/api/state")
+    assert list(state["models"][0]["modes"]) == ["prompt", "chat", "text"]
+    events = served.events({"model": "smollm2", "mode": "chat", "text": "one", "settings": {"max_new_tokens": 2}})
+    assert "Question: one\nAnswer:" in events[-1]["reading"]["header"]["sequences"]["text"]["text"]
+
+
 def test_settings_are_offered_with_the_bounds_that_are_checked(served):
     _, state = served.ask("/api/state")
     (offered,) = state["models"]

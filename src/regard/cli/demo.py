@@ -108,7 +108,7 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
                 f"Open {out / PAGE} in a browser: all of the above, to be looked at token by token.\n"
                 f"regard translate {out / 'numbers-bahdanau'} -\n"
                 f"regard read {out / 'numbers-transformer'} --source 'two million and seven'\n"
-                f"regard read {LANGUAGE_MODEL} --chat --prompt 'Why is the sky blue?'\n"
+                f"regard read {LANGUAGE_MODEL} --chat --prompt 'What is the capital of France?'\n"
                 "regard train bible-transformer    # real sentences, ten minutes\n"
                 f"Pictures and figures are in {out}",
             )

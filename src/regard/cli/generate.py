@@ -52,7 +52,8 @@ def generate(
     system
         A system message before the prompt, which then is a user's message as with --chat.
     chat
-        The prompt is a user's message, put into the model's chat template.
+        The prompt is a user's message, put into the model's chat template. A model without one is given a page, up to
+        the last blank line, and `Question: … Answer:`, in Chinese for a Chinese question.
     num_samples
         How many texts are drawn; several are shown when all are written, with an empty line between two.
     json

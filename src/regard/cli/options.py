@@ -104,7 +104,8 @@ class ReadFlags(ReadOptions):
     Parameters
     ----------
     chat
-        The prompt is a user's message, put into the model's chat template.
+        The prompt is a user's message, put into the model's chat template. A model without one is given a page, up to
+        the last blank line, and `Question: … Answer:`, in Chinese for a Chinese question.
     """
 
     chat: bool = False

@@ -14,12 +14,16 @@ import regex
 class TextStream:
     """`add` a token and get the text that is certain by now, `finish` and get the rest; `stopped` by a stop text.
 
-    `text` is all that was given, and the same however the text is cut into tokens.
+    `text` is all that was given, and the same however the text is cut into tokens. With `one_line` it stops at the
+    first newline after text, too.
     """
 
-    def __init__(self, decode: Callable[[list[int]], str], stops: Sequence[str] = ()) -> None:
+    def __init__(
+        self, decode: Callable[[list[int]], str], stops: Sequence[str] = (), *, one_line: bool = False
+    ) -> None:
         self._decode = decode
         self._stops = stops
+        self._one_line = one_line
         self._ids: list[int] = []
         # ids before `_done` are text already; those from `_context` on tell how the next are spelt
         self._context = self._done = 0
@@ -50,6 +54,9 @@ class TextStream:
     def _release(self, added: str, *, whole: bool) -> str:
         self._held += added
         found = [(place + len(stop), place) for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        if self._one_line:
+            newlines = (place for place, letter in enumerate(self._held) if letter == "\n")
+            found += [(place + 1, place) for place in newlines if (self.text + self._held[:place]).strip()]
         if found:
             # that which was complete first, as if the text had come letter by letter
             self.stopped = True

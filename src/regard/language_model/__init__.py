@@ -16,11 +16,10 @@ from regard.errors import RegardError
 from regard.evaluation.perplexity import log_probabilities
 from regard.export import hugging_face
 from regard.generation.result import Generation
-from regard.generation.steps import write
-from regard.generation.streaming import TextStream
 from regard.generation.writing import Writing
 from regard.kernels.threads import fastest_threads
 from regard.language_model.adapters import adapter_for, ends_of
+from regard.language_model.batch import write_batch
 from regard.models.compiled import compiled_step
 from regard.models.gpt import quantise
 from regard.models.pretrained.find import find_model
@@ -125,9 +124,10 @@ class LanguageModel:
         """Messages in the model's chat template: token ids, where they stand, and the text that they stand in.
 
         A text is one message of the user. `documents` and `tools` go to the template. The template's special tokens are
-        special ones; those that a message spells out are plain text.
-        Raises RegardError for what are no messages, and where the model has no template, or one that fails, changes a
-        message or ignores documents or tools.
+        special ones; those that a message spells out are plain text. Without a template, a single message of the user
+        is framed: the page up to its last blank line, "Question: ", the question after it, and "Answer:".
+        Raises RegardError for what are no messages, where the template fails, changes a message or ignores documents or
+        tools, and for several turns without a template.
         """
         given = {"prompt": messages} if isinstance(messages, str) else {"messages": messages}
         encoded = self._texts().given(**given, chat=True, **extras)
@@ -173,7 +173,8 @@ class LanguageModel:
 
         With `chat` a prompt is a message of the user. `messages` are a whole conversation in its place: a list of
         {"role": …, "content": …}, whose roles are system, user, assistant and tool. `documents` and `tools` go into the
-        chat template. With n above 1 each prompt has a list of n samples.
+        chat template. A model without one takes a single message of the user in the frame that `encode_chat` describes;
+        its answer ends at the first newline after text. With n above 1 each prompt has a list of n samples.
 
         `stream` receives the text of a single one as it comes, in whole characters. `going_on` is asked after every
         token; where it says no, the text ends early. With `read` the attention of a single one is recorded while it is
@@ -197,66 +198,20 @@ class LanguageModel:
         given = [texts.given(prompt, messages, **chats) for prompt in several]
         if not chat and messages is None:
             texts.warn_of_special("\n".join(several))
+        texts.log_frames(given)
         ids, ends = [each.ids for each in given], self.ends.union(*(each.ends for each in given))
+        # all of them are framed, or none
+        one_line = any(each.frame for each in given)
+        how: dict[str, Any] = {"ends": ends, "one_line": one_line, "stream": stream, "going_on": going_on}
         size = batch_size if self.adapter.pads else 1
         found: list[Generation] = []
         for first in range(0, len(ids), size):
-            found += self._write(
-                ids[first : first + size], writing, ends, stream, going_on, read, first=first, samples=n
-            )
+            batch = ids[first : first + size]
+            found += write_batch(self, batch, writing, **how, read=read, first=first, samples=n)
         if n > 1:
             groups = [found[start : start + n] for start in range(0, len(found), n)]
             return groups[0] if is_single else groups
         return found[0] if is_single else found
-
-    def _write(
-        self,
-        prompts: list[list[int]],
-        writing: Writing,
-        ends: frozenset[int],
-        stream: Callable[[str], None] | None,
-        going_on: Callable[[], bool],
-        read: bool,
-        **how: int,
-    ) -> list[Generation]:
-        feed = self.adapter.feed(prompts, writing.max_new_tokens, reads=read)
-        count = len(prompts) * how["samples"]
-        show = stream or (lambda text: None)
-        streams = [TextStream(self.decode, writing.stop) for _ in range(count)]
-        tokens: list[list[int]] = [[] for _ in range(count)]
-        sums = [0.0] * count
-        try:
-            for step in write(
-                feed,
-                prompts,
-                writing,
-                ends=ends,
-                context_length=self.context_length,
-                device=self.device,
-                going_on=lambda row: not streams[row].stopped and going_on(),
-                **how,
-            ):
-                for row, token, log_probability in zip(step.rows, step.tokens, step.log_probabilities, strict=True):
-                    tokens[row].append(token)
-                    sums[row] += log_probability
-                    if token not in ends:
-                        show(streams[row].add(token))
-        finally:
-            # of what was interrupted too
-            for each in streams:
-                show(each.finish())
-        attention = feed.attention()
-        return [
-            Generation(
-                text=each.text,
-                tokens=written,
-                score=total / len(written),
-                finished=each.stopped or written[-1] in ends,
-                log_probability=total,
-                attention=attention,
-            )
-            for each, written, total in zip(streams, tokens, sums, strict=True)
-        ]
 
     def log_probabilities(self, text: str) -> list[float]:
         """The log-probability of every token of a text but the first, given those before it.
@@ -326,7 +281,8 @@ class LanguageModel:
         usual = "generated" if asks else "last" if self.writes and name == "text" else "all"
         read = ReadOptions.of(options, rows=usual)
         if name != "source":
-            written = self.generate_ids(given.ids, max_new_tokens, ends=given.ends) if asks else []
+            self._texts().log_frames([given])
+            written = self._answer(given, max_new_tokens) if asks else []
             return self._read_tokens(given, written, read)
         if target is None:
             written = self.generate_ids(given.ids, max_new_tokens)
@@ -393,7 +349,7 @@ class LanguageModel:
         given = self._texts().given(prompt, messages, chat=chat, documents=documents, tools=tools)
         read = ReadOptions.of(options, rows="generated")
         if written.attention and read == ReadOptions(rows="generated", segments=read.segments):
-            ends = self.ends | given.ends
+            ends = self.ends | self._texts().ends(given, written.tokens)
             return read_noted(self.module, self.tokenizer, given, written, ends=ends, name=self.name)
         return self._read_tokens(given, written.tokens, read)
 
@@ -404,10 +360,17 @@ class LanguageModel:
             given,
             written,
             read,
-            ends=self.ends | given.ends,
+            ends=self.ends | self._texts().ends(given, written),
             inputs=self.adapter.inputs,
             name=self.name,
         )
+
+    def _answer(self, given: Encoded, max_new_tokens: int) -> list[int]:
+        if given.frame is None:
+            return self.generate_ids(given.ids, max_new_tokens, ends=given.ends)
+        self.check_length(len(given.ids), max_new_tokens)
+        writing = Writing.of({"max_new_tokens": max_new_tokens})
+        return write_batch(self, [given.ids], writing, ends=self.ends, one_line=True)[0].tokens
 
     def export(self, target: str, folder: str | os.PathLike[str]) -> None:
         """Write the model into a new folder for another library, whose logits must be the same: "hf", Hugging Face's.

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, final
 
 from regard.data.messages import Message, check_messages, has_content, strings
 from regard.errors import RegardError
+from regard.models.pretrained.frame import frame_messages
 from regard.models.pretrained.needs import quiet, told
 
 logger = logging.getLogger("regard")
@@ -32,7 +33,8 @@ class Encoded:
     """What a model is given: a text with its token ids and the characters of each.
 
     Of a chat, `turns` are its messages, in the order of the text; all that is in no turn is the chat template's.
-    `ends` are ids with which the template ends an answer.
+    `ends` are ids with which the template ends an answer. For a model without a template, `frame` is the text before
+    and after the question, and the answer ends at the first newline after text.
     """
 
     text: str
@@ -40,6 +42,7 @@ class Encoded:
     offsets: Offsets
     turns: tuple[Turn, ...] = ()
     ends: frozenset[int] = frozenset()
+    frame: tuple[str, str] | None = None
 
 
 @final
@@ -67,14 +70,15 @@ class Texts:
     def encode_chat(self, messages: Sequence[Message], **extras: Any) -> Encoded:
         """Messages in the model's chat template; `extras`, its `tools` and `documents`, where they are not None.
 
-        The template's special tokens are special ones; those that a message spells out are plain text.
-        Raises RegardError for what are no messages, and where the model has no template, or one that fails, changes a
-        message, or ignores the extras.
+        The template's special tokens are special ones; those that a message spells out are plain text. Without a
+        template, a single message of the user is framed as a page and a question, after the system message if any.
+        Raises RegardError for what are no messages, where the template fails, changes a message, or ignores the extras,
+        and for several turns or extras without a template.
         """
-        if self._tokenizer.chat_template is None:
-            raise RegardError(f"{self._name} has no chat template; give the prompt as plain text")
         check_messages(messages)
         extras = {name: value for name, value in extras.items() if value is not None}
+        if self._tokenizer.chat_template is None:
+            return self._encode_framed(messages, extras)
         self._check_fields(messages, extras)
         marked = [
             {**message, "content": PLACEHOLDER.format(index)} if has_content(message) else message
@@ -92,6 +96,17 @@ class Texts:
                 raise RegardError(f"{self._name} cannot tell special tokens of the messages from its own; remove them")
             ids, offsets = self._encode_pieces(chat)
         return Encoded(chat.text, ids, offsets, chat.turns, self._ends(marked, extras))
+
+    def _encode_framed(self, messages: Sequence[Message], extras: dict[str, Any]) -> Encoded:
+        for name in extras:
+            raise RegardError(f"{self._name} has no chat template to write {name}; put them into the message")
+        parts, frame = frame_messages(messages, self._name)
+        text, turns = "", []
+        for role, part in parts:
+            if role:
+                turns.append(Turn(role, len(text), len(text) + len(part)))
+            text += part
+        return Encoded(text, *self._encode(text, adds_special=True), tuple(turns), frame=frame)
 
     def given(
         self, prompt: str | None = None, messages: Sequence[Message] | None = None, *, chat: bool = False, **extras: Any
@@ -117,6 +132,17 @@ class Texts:
         if spelt and self._tokenizer.chat_template is not None:
             told = " and ".join(spelt)
             logger.warning("the prompt spells %s, taken as plain text; for a chat use messages, or chat", told)
+
+    def log_frames(self, given: Sequence[Encoded]) -> None:
+        """Log the frames of questions to a model without a chat template."""
+        for before, after in dict.fromkeys(each.frame for each in given if each.frame):
+            logger.info("%s has no chat template; it is given %r", self._name, f"{before}…{after}")
+
+    def ends(self, given: Encoded, written: list[int]) -> frozenset[int]:
+        """Ids that only end what was written; of a framed answer also its last, where that is a newline."""
+        last = written[-1:] if given.frame else []
+        text = self._tokenizer.decode(last)
+        return given.ends | frozenset(last if "\n" in text and not text.strip() else ())
 
     def _encode(self, text: str, *, adds_special: bool = False) -> tuple[list[int], Offsets]:
         _check_text(text)

@@ -123,13 +123,8 @@ export class Reader {
           names: names.join(" "),
         };
       });
-<<<<<<< HEAD
       if (isUsed) spine.minimap.update(usage.byToken, palette, view.join);
-      else if (spine.isKey && current.vector) spine.minimap.update(view.apart ? without(current.vector) : current.vector, palette, view.join);
-=======
-      if (isUsed) spine.minimap.update(usage.byToken, palette);
-      else if (spine.isKey && current.vector) spine.minimap.update(this.without(current.vector), palette);
->>>>>>> page
+      else if (spine.isKey && current.vector) spine.minimap.update(this.without(current.vector), palette, view.join);
       else spine.minimap.update(null, palette);
     }
     this.legend(showsUsage ? usage.largest : current.largest);
@@ -140,13 +135,8 @@ export class Reader {
   }
 
   level(first, last) {
-<<<<<<< HEAD
-    const { current, keyUnits, kind, apart, join } = this.view;
-    if (first >= kind.keys || (apart && first === 0)) return 0;
-=======
-    const { current, keyUnits, kind, aside } = this.view;
+    const { current, keyUnits, kind, aside, join } = this.view;
     if (first >= kind.keys || aside[keyUnits.of[first]]) return 0;
->>>>>>> page
     let share = current.units[keyUnits.of[first]];
     // the bytes of one letter
     for (let token = first + 1; token <= Math.min(last, kind.keys - 1); token++) {

@@ -1,10 +1,7 @@
 // A reading as the viewer holds it: the header at once, tables of one layer after another as they are asked for.
 
-<<<<<<< HEAD
-import { joining } from "./units.js";
-=======
 import { regions } from "./chat.js";
->>>>>>> page
+import { joining } from "./units.js";
 
 const TYPES = { float32: Float32Array, uint16: Uint16Array, uint32: Uint32Array, uint8: Uint8Array };
 

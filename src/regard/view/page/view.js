@@ -2,13 +2,8 @@
 
 import { palette } from "./colours.js";
 import { WORDS } from "./language.js";
-<<<<<<< HEAD
-import { shorten } from "./printable.js";
-import { joined, joining, spanText, units } from "./units.js";
-=======
 import { printable, shorten } from "./printable.js";
-import { spanText, sums, units } from "./units.js";
->>>>>>> page
+import { joined, joining, spanText, units } from "./units.js";
 
 const BESIDE = ["output_norm", "value_norm"];
 
@@ -164,11 +159,7 @@ export class View {
   }
 
   grouped(weights) {
-<<<<<<< HEAD
-    return this.grain === "token" ? weights : joined(weights, this.keyUnits, this.join);
-=======
-    return this.keyUnits.first.length === weights.length ? weights : sums(weights, this.keyUnits);
->>>>>>> page
+    return this.keyUnits.first.length === weights.length ? weights : joined(weights, this.keyUnits, this.join);
   }
 
   most(weights) {
@@ -188,13 +179,8 @@ export class View {
       before = unit;
       const tokens = rowUnits.span(unit);
       const own = this.rowsOf(tokens);
-<<<<<<< HEAD
       const weights = this.grouped(this.together(own));
-      for (let key = this.apart ? 1 : 0; key < weights.length; key++) largest = Math.max(largest, weights[key]);
-=======
-      const weights = this.grouped(this.mean(own));
       largest = Math.max(largest, this.most(weights));
->>>>>>> page
       rows.push({ tokens, rows: own, weights, name: this.rowName(tokens) });
     }
     return { rows, largest };

@@ -100,9 +100,9 @@ def serve_language_model(model: Any, limits: Limits = LIMITS) -> ServedModel:
     if not model.writes:
         return ServedModel(model.name, {"text": text})
     settings = _settings(Writing, [field.name for field in fields(Writing)], limits)
-    modes = {"prompt": Mode(settings, partial(_write, model, limits, False), reads=True)}
-    if getattr(model.tokenizer, "chat_template", None):
-        modes = {"chat": Mode(settings, partial(_write, model, limits, True), reads=True), **modes}
+    # the first is what the page begins with
+    names = ("chat", "prompt") if getattr(model.tokenizer, "chat_template", None) else ("prompt", "chat")
+    modes = {name: Mode(settings, partial(_write, model, limits, name == "chat"), reads=True) for name in names}
     return ServedModel(model.name, {**modes, "text": text})
 
 

@@ -22,8 +22,8 @@ const ENGLISH = {
   placeholder: "Type a sentence or a prompt",
   examples: {
     chat: [
-      "Anna gave Ben her red umbrella, because he had lost his. Whose umbrella does Ben have?",
-      "Name three fruits that are yellow.",
+      "Anna bought a red umbrella on Monday. Ben found a blue bicycle on Friday. When did Ben find the bicycle?",
+      "What is the capital of France?",
     ],
     prompt: ["The capital of France is", "one, two, three, four,"],
     text: ["The trophy does not fit into the suitcase because it is too big."],
@@ -89,8 +89,11 @@ const CHINESE = {
   sourceHint: "翻译这段文本。",
   placeholder: "输入一句话或一段提示",
   examples: {
-    chat: ["小明把红色的雨伞借给了小红，因为她的丢了。小红手里是谁的雨伞？", "说出三种黄色的水果。"],
-    prompt: ["法国的首都是", "一、二、三、四、"],
+    chat: [
+      "小明的雨伞是红色的。小红的雨伞是蓝色的。小刚的雨伞是绿色的。\n\n谁的雨伞是绿色的？",
+      "法国的首都是哪里？",
+    ],
+    prompt: ["法国的首都是巴黎，日本的首都是", "一、二、三、四、"],
     text: ["奖杯放不进行李箱，因为它太大了。"],
     source: [],
   },
