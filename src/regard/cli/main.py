@@ -20,6 +20,7 @@ VERBS = {
     "compare": "Quality of several runs side by side, as table and picture.",
     "generate": "Go on with a text, shown as it is written.",
     "read": "What every written word looked at, in a source, a prompt or a text.",
+    "sources": "Which passages of its prompt an answer rests on.",
     "view": "The page: ask models, and see what they looked at.",
     "export": "Hand a trained model to another tool.",
     "attention": "Self-attention in four steps, every matrix shown.",

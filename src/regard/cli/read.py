@@ -112,11 +112,7 @@ def read(
     _check_out(out, {"--prompt-file": prompt_file, "--messages": messages, "--text-file": text_file})
     if target is not None and source is None:
         raise RegardError("--target goes with --source")
-    inputs: dict[str, Any] = _inputs(prompt, prompt_file, messages, text, text_file, source)
-    if system is not None:
-        if "prompt" not in inputs:
-            raise RegardError("--system goes with a prompt; in --messages it is a message of its own")
-        inputs = {"messages": with_system(system, inputs["prompt"])}
+    inputs = inputs_of(prompt, prompt_file, messages, text, text_file, source, system=system)
     opened = load(model, device=device, dtype=dtype)
     beams = [
         name
@@ -168,6 +164,28 @@ def _check_out(out: tuple[Path, ...], read: dict[str, Path | None]) -> None:
 def _refuse(options: list[str], why: str) -> None:
     if options:
         raise RegardError(f"{why}; leave out {', '.join(options)}")
+
+
+def inputs_of(
+    prompt: str | None,
+    prompt_file: Path | None,
+    messages: Path | None,
+    text: str | None,
+    text_file: Path | None,
+    source: str | None,
+    *,
+    system: str | None,
+) -> dict[str, Any]:
+    """The one that is given, read from where it stands, by the library's name; a system message makes messages of it.
+
+    Raises RegardError for what cannot be read, and for a system message without a prompt.
+    """
+    inputs = _inputs(prompt, prompt_file, messages, text, text_file, source)
+    if system is None:
+        return inputs
+    if "prompt" not in inputs:
+        raise RegardError("--system goes with a prompt; in --messages it is a message of its own")
+    return {"messages": with_system(system, inputs["prompt"])}
 
 
 def _inputs(

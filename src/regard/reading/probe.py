@@ -7,7 +7,7 @@ other: what is hidden is hidden from the rest. So no table of all pairs is kept,
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import torch
@@ -37,14 +37,14 @@ MOST_KEPT = 1 << 30
 class Probe:
     """A watch on one run of a causal language model over tokens, of each of which `passages` has its part's number.
 
-    −1 is no part. `effects` are the derivatives by key, once gradients have been taken; `rows` the weights of the last
-    `num_rows` queries summed, of each layer that was seen, [head, key]. `refused` has the layers that give no gradient.
+    −1 is no part. `effects` are the derivatives by key, once gradients have been taken; `rows` the weights of these
+    queries summed, of each layer that was seen, [head, key]. `refused` has the layers that give no gradient.
     """
 
     sees_again = True
 
-    def __init__(self, module: nn.Module, passages: Int[Tensor, " token"], *, num_rows: int) -> None:
-        self.module, self.passages, self.num_rows = module, passages, num_rows
+    def __init__(self, module: nn.Module, passages: Int[Tensor, " token"], queries: Sequence[int]) -> None:
+        self.module, self.passages, self.queries = module, passages, queries
         self.effects: Float[Tensor, " token"] = torch.zeros(len(passages), dtype=torch.float64)
         self.rows: dict[str, Float[Tensor, "head token"]] = {}
         self.refused: dict[str, str] = {}
@@ -128,7 +128,7 @@ class Probe:
         if call.path in self.rows:
             self.refused[call.path] = "it attends several times in one run"
             return
-        queries = torch.arange(call.num_queries - self.num_rows, call.num_queries, device=call.value.device)
+        queries = torch.tensor(list(self.queries), device=call.value.device)
         weights, _ = exact_weights(call, visibility, item=0, queries=queries)
         self.rows[call.path] = weights.sum(1).cpu()
         if call.output is None or not call.output.requires_grad:

@@ -1,8 +1,8 @@
 """Which passages of its prompt an answer rests on: ranked from one run and its gradient, confirmed by removing them.
 
-The estimate of a passage is the first-order effect of hiding it from all else. Attention alone finds the passage in one
-prompt of ten; what is removed in truth is the measure that counts, as in ContextCite (Cohen-Wang et al. 2024,
-"ContextCite: attributing model generation to context"), which learns it from dozens of runs.
+The estimate of a passage is the first-order effect of hiding it from all else, and what heads that copy look at. The
+mean of all heads finds the passage in one prompt of ten; what counts is the answer without it, as in ContextCite
+(Cohen-Wang et al. 2024, "ContextCite: attributing model generation to context"), which learns it from dozens of runs.
 """
 
 import weakref
@@ -26,6 +26,9 @@ from regard.reading.record import Span
 CONFIRMED = 3
 # nats that the answer's likeliest loss must reach for an answer to rest on a passage
 RESTS = 1.0
+# nats that a token of the answer loses without what a head that copies looks at: a head that looks at one passage alone
+# has next to no gradient, for the little that is hidden of it leaves the rest as it is
+COPIED = 2.0
 # heads that copy: found by a text of so many random tokens, given twice
 COPYING_HEADS, RANDOM_TOKENS = 5, 48
 NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩"
@@ -78,8 +81,8 @@ class Sources(Sequence[Source]):
     """The passages of a prompt, strongest first, with a verdict. `question` is what the prompt asks, judged alike.
 
     `log_probability` is the answer's, `together` what removing all confirmed passages at once does. `method` is
-    "gradient" or, where a model gives none, "heads", with the reason in `why`: then estimates are shares of the
-    attention of heads that copy. `passes` is the cost in runs over prompt and answer, a backward pass counted as two.
+    "gradient" or, where a model gives none, "heads", with the reason in `why`: then estimates are those of heads that
+    copy alone. `passes` is the cost in runs over prompt and answer, a backward pass counted as two.
     """
 
     answer: str
@@ -233,7 +236,11 @@ def find_sources(asked: Asked, options: SourceOptions, *, contrast: Sequence[int
             positions=parts[number],
         )
 
-    found = sorted((source(number, place) for number, place in enumerate(places)), key=lambda each: each.strength)
+    # what is confirmed comes before what is not
+    found = sorted(
+        (source(number, place) for number, place in enumerate(places)),
+        key=lambda each: (each.effect is None, each.strength),
+    )
     total = sum(max(0.0, -each.strength) for each in found) or 1.0
     found = [_with_share(each, max(0.0, -each.strength) / total) for each in found]
     return Sources(
@@ -268,7 +275,8 @@ def _estimated(
     passages = torch.full((len(run.fed),), -1)
     for number, (start, stop) in enumerate(parts):
         passages[start:stop] = number
-    probe = Probe(asked.module, passages, num_rows=len(answer))
+    queries = range(asked.prompt - 1, len(run.fed))[chosen]
+    probe = Probe(asked.module, passages, queries)
     why, found = "", None
     try:
         with torch.inference_mode(False), probe.open():
@@ -281,25 +289,26 @@ def _estimated(
     if not why and not probe.effects.isfinite().all():
         why = "its gradients are no numbers (NaN)"
     if why or found is None:
-        probe = Probe(asked.module, passages, num_rows=len(answer))
+        probe = Probe(asked.module, passages, queries)
         run.passes = 0.0
         with torch.inference_mode(), probe.watched():
             found = run.run()
         if not probe.rows:
             raise RegardError(f"its attention cannot be read: {next(iter(probe.refused.values()), why)}")
-        return _First(run, found.cpu().numpy()), -_copied(asked.module, probe), "heads", why
-    return _First(run, found.detach().cpu().numpy()), probe.effects.numpy(), "gradient", ""
+        return _First(run, found.cpu().numpy()), _copied(asked.module, probe), "heads", why
+    estimates = probe.effects.numpy() + _copied(asked.module, probe)
+    return _First(run, found.detach().cpu().numpy()), estimates, "gradient", ""
 
 
 _HEADS: "weakref.WeakKeyDictionary[nn.Module, list[tuple[str, int]]]" = weakref.WeakKeyDictionary()
 
 
 def _copied(module: nn.Module, probe: Probe) -> np.ndarray:
-    """The mean weight of the answer's rows on each token, over heads that copy."""
+    """What each token did by being copied, roughly: the weight of the answer's rows on it in heads that copy."""
     if module not in _HEADS:
         _HEADS[module] = _copying_heads(module)
     rows = [probe.rows[path][head] for path, head in _HEADS[module] if path in probe.rows]
-    return (torch.stack(rows).mean(0) / probe.num_rows).double().numpy()
+    return -COPIED * torch.stack(rows).mean(0).double().numpy()
 
 
 @torch.inference_mode()
@@ -314,7 +323,7 @@ def _copying_heads(module: nn.Module) -> list[tuple[str, int]]:
     scores: dict[tuple[str, int], float] = {}
     for place in range(0, RANDOM_TOKENS, RANDOM_TOKENS // 4):
         fed = [*text, *text[: place + 1]]
-        probe = Probe(module, torch.full((len(fed),), -1), num_rows=1)
+        probe = Probe(module, torch.full((len(fed),), -1), [len(fed) - 1])
         with probe.watched():
             AnswerRun(module, fed, [text[(place + 1) % RANDOM_TOKENS]]).run()
         for path, rows in probe.rows.items():

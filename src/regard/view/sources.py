@@ -1,0 +1,69 @@
+"""The passages that an answer rests on, for a terminal."""
+
+import math
+from collections.abc import Iterator
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.text import Text
+
+from regard.reading.sources import NUMBERS, Source, Sources
+from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
+from regard.view.words import printable, shorten
+
+# passages that are listed, and columns of a bar
+MOST, BAR = 6, 8
+
+
+class SourcesView:
+    """The verdict, and the strongest passages with what removing each does."""
+
+    def __init__(self, found: Sources) -> None:
+        self.found = found
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        found, width = self.found, options.max_width
+        line = Text(f"\nThis answer {found.verdict}", "bold")
+        if found.verdict.on:
+            line.append(f"\n{_told(found)}", f"not bold {QUIET_STYLE}")
+        yield line
+        yield Text("\nWithout it the answer is so much less likely, in nats; ≈ is an estimate", QUIET_STYLE)
+        most = max((-each.strength for each in found), default=0.0)
+        listed = [*enumerate(found.sources[:MOST])]
+        for number, source in listed:
+            yield _line(NUMBERS[number], source, most, width, is_named=number in found.verdict.on)
+        if left := len(found) - len(listed):
+            strength = -sum(each.strength for each in found.sources[MOST:])
+            yield Text(f"  {_figure(strength, False)} {' ' * BAR} the other {left:,}", QUIET_STYLE)
+        if found.question is not None:
+            yield _line("?", found.question, most, width, is_named=False)
+        if found.method != "gradient":
+            yield Text(f"Estimates are from heads that copy: {found.why}", QUIET_STYLE)
+
+
+def _told(found: Sources) -> str:
+    if found.verdict.either:
+        assert found.together is not None
+        return f"either is enough; without all that were tried it is {_times(-found.together)}"
+    named = [(NUMBERS[number], -found[number].strength) for number in found.verdict.on]
+    return "; ".join(f"without {name} it is {_times(loss)}" for name, loss in named)
+
+
+def _times(nats: float) -> str:
+    """exp(nats) in words."""
+    return (
+        f"{math.exp(nats):,.0f} times less likely" if nats < 14 else f"10^{nats / math.log(10):.0f} times less likely"
+    )
+
+
+def _line(name: str, source: Source, most: float, width: int, *, is_named: bool) -> Text:
+    is_known = source.effect is not None
+    line = Text(f"{name} ", STRONGEST_STYLE if is_named else QUIET_STYLE, no_wrap=True)
+    line.append(_figure(-source.strength, is_known), "not bold" if is_known else f"not bold {QUIET_STYLE}")
+    share = max(0.0, -source.strength) / most if most > 0 else 0.0
+    line.append(f" {bar(min(1.0, share), BAR)} ", f"not bold {SHADE_STYLE}")
+    text = shorten(printable(" ".join(source.text.split())), max(4, width - line.cell_len))
+    return line.append(text, "bold" if is_named else "not bold")
+
+
+def _figure(loss: float, is_known: bool) -> str:
+    return f"{'' if is_known else '≈'}{loss:.2f}".rjust(8)
