@@ -74,6 +74,13 @@ def t5(tmp_path_factory):
     return path
 
 
+def printed(reading):
+    """What --json tells: the reading, and the sources of its answer, which files keep with the settings."""
+    found = reading.sources().to_json()
+    document = reading.to_json()
+    return {**document, "settings": {**document["settings"], "sources": found}, **found}
+
+
 def test_an_answer_is_kept_and_printed_as_the_library_reads_it(cli, llama, tmp_path):
     paths = [tmp_path / f"a{suffix}" for suffix in (".safetensors", ".json", ".png", ".svg", ".pdf")]
     outs = [part for path in paths for part in ("--out", path)]
@@ -82,7 +89,11 @@ def test_an_answer_is_kept_and_printed_as_the_library_reads_it(cli, llama, tmp_p
     assert (done.code, done.err) == (0, "")
     statistics = ["entropy", "received", "segments"]
     wanted = regard.read(llama, PROMPT, max_new_tokens=5, top_k=2, statistics=statistics)
-    assert json.loads(done.out) == wanted.to_json() == json.loads(paths[1].read_text(encoding="utf-8"))
+    assert json.loads(done.out) == printed(wanted)
+    # a file keeps what the answer rests on with its settings
+    kept = json.loads(paths[1].read_text(encoding="utf-8"))
+    assert kept["settings"].pop("sources") == wanted.sources().to_json()
+    assert kept == wanted.to_json()
     kept = regard.Reading.load(paths[0])
     np.testing.assert_array_equal(kept.weights("decoder", 2), wanted.weights("decoder", 2))
     assert all(path.stat().st_size for path in paths)
@@ -158,11 +169,11 @@ def test_a_chat_is_read_in_its_template(cli, llama):
 def test_a_conversation_is_read_from_a_file_or_standard_input(cli, llama, tmp_path):
     path, asked = tmp_path / "chat.json", ("read", llama, "--max-new-tokens", 3, "--json")
     path.write_text(json.dumps(CHAT), encoding="utf-8")
-    wanted = regard.read(llama, messages=CHAT, max_new_tokens=3).to_json()
+    wanted = printed(regard.read(llama, messages=CHAT, max_new_tokens=3))
     assert json.loads(cli(*asked, "--messages", path).out) == wanted
     assert json.loads(cli(*asked, "--messages", "-", given=path.read_bytes()).out) == wanted
     system = cli(*asked, "--system", "Be brief.", "--prompt", "東京?")
-    assert json.loads(system.out) == regard.read(llama, messages=CHAT[:2], max_new_tokens=3).to_json()
+    assert json.loads(system.out) == printed(regard.read(llama, messages=CHAT[:2], max_new_tokens=3))
 
 
 def test_of_a_conversation_the_template_is_folded_away(cli, llama, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """`regard read`: what a translation or an answer looked at."""
 
+import dataclasses
 import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -129,9 +130,15 @@ def read(
         reading = opened.read(
             source=inputs["source"], target=target, num_beams=num_beams, length_penalty=length_penalty
         )
+    told: dict[str, Any] = {}
+    rests: list[Any] = []
+    if reading.settings.get("prompt_tokens") and "decoder" in reading.kinds:
+        told, rests = _sources(reading)
+        reading = dataclasses.replace(reading, settings={**reading.settings, **({"sources": told} if told else {})})
     shown: dict[str, Any] = {"layer": layer, "head": head, "token": token, "segments": options.segments}
     # what cannot be shown is told before a file is written
     view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
+    view[1:1] = rests
     view += statistics_tables(reading)
     for path in out:
         if path.suffix in PICTURES:
@@ -139,7 +146,7 @@ def read(
         else:
             reading.save(path)
     if json:
-        print(json_module.dumps(reading.to_json(), ensure_ascii=False))
+        print(json_module.dumps({**reading.to_json(), **told}, ensure_ascii=False))
     else:
         Console().print(*view, sep="\n")
 
@@ -225,6 +232,19 @@ def _translation(
     grid = alignment_grid(alignment, sources, targets, width=width)
     lines = strongest(alignment, sources, targets, width=width)
     return [Line(reading.sequences["target"].text), "", grid, "", lines, "", Line(proof(reading), style="dim")]
+
+
+def _sources(reading: "Reading") -> tuple[dict[str, Any], list[Any]]:
+    """What the answer rests on, as data and as a view; where that cannot be found out, why."""
+    from rich.text import Text as Line
+
+    from regard.view.sources import SourcesView
+
+    try:
+        found = reading.sources()
+    except RegardError as error:
+        return {}, [Line(f"\nWhat this answer rests on is not known: {error}", style="dim")]
+    return found.to_json(), [SourcesView(found)]
 
 
 def _answer(reading: "Reading", **shown: Any) -> list[Any]:

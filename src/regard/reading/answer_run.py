@@ -77,7 +77,7 @@ class AnswerRun:
         return cache if {type(layer).__name__ for layer in cache.layers} == {"DynamicLayer"} else None
 
     def _cut(self, length: int) -> Any:
-        """A copy of the cache with so many tokens; None where there is none."""
+        """A copy of the first tokens of the cache; None where there is none."""
         if self._cache is None or length == 0:
             return None
         if isinstance(self._cache, KeyValues):
@@ -86,7 +86,7 @@ class AnswerRun:
             cut.length = length
             return cut
         cut = copy.deepcopy(self._cache)
-        # how many more it has, for a number of those to be kept means another thing from one version to the next
+        # below 0 it is how many tokens go, in every version
         cut.crop(length - cut.get_seq_length())
         return cut
 

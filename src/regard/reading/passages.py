@@ -44,11 +44,11 @@ def passages_of(text: str, within: Sequence[Span], grain: Grain, question: Span 
     if callable(split):
         places = [part for piece in _without(within, question) for part in _parts(text, *piece, split)]
     else:
-        places = [_stripped(text, start, end) for start, end in split]
-        if any(not 0 <= start < end <= len(text) for start, end in places):
+        if any(not 0 <= start < end <= len(text) for start, end in split):
             raise RegardError(f"a passage is a pair of characters of the text, which has {len(text)}")
-        if any(first[1] > second[0] for first, second in pairwise(sorted(places))):
+        if any(first[1] > second[0] for first, second in pairwise(sorted(split))):
             raise RegardError("passages overlap; split the text into parts that do not")
+        places = [place for start, end in split if (place := _stripped(text, start, end))[0] < place[1]]
     if not places:
         raise RegardError("the prompt has no passage beside the question; give the page that the answer is to rest on")
     return sorted(places)

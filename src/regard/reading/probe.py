@@ -66,7 +66,10 @@ class Probe:
         embedding = self._embedding()
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.watched())
-            hook = embedding.register_forward_hook(lambda module, inputs, output: output.detach().requires_grad_())
+            # a copy, for some models scale it in place
+            hook = embedding.register_forward_hook(
+                lambda module, inputs, output: output.detach().requires_grad_().clone()
+            )
             stack.callback(hook.remove)
             self.recomputes = self._keeps_too_much(embedding)
             if self.recomputes:
@@ -161,7 +164,8 @@ class Probe:
         for visibility in call.visibilities:
             weights, outside = exact_weights(call, visibility, item=0, queries=queries)
             keys = slice(0, call.num_keys)
-            check = check_rows(call, visibility, weights.float(), outside, item=0, queries=queries, keys=keys)
+            rounded = weights if call.value.dtype == torch.float64 else weights.float()
+            check = check_rows(call, visibility, rounded, outside, item=0, queries=queries, keys=keys)
             if (complained := complaint(check, call.value.dtype)) is not None:
                 why = why or complained
             elif weights[:, 0, 1:].any():

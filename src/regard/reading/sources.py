@@ -26,10 +26,10 @@ from regard.reading.record import Span
 CONFIRMED = 3
 # nats that the answer's likeliest loss must reach for an answer to rest on a passage
 RESTS = 1.0
-# nats that a token of the answer loses without what a head that copies looks at: a head that looks at one passage alone
-# has next to no gradient, for the little that is hidden of it leaves the rest as it is
+# nats that a token of the answer loses without what copying heads look at; where such a head sees one passage alone,
+# hiding a little of it changes nothing, and the gradient is silent
 COPIED = 2.0
-# heads that copy: found by a text of so many random tokens, given twice
+# heads that copy, and the random tokens of a text that is given twice to find them
 COPYING_HEADS, RANDOM_TOKENS = 5, 48
 NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩"
 
@@ -116,8 +116,9 @@ class Sources(Sequence[Source]):
         """As plain data."""
 
         def plain(source: Source) -> dict[str, Any]:
-            names = ("text", "start", "end", "estimate", "effect", "token_effects", "share")
-            return {name: getattr(source, name) for name in names}
+            names = ("text", "start", "end", "estimate", "effect", "share")
+            by_token = source.token_effects and list(source.token_effects)
+            return {**{name: getattr(source, name) for name in names}, "token_effects": by_token}
 
         return {
             "answer": self.answer,

@@ -1,0 +1,449 @@
+"""Sources: estimates beside a derivative taken another way, effects beside plain runs of a shorter prompt."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.zoo.decoders import DECODERS
+from torch.overrides import TorchFunctionMode
+
+import regard
+from regard.config import from_dict
+from regard.errors import RegardError
+from regard.language_model import LanguageModel
+from regard.models.gpt import GPT, GPTConfig
+from regard.reading import probe as probing
+from regard.reading.answer_run import AnswerRun
+from regard.reading.passages import passages_of, positions, question_in
+from regard.reading.probe import Probe
+from regard.reading.record import Sequence, Token
+from regard.reading.sources import RESTS, Asked, SourceOptions, find_sources
+
+pytest.importorskip("transformers")
+
+IDS = torch.randint(3, 101, (14,), generator=torch.Generator().manual_seed(2)).tolist()
+PROMPT, ANSWER = IDS[:10], IDS[10:]
+PASSAGES = torch.tensor([-1, 0, 0, 0, 1, 1, 2, 2, -1, -1, -1, -1, -1])
+SOFTMAXES = (torch.softmax, torch.nn.functional.softmax, torch.Tensor.softmax)
+# what has no softmax attention has nothing to hide, or gives no logits
+NOTHING = {"mamba", "mamba2", "rwkv", "qwen2_vl_text"}
+
+
+class Weakened(TorchFunctionMode):
+    """Adds log(1 − strength) of each passage to all scores of its keys but those of its own queries."""
+
+    def __init__(self, strengths):
+        super().__init__()
+        self.strengths, self.count = strengths, 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        size = len(PASSAGES)
+        if func in SOFTMAXES and args[0].dim() > 2 and args[0].shape[-2] == size <= args[0].shape[-1]:
+            weaker = torch.log1p(-self.strengths)[PASSAGES.clamp(min=0)].where(PASSAGES >= 0, 0.0)
+            others = (PASSAGES[:, None] != PASSAGES) * weaker
+            scores = torch.nn.functional.pad(others, (0, args[0].shape[-1] - size)).to(args[0].dtype) + args[0]
+            args, self.count = (scores, *args[1:]), self.count + 1
+        return func(*args, **(kwargs or {}))
+
+
+def derivatives(model):
+    """By the strength with which each passage is hidden, at 0: what autograd gives of scores written out."""
+    strengths = torch.zeros(3, requires_grad=True)
+    with Weakened(strengths) as weakened:
+        logits = model(input_ids=torch.tensor([IDS[:-1]])).logits[0, -len(ANSWER) :]
+    assert weakened.count
+    found = logits.double().log_softmax(-1)[range(len(ANSWER)), ANSWER].sum()
+    return torch.autograd.grad(found, strengths)[0].numpy()
+
+
+def probed(module):
+    run, probe = AnswerRun(module, PROMPT, ANSWER), Probe(module, PASSAGES, range(9, 13))
+    with probe.open():
+        found = run.run()
+        torch.autograd.backward(found.sum())
+    return probe, found.detach(), run
+
+
+def by_passage(probe):
+    return np.array([float(probe.effects[number == PASSAGES].sum()) for number in range(3)])
+
+
+@pytest.mark.parametrize("name", [name for name in DECODERS if name not in NOTHING])
+def test_an_estimate_is_the_derivative_by_how_much_is_hidden(name):
+    architecture = DECODERS[name]
+    # Falcon's own biases differ between the two where they are rounded
+    is_same = "sdpa" in architecture.implementations and name != "falcon_alibi"
+    implementation = "sdpa" if is_same else "eager"
+    probe, *_ = probed(architecture.build(implementation))
+    # what cannot be read gives no gradient, and is told
+    unread = len(architecture.unread.get("decoder", ()))
+    if probe.refused:
+        assert unread or name == "diffllama", probe.refused
+        return
+    expected = derivatives(architecture.build("eager"))
+    np.testing.assert_allclose(by_passage(probe), expected, atol=2e-4, rtol=2e-3)
+    assert abs(expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "mistral"])
+def test_blocks_that_are_run_again_give_the_same(name, monkeypatch):
+    module = DECODERS[name].build("sdpa")
+    kept, _, run = probed(module)
+    monkeypatch.setattr(probing, "MOST_KEPT", 0)
+    again, _, run_again = probed(module)
+    assert again.recomputes
+    assert not kept.recomputes
+    assert not again.refused
+    np.testing.assert_allclose(again.effects, kept.effects, atol=1e-6)
+    # the cache is filled once
+    spans = [(2, 4), (6, 7)]
+    np.testing.assert_allclose(run_again.without(spans), run.without(spans), atol=1e-5)
+
+
+def test_a_probe_leaves_the_model_as_it_was(monkeypatch):
+    monkeypatch.setattr(probing, "MOST_KEPT", 0)
+    module = DECODERS["llama"].build("sdpa")
+    ids = torch.tensor([IDS])
+    before = module(input_ids=ids).logits
+    needs = [each.requires_grad for each in module.parameters()]
+    probed(module)
+    assert [each.requires_grad for each in module.parameters()] == needs
+    assert all(each.grad is None for each in module.parameters())
+    assert all("forward" not in vars(each) for each in module.modules())
+    assert torch.equal(module(input_ids=ids).logits, before)
+
+
+def own(**settings):
+    torch.manual_seed(0)
+    sizes = {"model_dim": 16, "num_heads": 4, "num_key_value_heads": 2, "num_layers": 2, "feed_forward_dim": 16}
+    model = GPT(GPTConfig(**sizes, positions="rotary", norm="rms", **settings), 101).double().eval()
+    for parameter in model.parameters():
+        parameter.data *= 6
+    return model
+
+
+@pytest.mark.parametrize("window", [None, 6])
+@pytest.mark.parametrize("most", [1 << 30, 0])
+def test_an_own_model_is_probed_alike(window, most, monkeypatch):
+    monkeypatch.setattr(probing, "MOST_KEPT", most)
+    module = own(window=window)
+    probe, *_ = probed(module)
+    assert not probe.refused
+
+    def weakened(strengths):
+        """log p with scores written out."""
+
+        def attend(query, key, value, mask):
+            key, value = (each.repeat_interleave(2, dim=1) for each in (key, value))
+            size = query.shape[2]
+            seen = torch.ones(size, size, dtype=torch.bool).tril() if mask is None else mask
+            weaker = torch.log1p(-strengths)[PASSAGES.clamp(min=0)].where(PASSAGES >= 0, 0.0)
+            scores = query @ key.mT * query.shape[-1] ** -0.5 + (PASSAGES[:, None] != PASSAGES) * weaker
+            return scores.masked_fill(~seen, -torch.inf).softmax(-1) @ value
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("regard.models.gpt._attend", attend)
+            logits = module(torch.tensor([IDS[:-1]])).logits[0, -len(ANSWER) :]
+        return logits.log_softmax(-1)[range(len(ANSWER)), ANSWER].sum()
+
+    strengths = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    expected = torch.autograd.grad(weakened(strengths), strengths)[0].numpy()
+    # the kernel's context is that of float64, sums over tiles are not
+    np.testing.assert_allclose(by_passage(probe), expected, rtol=1e-4, atol=1e-6)
+    assert abs(expected).max() > 1e-2
+
+
+@pytest.mark.parametrize("spans", [[(1, 4)], [(0, 2)], [(2, 3), (5, 9)], [(8, 10)]])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral", "own"])
+def test_what_is_removed_is_not_there(name, spans):
+    module = own() if name == "own" else DECODERS[name].build("sdpa")
+    run = AnswerRun(module, PROMPT, ANSWER)
+    with torch.no_grad():
+        run.run()
+        kept = [id for position, id in enumerate(PROMPT) if not any(first <= position < end for first, end in spans)]
+        logits = module(torch.tensor([[*kept, *ANSWER[:-1]]])).logits[0, -len(ANSWER) :]
+    expected = logits.double().log_softmax(-1)[range(len(ANSWER)), ANSWER]
+    np.testing.assert_allclose(run.without(spans), expected, atol=1e-5)
+    # the prefix is not run again, where a cache can be cut
+    assert name == "mistral" or run.passes < 2 or spans[0][0] == 0
+
+
+def test_all_of_a_prompt_cannot_be_removed():
+    run = AnswerRun(own(), PROMPT, ANSWER)
+    run.run()
+    with pytest.raises(RegardError, match="nothing of the prompt is left"):
+        run.without([(0, 10)])
+
+
+# passages
+
+
+PAGE = "The lamp is red. Ada is here.\n\n灯塔是白色的。小明住在这里。\n\nWho is here?"
+
+
+def test_passages_and_the_question():
+    asks = question_in(PAGE, 0, len(PAGE))
+    assert PAGE[slice(*asks)] == "Who is here?"
+    texts = [PAGE[slice(*place)] for place in passages_of(PAGE, [(0, len(PAGE))], "sentences", asks)]
+    assert texts == ["The lamp is red.", "Ada is here.", "灯塔是白色的。", "小明住在这里。"]
+    paragraphs = [PAGE[slice(*place)] for place in passages_of(PAGE, [(0, len(PAGE))], "paragraphs", asks)]
+    assert paragraphs == ["The lamp is red. Ada is here.", "灯塔是白色的。小明住在这里。"]
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("Who is here?\n\nAda is. Bo is not.", "Who is here?"),
+        ("Ada is. Bo is not.\n\nSummarize this.", "Summarize this."),
+        ("Ada is here. Who else?", "Who else?"),
+        ("Ada is here. Bo is not.", None),
+        ("灯塔是白色的。谁住在这里？", "谁住在这里？"),
+        ("Is it red? It is.\n\nIs it?", "Is it?"),
+        ("one", None),
+    ],
+)
+def test_the_question_is_found(text, question):
+    found = question_in(text, 0, len(text))
+    assert (None if found is None else text[slice(*found)]) == question
+
+
+def letters(text):
+    return Sequence(text, [Token(3 + ord(each) % 90, each, at, at + 1, []) for at, each in enumerate(text)], [])
+
+
+def test_positions_are_the_tokens_of_a_place():
+    assert positions(letters("ab cd. ef"), [(0, 6), (7, 9)], 9) == [(0, 6), (7, 9)]
+    with pytest.raises(RegardError, match="has no token of its own"):
+        positions(letters("ab cd"), [(0, 2), (3, 5)], 2)
+
+
+@pytest.mark.parametrize(
+    ("grain", "why"),
+    [
+        ("lines", "grain must be sentences"),
+        ([(0, 4), (3, 8)], "overlap"),
+        ([(0, 400)], "a passage is a pair of characters"),
+        ([], "no passage beside the question"),
+    ],
+)
+def test_a_split_that_makes_no_sense_is_refused(grain, why):
+    with pytest.raises(RegardError, match=why):
+        passages_of(PAGE, [(0, len(PAGE))], grain, None)
+
+
+# sources
+
+
+TEXT = "Red lamp. Ada here. Bo away. Who?"
+
+
+def asked(module=None, text=TEXT, answer=" ada is", **settings):
+    return Asked(own() if module is None else module, letters(text + answer), len(text), **settings)
+
+
+def plain(module, ids, answer):
+    with torch.no_grad():
+        logits = module(torch.tensor([[*ids, *answer[:-1]]])).logits[0, -len(answer) :]
+    return logits.double().log_softmax(-1)[range(len(answer)), answer]
+
+
+def test_effects_are_what_a_prompt_without_the_passage_gives():
+    case = asked()
+    found = find_sources(case, SourceOptions(confirm=2))
+    assert [each.text for each in sorted(found, key=lambda each: each.start)] == ["Red lamp.", "Ada here.", "Bo away."]
+    assert found.question.text == "Who?"
+    assert found.answer == "ada is"
+    ids, count = case.ids[: case.prompt], case.prompt
+    whole = plain(case.module, ids, case.answer)
+    assert found.log_probability == pytest.approx(float(whole.sum()), abs=1e-9)
+    confirmed = [each for each in found if each.effect is not None]
+    assert len(confirmed) == 2
+    assert list(found)[:2] == confirmed
+    for each in confirmed:
+        change = plain(case.module, ids[: each.start] + ids[each.end : count], case.answer) - whole
+        np.testing.assert_allclose(each.token_effects, change, atol=1e-9)
+        assert each.effect == pytest.approx(float(change.sum()), abs=1e-9)
+    gone = {place for each in confirmed for place in range(each.start, each.end)}
+    both = plain(case.module, [id for place, id in enumerate(ids) if place not in gone], case.answer) - whole
+    assert found.together == pytest.approx(float(both.sum()), abs=1e-9)
+    assert confirmed[0].effect <= confirmed[1].effect
+    assert sum(each.share for each in found) in (pytest.approx(1), 0)
+    assert 3 < found.passes < 6
+    assert json.loads(json.dumps(found.to_json()))["sources"][0]["effect"] == confirmed[0].effect
+
+
+def test_a_part_of_the_answer_is_judged_by_itself():
+    case = asked()
+    whole = find_sources(case, SourceOptions())
+    parts = [find_sources(case, SourceOptions(of=of)) for of in (" ada", (4, 7))]
+    by_start = [{each.start: each.effect for each in found} for found in (whole, *parts)]
+    for start, effect in by_start[0].items():
+        assert effect == pytest.approx(by_start[1][start] + by_start[2][start], abs=1e-9)
+
+
+def test_a_contrast_is_the_difference_of_two_answers():
+    case = asked()
+    other = [10, 20, 30, 40]
+    found = find_sources(case, SourceOptions(), contrast=other)
+    ids, count = case.ids[: case.prompt], case.prompt
+    for each in found:
+        less = ids[: each.start] + ids[each.end : count]
+        change = plain(case.module, less, case.answer).sum() - plain(case.module, ids, case.answer).sum()
+        change -= plain(case.module, less, other).sum() - plain(case.module, ids, other).sum()
+        assert each.effect == pytest.approx(float(change), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("case", "options", "why"),
+    [
+        ({"answer": ""}, {}, "the answer is empty"),
+        ({"text": "red lamp", "answer": " ada"}, {}, "one passage and nothing else"),
+        ({}, {"of": "bo"}, "the answer does not have 'bo'"),
+        ({}, {"of": (3, 30)}, "of is a pair of tokens of the answer, which has 7"),
+        ({}, {"question": "when?"}, "does not have the question"),
+        ({}, {"grain": "lines"}, "grain must be"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(case, options, why):
+    with pytest.raises(RegardError, match=why):
+        find_sources(asked(**case), SourceOptions(**options))
+
+
+def test_options_are_checked():
+    with pytest.raises(RegardError, match="confirm"):
+        SourceOptions.of_settings({"confirm": 0})
+    with pytest.raises(RegardError, match="grian"):
+        SourceOptions.of_settings({"grian": "sentences"})
+    assert SourceOptions.of_settings({"grain": [(0, 3)]}).grain == [(0, 3)]
+    assert from_dict(SourceOptions, {}, where="").confirm == 3
+
+
+def test_a_model_in_training_mode_is_refused():
+    with pytest.raises(RegardError, match="training mode"):
+        find_sources(asked(own().train()), SourceOptions())
+
+
+def test_weights_that_are_no_numbers_are_told():
+    module = own()
+    module.blocks[0].attention.in_proj.weight.data[0, 0] = torch.nan
+    with pytest.raises(RegardError, match="no finite probability"):
+        find_sources(asked(module), SourceOptions())
+
+
+def test_where_gradients_are_not_to_be_had_heads_that_copy_stand_in():
+    module = own()
+    for each in module.modules():
+        each.register_forward_hook(
+            lambda module, inputs, output: output.detach() if isinstance(output, torch.Tensor) else None
+        )
+    found = find_sources(asked(module), SourceOptions())
+    assert found.method == "heads"
+    assert found.why
+    assert all(each.estimate <= 0 for each in found)
+    whole = find_sources(asked(), SourceOptions())
+    assert {each.text: each.effect for each in found} == pytest.approx({each.text: each.effect for each in whole})
+
+
+def test_verdicts():
+    from regard.reading.sources import Source, _verdict
+
+    def source(effect):
+        return Source("x", 0, 1, -9.0, effect)
+
+    one = _verdict([source(-RESTS - 1), source(0.1), source(None)], -4.0, has_question=True)
+    assert (one.on, one.either, str(one)) == ((0,), False, "rests on ①")
+    assert str(_verdict([source(-5.0), source(-3.0)], -9.0, has_question=True)) == "rests on ① and ②"
+    either = _verdict([source(-0.1), source(-0.1)], -9.0, has_question=True)
+    assert either.either
+    assert str(either) == "rests on ① or ②"
+    assert _verdict([source(-0.1)], None, has_question=True).on == ()
+    # an estimate alone is no verdict
+    assert _verdict([source(None)], None, has_question=False).on == ()
+
+
+# models, readings, the command line
+
+
+@pytest.fixture(scope="module")
+def chatting(tiny_smollm2):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REGARD_CACHE", str(tiny_smollm2))
+        yield regard.load("smollm2", dtype="float64")
+
+
+MESSAGE = "Ada mended the lamp. Bo was away.\n\nWho mended the lamp?"
+
+
+def test_a_model_and_a_reading_of_it_have_the_same_sources(chatting):
+    reading = chatting.read(MESSAGE, chat=True, max_new_tokens=6)
+    found = reading.sources(confirm=1)
+    again = chatting.sources(MESSAGE, chat=True, max_new_tokens=6, confirm=1)
+    assert found.to_json() == again.to_json()
+    assert [each.text for each in sorted(found, key=lambda each: each.start)] == [
+        "Ada mended the lamp.",
+        "Bo was away.",
+    ]
+    assert found.question.text == "Who mended the lamp?"
+    text = reading.sequences["text"].text
+    assert all(text[each.start : each.end] == each.text for each in found)
+
+
+def test_an_answer_from_elsewhere(chatting):
+    found = regard.sources(chatting, MESSAGE, chat=True, answer="Ada did.", contrast="Bo did.")
+    assert found.answer == "Ada did."
+    turns = [{"role": "user", "content": MESSAGE}]
+    assert regard.sources(chatting, messages=turns, answer="Ada did.", contrast="Bo did.")[0] == found[0]
+    with pytest.raises(RegardError, match="the answer is empty"):
+        regard.sources(chatting, MESSAGE, chat=True, answer="")
+
+
+def test_both_libraries_agree(tiny_smollm2, monkeypatch):
+    monkeypatch.setenv("REGARD_CACHE", str(tiny_smollm2))
+    ours, theirs = (regard.load("smollm2", dtype="float64", library=name) for name in ("regard", "transformers"))
+    found, others = (each.sources(MESSAGE, chat=True, answer="Ada did.", confirm=2) for each in (ours, theirs))
+    assert isinstance(ours, LanguageModel)
+    assert others.method == found.method == "gradient"
+    for one, other in zip(found, others, strict=True):
+        assert one.text == other.text
+        assert one.estimate == pytest.approx(other.estimate, rel=1e-3, abs=1e-4)
+        assert one.effect == pytest.approx(other.effect, abs=1e-4)
+
+
+def test_a_reading_without_its_model_says_so(chatting):
+    reading = replace(chatting.read(MESSAGE, chat=True, max_new_tokens=2), knockout=None)
+    with pytest.raises(RegardError, match="with the model at hand"):
+        reading.sources()
+    with pytest.raises(RegardError, match="with the model at hand"):
+        chatting.read(text=MESSAGE).sources()
+
+
+def test_quantised_weights_give_no_gradient_and_still_sources(tiny_smollm2, monkeypatch):
+    monkeypatch.setenv("REGARD_CACHE", str(tiny_smollm2))
+    found = regard.load("smollm2", dtype="int8").sources(MESSAGE, chat=True, answer="Ada did.")
+    assert found.method == "heads"
+    assert "gradient" in found.why
+    assert found[0].effect is not None
+
+
+@pytest.mark.download
+def test_smollm2_says_where_its_answer_stands():
+    model = regard.load("smollm2")
+    page = (
+        "The lighthouse of Skerry Point was built in 1871. Its keeper, Alma, painted the door green every spring. In "
+        "the storm of 1894 the great lamp cracked. A glassmaker named Bruno mended it in two days.\n\n"
+    )
+    found = model.sources(page + "Who mended the lamp?", chat=True, answer="Bruno mended the lamp.")
+    assert found[0].text == "A glassmaker named Bruno mended it in two days."
+    assert found.verdict.on == (0,)
+    known = model.sources(page + "What is the capital of France?", chat=True, answer="The capital of France is Paris.")
+    assert known.verdict.on == ()
+    assert "no passage" in str(known.verdict)
+    why = model.sources(
+        page + "Who mended the lamp?", chat=True, answer="Alma mended the lamp.", contrast="Bruno mended the lamp."
+    )
+    assert why[0].text == "Its keeper, Alma, painted the door green every spring."
+    assert why[-1].text == "A glassmaker named Bruno mended it in two days."
+    assert SimpleNamespace(**found.to_json()).method == "gradient"
