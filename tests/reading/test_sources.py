@@ -203,6 +203,8 @@ def test_passages_and_the_question():
         ("灯塔是白色的。谁住在这里？", "谁住在这里？"),
         ("Is it red? It is.\n\nIs it?", "Is it?"),
         ("one", None),
+        ("Ada is here.\nBo is not.\nQuestion: Who is here?\nAnswer:", "Question: Who is here?\nAnswer:"),
+        ("Ada is here.\n\nWho is here?\n\nAnswer briefly.", "Who is here?\n\nAnswer briefly."),
     ],
 )
 def test_the_question_is_found(text, question):
@@ -250,7 +252,9 @@ def plain(module, ids, answer):
     return logits.double().log_softmax(-1)[range(len(answer)), answer]
 
 
-def test_effects_are_what_a_prompt_without_the_passage_gives():
+def test_effects_are_what_a_prompt_without_the_passage_gives(monkeypatch):
+    # nothing is enough, so that all are tried
+    monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
     case = asked()
     found = find_sources(case, SourceOptions(confirm=2))
     assert [each.text for each in sorted(found, key=lambda each: each.start)] == ["Red lamp.", "Ada here.", "Bo away."]
@@ -275,7 +279,8 @@ def test_effects_are_what_a_prompt_without_the_passage_gives():
     assert json.loads(json.dumps(found.to_json()))["sources"][0]["effect"] == confirmed[0].effect
 
 
-def test_a_part_of_the_answer_is_judged_by_itself():
+def test_a_part_of_the_answer_is_judged_by_itself(monkeypatch):
+    monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
     case = asked()
     whole = find_sources(case, SourceOptions())
     parts = [find_sources(case, SourceOptions(of=of)) for of in (" ada", (4, 7))]
@@ -284,7 +289,8 @@ def test_a_part_of_the_answer_is_judged_by_itself():
         assert effect == pytest.approx(by_start[1][start] + by_start[2][start], abs=1e-9)
 
 
-def test_a_contrast_is_the_difference_of_two_answers():
+def test_a_contrast_is_the_difference_of_two_answers(monkeypatch):
+    monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
     case = asked()
     other = [10, 20, 30, 40]
     found = find_sources(case, SourceOptions(), contrast=other)
@@ -343,8 +349,19 @@ def test_where_gradients_are_not_to_be_had_heads_that_copy_stand_in():
     assert found.method == "heads"
     assert found.why
     assert all(each.estimate <= 0 for each in found)
-    whole = find_sources(asked(), SourceOptions())
-    assert {each.text: each.effect for each in found} == pytest.approx({each.text: each.effect for each in whole})
+    whole = {each.text: each.effect for each in find_sources(asked(), SourceOptions())}
+    assert all(each.effect is None or each.effect == pytest.approx(whole[each.text] or each.effect) for each in found)
+
+
+def test_where_one_is_enough_no_others_are_tried_in_vain(monkeypatch):
+    monkeypatch.setattr("regard.reading.sources.RESTS", -100.0)
+    found = find_sources(asked(), SourceOptions())
+    assert found.together is None
+    assert found.verdict.on == tuple(range(len([each for each in found if each.effect is not None])))
+    monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
+    both = find_sources(asked(), SourceOptions())
+    assert both.passes > found.passes - 1e-9
+    assert both.together is not None
 
 
 def test_verdicts():
@@ -409,7 +426,7 @@ def test_both_libraries_agree(tiny_smollm2, monkeypatch):
     for one, other in zip(found, others, strict=True):
         assert one.text == other.text
         assert one.estimate == pytest.approx(other.estimate, rel=1e-3, abs=1e-4)
-        assert one.effect == pytest.approx(other.effect, abs=1e-4)
+        assert one.effect is other.effect is None or one.effect == pytest.approx(other.effect, abs=1e-4)
 
 
 def test_a_reading_without_its_model_says_so(chatting):

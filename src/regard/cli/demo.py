@@ -242,12 +242,14 @@ def _ask(console: Console, out: Path | None) -> "Reading":
     from regard.api import load
     from regard.language_model import LanguageModel
     from regard.view.answer import answer_view
+    from regard.view.sources import with_sources
 
     _tell(
         console,
         "What a language model looks at",
         f"{LANGUAGE_MODEL}, 135 million parameters, trained by others, has read a page about a harbour and is asked: "
-        f"{QUESTION} It answers, then runs once more over page and answer while its weights are read.",
+        f"{QUESTION} It answers, then runs once more over page and answer while its weights are read. Sentences of the "
+        "page are removed, to see on which of them the answer rests.",
     )
     try:
         model = load(LANGUAGE_MODEL)
@@ -256,7 +258,9 @@ def _ask(console: Console, out: Path | None) -> "Reading":
         raise RegardError(f"the translators' part is done{kept}; the language model is missing: {error}") from None
     assert isinstance(model, LanguageModel)
     reading = model.read(f"{REPORT}\nQuestion: {QUESTION}\nAnswer:", max_new_tokens=ANSWER_TOKENS)
-    console.print(*answer_view(reading, segments="sentences"), sep="\n")
+    reading, rests = with_sources(reading)
+    answer, *view = answer_view(reading, segments="sentences")
+    console.print(answer, *rests, *view, sep="\n")
     if out is not None:
         for suffix in (".safetensors", ".png"):
             reading.save(out / f"{LANGUAGE_MODEL}-answer{suffix}")

@@ -1,6 +1,5 @@
 """`regard read`: what a translation or an answer looked at."""
 
-import dataclasses
 import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,6 +107,7 @@ def read(
     from regard.api import load
     from regard.language_model import LanguageModel
     from regard.view.renderers import PICTURES, draw
+    from regard.view.sources import with_sources
     from regard.view.statistics_table import statistics_tables
 
     _check_out(out, {"--prompt-file": prompt_file, "--messages": messages, "--text-file": text_file})
@@ -130,11 +130,7 @@ def read(
         reading = opened.read(
             source=inputs["source"], target=target, num_beams=num_beams, length_penalty=length_penalty
         )
-    told: dict[str, Any] = {}
-    rests: list[Any] = []
-    if reading.settings.get("prompt_tokens") and "decoder" in reading.kinds:
-        told, rests = _sources(reading)
-        reading = dataclasses.replace(reading, settings={**reading.settings, **({"sources": told} if told else {})})
+    reading, rests = with_sources(reading)
     shown: dict[str, Any] = {"layer": layer, "head": head, "token": token, "segments": options.segments}
     # what cannot be shown is told before a file is written
     view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
@@ -146,7 +142,7 @@ def read(
         else:
             reading.save(path)
     if json:
-        print(json_module.dumps({**reading.to_json(), **told}, ensure_ascii=False))
+        print(json_module.dumps({**reading.to_json(), **reading.settings.get("sources", {})}, ensure_ascii=False))
     else:
         Console().print(*view, sep="\n")
 
@@ -232,19 +228,6 @@ def _translation(
     grid = alignment_grid(alignment, sources, targets, width=width)
     lines = strongest(alignment, sources, targets, width=width)
     return [Line(reading.sequences["target"].text), "", grid, "", lines, "", Line(proof(reading), style="dim")]
-
-
-def _sources(reading: "Reading") -> tuple[dict[str, Any], list[Any]]:
-    """What the answer rests on, as data and as a view; where that cannot be found out, why."""
-    from rich.text import Text as Line
-
-    from regard.view.sources import SourcesView
-
-    try:
-        found = reading.sources()
-    except RegardError as error:
-        return {}, [Line(f"\nWhat this answer rests on is not known: {error}", style="dim")]
-    return found.to_json(), [SourcesView(found)]
 
 
 def _answer(reading: "Reading", **shown: Any) -> list[Any]:

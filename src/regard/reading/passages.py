@@ -14,15 +14,18 @@ QUESTION_MARKS = "?？؟"
 
 
 def question_in(text: str, start: int, end: int) -> Span | None:
-    """The characters of the question in a message: of its last or first paragraph, or sentence, what asks something.
+    """The characters of the question in a message: what asks something at its end, or at its beginning.
 
-    Where nothing ends in a question mark, it is the last paragraph; None of a message of one part.
+    It is a paragraph, or else a sentence, with one more behind it where that is the last, such as "Answer:". Where
+    nothing has a question mark it is the last paragraph; None of a message of one part.
     """
     for split in (paragraphs, sentences):
         parts = _parts(text, start, end, split)
         if len(parts) < 2:
             continue
         asks = [any(mark in text[slice(*part)] for mark in QUESTION_MARKS) for part in parts]
+        if len(parts) > 2 and asks[-2] and not asks[-1]:
+            return parts[-2][0], parts[-1][1]
         if asks[-1] or (split is paragraphs and not asks[0]):
             return parts[-1]
         if asks[0]:

@@ -80,9 +80,10 @@ class Verdict:
 class Sources(Sequence[Source]):
     """The passages of a prompt, strongest first, with a verdict. `question` is what the prompt asks, judged alike.
 
-    `log_probability` is the answer's, `together` what removing all confirmed passages at once does. `method` is
-    "gradient" or, where a model gives none, "heads", with the reason in `why`: then estimates are those of heads that
-    copy alone. `passes` is the cost in runs over prompt and answer, a backward pass counted as two.
+    `log_probability` is the answer's, `together` what removing all confirmed passages at once does, None where one of
+    them alone is enough. `method` is "gradient" or, where a model gives none, "heads", with the reason in `why`: then
+    estimates are those of heads that copy alone. `passes` is the cost in runs over prompt and answer, a backward pass
+    counted as two.
     """
 
     answer: str
@@ -171,7 +172,7 @@ class SourceOptions:
     of
         The part of the answer that is judged, as its text; in Python also a pair of tokens of the answer.
     confirm
-        How many passages, the strongest by estimate, are removed to see their true effect.
+        How many passages at most, the strongest by estimate, are removed to see their true effect.
     """
 
     grain: Grain = "sentences"
@@ -219,11 +220,18 @@ def find_sources(asked: Asked, options: SourceOptions, *, contrast: Sequence[int
 
     by_part = [float(estimates[start:stop].sum()) for start, stop in parts]
     order = sorted(range(len(spans)), key=lambda number: by_part[number])
-    tried = order[: min(confirm, len(order))]
     if len(spans) == 1 and asks is None and spans[0] == (0, asked.prompt):
         raise RegardError("the prompt is one passage and nothing else; split it more finely, or ask a question")
-    effects = {number: removed(spans[number]) for number in tried}
-    together = removed(*(spans[number] for number in tried))[0] if len(tried) > 1 else None
+    effects: dict[int, tuple[float, np.ndarray]] = {}
+    for number in order[:confirm]:
+        is_found = any(_rests(effect) for effect, _ in effects.values())
+        if is_found and not _rests(2 * by_part[number]):
+            # what is next could not be named
+            break
+        effects[number] = removed(spans[number])
+    is_found = any(_rests(effect) for effect, _ in effects.values())
+    # two may say the same, each enough without the other
+    together = None if is_found or len(effects) < 2 else removed(*(spans[number] for number in effects))[0]
 
     def source(number: int, place: Span) -> Source:
         effect, by_token = effects.get(number, (None, None))

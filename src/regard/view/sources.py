@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
+from regard.errors import RegardError
+from regard.reading.reading import Reading
 from regard.reading.sources import NUMBERS, Source, Sources
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
 from regard.view.words import printable, shorten
@@ -38,6 +41,20 @@ class SourcesView:
             yield _line("?", found.question, most, width, is_named=False)
         if found.method != "gradient":
             yield Text(f"Estimates are from heads that copy: {found.why}", QUIET_STYLE)
+
+
+def with_sources(reading: Reading) -> tuple[Reading, list[RenderableType]]:
+    """A reading with the sources of its answer in its settings, and what a terminal shows of them.
+
+    Where that cannot be found out, why; nothing of a reading without an answer.
+    """
+    if not reading.settings.get("prompt_tokens"):
+        return reading, []
+    try:
+        found = reading.sources()
+    except RegardError as error:
+        return reading, [Text(f"\nWhat this answer rests on is not known: {error}", QUIET_STYLE)]
+    return replace(reading, settings={**reading.settings, "sources": found.to_json()}), [SourcesView(found)]
 
 
 def _told(found: Sources) -> str:
