@@ -1,5 +1,6 @@
 """Sources: estimates beside a derivative taken another way, effects beside plain runs of a shorter prompt."""
 
+import io
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.zoo.decoders import DECODERS
+from rich.console import Console
 from torch.overrides import TorchFunctionMode
 
 import regard
@@ -21,6 +23,7 @@ from regard.reading.passages import passages_of, positions, question_in
 from regard.reading.probe import Probe
 from regard.reading.record import Sequence, Token
 from regard.reading.sources import RESTS, Asked, SourceOptions, find_sources
+from regard.view.sources import SourcesView
 
 pytest.importorskip("transformers")
 
@@ -406,6 +409,25 @@ def test_a_model_and_a_reading_of_it_have_the_same_sources(chatting):
     assert found.question.text == "Who mended the lamp?"
     text = reading.sequences["text"].text
     assert all(text[each.start : each.end] == each.text for each in found)
+
+
+def test_sources_are_drawn_and_shown(chatting, tmp_path):
+    reading = chatting.read(MESSAGE, chat=True, max_new_tokens=4)
+    figure = reading.plot("sources", tmp_path / "sources.png")
+    assert (tmp_path / "sources.png").stat().st_size
+    found = reading.sources()
+    told = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert f"This answer {found.verdict}" in told
+    assert [each.text for each in found] == [text for text in told if text in (MESSAGE[:20], MESSAGE[21:33])]
+    # sources that are kept are drawn as they are
+    kept = replace(reading, settings={**reading.settings, "sources": {**found.to_json(), "answer": "kept"}})
+    assert kept.plot("sources").axes[0].texts[0].get_text() == "kept"
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(SourcesView(found))
+    shown = console.export_text()
+    assert f"This answer {found.verdict}" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 60
+    assert shown.index(found[0].text) < shown.index(found[1].text)
 
 
 def test_an_answer_from_elsewhere(chatting):

@@ -14,6 +14,7 @@ from regard.view.heads import by_head, label
 from regard.view.html import save_html, to_html
 from regard.view.plots import plot_alignment, plot_heads
 from regard.view.shares import shares
+from regard.view.sources_figure import plot_sources
 from regard.view.widget import widget
 
 if TYPE_CHECKING:
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 PICTURES = (".png", ".svg", ".pdf")
 # with what each cannot show
-PLOTS = {"alignment": ("token",), "heads": ("layer", "head", "token"), "text": ("title",)}
+PLOTS = {
+    "alignment": ("token",),
+    "heads": ("layer", "head", "token"),
+    "text": ("title",),
+    "sources": ("layer", "head", "token", "title"),
+}
 # on a side of an alignment of tokens
 MOST_TOKENS = 120
 
@@ -81,6 +87,8 @@ def plot(
                 f"heads have no {statistic!r} here{suggest(statistic, known)}; they have {', '.join(known)}"
             )
         return plot_heads(known[statistic], reading.layers(kind), path, name=label(statistic), title=title)
+    if what == "sources":
+        return plot_sources(reading.settings.get("sources") or reading.sources().to_json(), path)
     if what == "text":
         return plot_answer(shares(reading, token=token, layer=layer, head=head), path)
     if kind == "cross":
