@@ -149,8 +149,8 @@ class Reading(Tables):
         `what` is "alignment" (who looked at whom: words of a translation, Bahdanau et al. 2015, figure 3, or tokens of
         another text), "heads" (`statistic` of every layer and head: `regard.view.heads.by_head` has their names),
         "text" (the input shaded by where the answer, or one written `token`, looked) or "sources" (the passages that an
-        answer rests on); by default the first of a translation and "text" of any other. `kind` is cross, decoder or encoder; `layer` and `head` are those
-        drawn: of a translation by default the last layer, else the mean of all.
+        answer rests on); by default the first of a translation, and "text" of any other. `kind` is cross, decoder or
+        encoder; `layer` and `head` are those drawn: of a translation by default the last layer, else the mean of all.
         Raises RegardError for what is not there, and where matplotlib is not installed.
         """
         how = {"kind": kind, "layer": layer, "head": head, "token": token, "statistic": statistic, "title": title}
