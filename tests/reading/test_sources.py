@@ -259,7 +259,10 @@ def test_effects_are_what_a_prompt_without_the_passage_gives(monkeypatch):
     # nothing is enough, so that all are tried
     monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
     case = asked()
-    found = find_sources(case, SourceOptions(confirm=2))
+    steps = []
+    found = find_sources(case, SourceOptions(confirm=2), progress=steps.append)
+    # the estimates, each passage, and both
+    assert sum(steps) == 4
     assert [each.text for each in sorted(found, key=lambda each: each.start)] == ["Red lamp.", "Ada here.", "Bo away."]
     assert found.question.text == "Who?"
     assert found.answer == "ada is"

@@ -68,24 +68,27 @@ def sources(
     """
     from regard.api import load
     from regard.language_model import LanguageModel
-    from regard.view.sources import SourcesView
+    from regard.view.progress import counting
+    from regard.view.sources import SEEKING, SourcesView
 
     inputs = inputs_of(prompt, prompt_file, messages, None, None, None, system=system)
     answer = None if answer is None else text_or_standard_input(answer)
     opened = load(model, device=device, dtype=dtype)
     if not isinstance(opened, LanguageModel):
         raise RegardError(f"{opened.name} is a translator; sources need a language model")
-    found = opened.sources(
-        **inputs,
-        chat=chat and "messages" not in inputs,
-        answer=answer,
-        contrast=contrast,
-        grain=grain,
-        question=question,
-        of=of,
-        confirm=confirm,
-        max_new_tokens=max_new_tokens,
-    )
+    with counting(SEEKING, confirm + 1) as progress:
+        found = opened.sources(
+            **inputs,
+            chat=chat and "messages" not in inputs,
+            answer=answer,
+            contrast=contrast,
+            grain=grain,
+            question=question,
+            of=of,
+            confirm=confirm,
+            max_new_tokens=max_new_tokens,
+            progress=progress,
+        )
     if json:
         print(json_module.dumps(found.to_json(), ensure_ascii=False))
     else:

@@ -304,13 +304,15 @@ class LanguageModel:
         answer: str | None = None,
         contrast: str | None = None,
         max_new_tokens: int = 64,
+        progress: Callable[[int], None] = lambda steps: None,
         **options: Any,
     ) -> Sources:
         """Which passages of a prompt its answer rests on: ranked by estimate, the first few confirmed by removal.
 
         The answer is the model's own, always its most likely token, or `answer`, written elsewhere, as it follows the
         prompt. With a `contrast`, another answer, it is asked why this one and not that. `chat`, `messages`,
-        `documents` and `tools` are those of `generate`.
+        `documents` and `tools` are those of `generate`. `progress` hears of steps as they are done: the estimates of all
+        passages, then each that is removed.
         Raises RegardError for an empty answer, for options that make no sense, and for what the model cannot do.
         """
         if not self.writes or self.is_translator:
@@ -327,7 +329,7 @@ class LanguageModel:
         turns = [turn[1:] for turn in given.turns if turn.role != "assistant"]
         ended = int(bool(written) and written[-1] in ends)
         asked = Asked(self.module, followed(given, written, self.tokenizer), len(given.ids), turns, ended)
-        return find_sources(asked, SourceOptions.of_settings(options), contrast=other)
+        return find_sources(asked, SourceOptions.of_settings(options), contrast=other, progress=progress)
 
     @shows(ReadOptions, rows="generated")
     def read_written(

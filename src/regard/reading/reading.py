@@ -46,9 +46,10 @@ class Reading(Tables):
         """
         return agreement(self, self.rows(kind) if rows is None else list(rows), kind)
 
-    def sources(self, **options: Any) -> Sources:
+    def sources(self, *, progress: Callable[[int], None] = lambda steps: None, **options: Any) -> Sources:
         """Which passages of the prompt the answer rests on, confirmed; the options are those of `SourceOptions`.
 
+        `progress` hears of steps as they are done: the estimates of all passages, then each that is removed.
         Raises RegardError where the model is not at hand, as in a reading from a file, or wrote no answer.
         """
         module = getattr(self.knockout, "module", None)
@@ -60,7 +61,7 @@ class Reading(Tables):
             )
         turns = [(turn["start"], turn["end"]) for turn in self.settings.get("turns", ()) if turn["role"] != "assistant"]
         asked = Asked(module, self.sequences["text"], count, turns, self.settings.get("end_tokens", 0))
-        return find_sources(asked, SourceOptions.of_settings(options))
+        return find_sources(asked, SourceOptions.of_settings(options), progress=progress)
 
     def alignment(self, *, layer: int = -1, head: int | None = None) -> Float[np.ndarray, "target source"]:
         """Cross-attention between words: rows of written words, columns of source words.

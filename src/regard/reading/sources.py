@@ -6,7 +6,7 @@ mean of all heads finds the passage in one prompt of ten; what counts is the ans
 """
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final, overload
 
@@ -186,9 +186,16 @@ class SourceOptions:
         return from_dict(cls, {**vars(cls()), **settings}, where="sources:")
 
 
-def find_sources(asked: Asked, options: SourceOptions, *, contrast: Sequence[int] | None = None) -> Sources:
+def find_sources(
+    asked: Asked,
+    options: SourceOptions,
+    *,
+    contrast: Sequence[int] | None = None,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> Sources:
     """The sources of an answer, or of why it is that one and not `contrast`.
 
+    `progress` hears of steps as they are done: the estimates of all passages, then each that is removed.
     Raises RegardError for options that make no sense, and where the model is no causal language model.
     """
     grain, question, of, confirm = options.grain, options.question, options.of, options.confirm
@@ -214,8 +221,11 @@ def find_sources(asked: Asked, options: SourceOptions, *, contrast: Sequence[int
         estimates = estimates[: asked.prompt] - others[: asked.prompt]
         runs.append((other.run, other.log_probabilities, slice(None), -1.0))
 
+    progress(1)
+
     def removed(*gone: Span) -> tuple[float, np.ndarray]:
         changes = [(run.without(sorted(gone)).cpu().numpy() - before, where, sign) for run, before, where, sign in runs]
+        progress(1)
         return sum(sign * float(change[where].sum()) for change, where, sign in changes), changes[0][0]
 
     by_part = [float(estimates[start:stop].sum()) for start, stop in parts]

@@ -9,12 +9,14 @@ from rich.text import Text
 
 from regard.errors import RegardError
 from regard.reading.reading import Reading
-from regard.reading.sources import NUMBERS, Source, Sources
+from regard.reading.sources import CONFIRMED, NUMBERS, Source, Sources
+from regard.view.progress import counting
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
 from regard.view.words import printable, shorten
 
 # passages that are listed, and columns of a bar
 MOST, BAR = 6, 8
+SEEKING = "what the answer rests on"
 
 
 class SourcesView:
@@ -51,7 +53,8 @@ def with_sources(reading: Reading) -> tuple[Reading, list[RenderableType]]:
     if not reading.settings.get("prompt_tokens"):
         return reading, []
     try:
-        found = reading.sources()
+        with counting(SEEKING, CONFIRMED + 1) as progress:
+            found = reading.sources(progress=progress)
     except RegardError as error:
         return reading, [Text(f"\nWhat this answer rests on is not known: {error}", QUIET_STYLE)]
     return replace(reading, settings={**reading.settings, "sources": found.to_json()}), [SourcesView(found)]
