@@ -311,8 +311,8 @@ class LanguageModel:
 
         The answer is the model's own, always its most likely token, or `answer`, written elsewhere, as it follows the
         prompt. With a `contrast`, another answer, it is asked why this one and not that. `chat`, `messages`,
-        `documents` and `tools` are those of `generate`. `progress` hears of steps as they are done: the estimates of all
-        passages, then each that is removed.
+        `documents` and `tools` are those of `generate`. `progress` hears of steps as they are done: the estimates of
+        all passages, then each that is removed.
         Raises RegardError for an empty answer, for options that make no sense, and for what the model cannot do.
         """
         if not self.writes or self.is_translator:
