@@ -242,3 +242,74 @@ def test_a_device_without_end_is_told(tmp_path, monkeypatch):
     (tmp_path / "a.json").symlink_to("/dev/zero")
     with pytest.raises(RegardError, match=r"a\.json: .*too much to load"):
         Reading.load(tmp_path / "a.json")
+
+
+def with_sources():
+    """A reading of an emoji with an answer that rests on it."""
+    source = {
+        "text": "é🙂",
+        "start": 0,
+        "end": 2,
+        "estimate": -1,
+        "effect": -2.5,
+        "token_effects": [-2.5],
+        "share": 1.0,
+    }
+    reading = whole()
+    reading.settings["sources"] = {
+        "answer": "é",
+        "verdict": {"text": "rests on ①", "on": [0], "either": False},
+        "log_probability": -0.5,
+        "together": None,
+        "method": "gradient",
+        "why": "",
+        "passes": 4.0,
+        "question": None,
+        "sources": [source],
+    }
+    return reading
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_sources_are_kept(suffix, tmp_path):
+    with_sources().save(tmp_path / f"a{suffix}")
+    assert Reading.load(tmp_path / f"a{suffix}").settings == with_sources().settings
+
+
+SOURCES = {
+    "no object": lambda sources: [],
+    "no verdict": lambda sources: sources.pop("verdict") and sources,
+    "a place past the text": lambda sources: sources["sources"][0].update(end=3, text="é🙂") or sources,
+    "a place before the text": lambda sources: sources["sources"][0].update(start=-2) or sources,
+    "another text": lambda sources: sources["sources"][0].update(text="e") or sources,
+    "half a place": lambda sources: sources["sources"][0].update(end=1.5) or sources,
+    "an effect of text": lambda sources: sources["sources"][0].update(effect="") or sources,
+    "tokens of text": lambda sources: sources["sources"][0].update(token_effects="ab") or sources,
+    "no share": lambda sources: sources["sources"][0].pop("share") and sources,
+    "a question of text": lambda sources: sources | {"question": "why?"},
+    "a source that is not there": lambda sources: sources["verdict"].update(on=[1]) or sources,
+    "a source that was not tried": lambda sources: sources["sources"][0].update(effect=None) or sources,
+    "either of one": lambda sources: sources["verdict"].update(either=True) or sources,
+    "passes of text": lambda sources: sources | {"passes": "4"},
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_sources_of_a_file_are_checked(name, tmp_path):
+    reading = with_sources()
+    reading.settings["sources"] = SOURCES[name](reading.settings["sources"])
+    reading.save(tmp_path / "a.json")
+    with pytest.raises(RegardError):
+        Reading.load(tmp_path / "a.json")
+
+
+def test_sources_of_a_reading_without_a_text_are_refused(tmp_path):
+    reading = with_sources()
+    reading = dataclasses.replace(
+        reading,
+        sequences={"image": reading.sequences["text"]},
+        sides=dict.fromkeys(reading.sides, ("image", "image")),
+    )
+    reading.save(tmp_path / "a.json")
+    with pytest.raises(RegardError):
+        Reading.load(tmp_path / "a.json")

@@ -12,6 +12,7 @@ from regard.data.words import word_spans
 from regard.reading.labels import placed
 from regard.reading.reading import Reading
 from regard.reading.record import Check
+from regard.reading.sources import Source, Sources, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,24 @@ def chat():
         "turns": [dict(zip(("role", "start", "end"), turn, strict=True)) for turn in turns],
     }
     return dataclasses.replace(reading, sequences={"text": tokens}, settings=settings)
+
+
+@pytest.fixture
+def sourced(chat):
+    """The chat, whose answer rests on its first passage: without it it is 9.25 nats less likely."""
+    text = chat.sequences["text"].text
+
+    def source(passage, estimate, *by_token):
+        start = text.index(passage)
+        effect = sum(by_token) if by_token else None
+        return Source(passage, start, start + len(passage), estimate, effect, by_token or None)
+
+    passages = (
+        source("Ann has a dog.", -2.0, -9.0, -0.25, 0.0),
+        source("Bo has none.", -0.5, 0.5, 0.0, 0.0),
+        source("Be brief 😀.", 0.25),
+    )
+    verdict = Verdict((0,), False, "rests on ①")
+    found = Sources("Ann.", passages, source("Who has a dog?", -1.0), -0.1, -9.5, verdict)
+    chat.settings["sources"] = found.to_json()
+    return chat

@@ -649,6 +649,76 @@ def test_with_the_model_at_hand_values_are_exact_and_effects_are_asked_for(brows
     page.context.close()
 
 
+def outlined(page, look):
+    """The words of the prompt that look so, with the sign before them."""
+    settle(page)
+    nodes = page.locator(f'[data-spine="input"] .t[data-look~="{look}"]').all()
+    return [(node.get_attribute("data-sign"), node.inner_text()) for node in nodes]
+
+
+def test_the_verdict_is_on_top_and_its_passages_are_marked(show, sourced):
+    page = show(sourced)
+    panel = page.locator("aside .panel").first
+    assert panel.locator("h2").inner_text() == "This answer rests on ①"
+    assert panel.locator(".scope").inner_text() == "without ① it is 10,405 times less likely"
+    assert panel.locator("li").all_inner_texts() == [
+        "①\n9.25\nAnn has a dog.",
+        "②\n−0.50\nBo has none.",
+        "③\n≈−0.25\nBe brief 😀.",
+        "?\n≈1.00\nWho has a dog?",
+    ]
+    widths = [bar.evaluate("node => node.style.width") for bar in panel.locator("li .share").all()]
+    assert widths == ["100%", "0%", "0%", f"{100 / 9.25:.4f}%"]
+    assert outlined(page, "source") == [("①", "Ann"), (None, "has"), (None, "a"), (None, "dog"), (None, ".")]
+    assert outlined(page, "asks") == [("?", "Who"), (None, "has"), (None, "a"), (None, "dog"), (None, "?")]
+    assert outlined(page, "lit") == []
+
+
+def test_a_click_goes_to_a_passage_and_lights_it(show, sourced):
+    page = show(sourced, height=300)
+    spine = page.locator('[data-spine="input"]')
+    name = page.locator(".passages .name", has_text="Bo has none.")
+    name.click()
+    assert outlined(page, "lit") == [("②", "Bo"), (None, "has"), (None, "none"), (None, ".")]
+    assert name.get_attribute("aria-pressed") == "true"
+    page.wait_for_function("spine => spine.scrollTop > 0", arg=spine.element_handle())
+    page.locator(".passages .name", has_text="Who has a dog?").click()
+    assert [text for _, text in outlined(page, "lit")] == ["Who", "has", "a", "dog", "?"]
+    page.keyboard.press("Escape")
+    assert outlined(page, "lit") == []
+    assert [text for _, text in outlined(page, "source")] == ["Ann", "has", "a", "dog", "."]
+
+
+def test_a_verdict_is_said_in_both_languages(show, sourced):
+    sources = sourced.settings["sources"]
+    sources["verdict"].update(on=[0, 1], either=True)
+    page = show(sourced, locale="zh-CN")
+    assert page.locator(".verdict").inner_text() == "这个回答依据①或②"
+    page.get_by_label("语言").select_option("en")
+    page.locator(".verdict", has_text="This answer rests on ① or ②").wait_for()
+    assert "without all that were tried it is 13,360 times less likely" in page.locator(".sources .scope").inner_text()
+    sources["verdict"].update(on=[], either=False)
+    page = show(sourced)
+    assert page.locator(".verdict").inner_text() == (
+        "This answer rests on no passage: on the question, or on what the model knows"
+    )
+
+
+def test_of_many_passages_the_rest_is_summed_until_it_is_asked_for(show, sourced):
+    sources = sourced.settings["sources"]
+    sources["sources"] += [sources["sources"][2]] * 9
+    page = show(sourced)
+    assert page.locator(".passages li").nth(6).inner_text() == "−1.50\nthe other 6"
+    page.get_by_role("button", name="the other 6").click()
+    settle(page)
+    signs = page.locator(".passages .sign").all_inner_texts()
+    assert signs == [*"①②③④⑤⑥⑦⑧⑨⑩", "(11)", "(12)", "?"]
+
+
+def test_without_sources_and_model_there_is_no_panel_of_them(show, dogs):
+    assert not show(dogs).locator(".sources").is_visible()
+
+
 def test_the_ladder_shows_quality_translations_and_every_reading(show, dogs, translated):
     def model(name, *shares):
         parts = [
@@ -681,7 +751,7 @@ def test_the_ladder_shows_quality_translations_and_every_reading(show, dogs, tra
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", ["dogs", "translated", "chat"])
+@pytest.mark.parametrize("name", ["dogs", "translated", "chat", "sourced"])
 def test_the_page_fits_its_window(show, request, name, size, theme):
     width, height = SIZES[size]
     page = show(request.getfixturevalue(name), width=width, height=height, theme=theme)

@@ -279,6 +279,51 @@ def test_a_conversation_is_held_and_every_question_has_the_turns_before_it(visit
     expect(page.locator(".view .is-fold")).to_have_text(["系统", "用户", "助手", "用户", "助手"])
 
 
+def test_sources_are_asked_for_and_stay(visit, live):
+    page = visit()
+    page.get_by_text("Continue", exact=True).click()
+    ask(page, "One two three. Four five six.\n\nWhat is it?", max_new_tokens=4)
+    page.wait_for_selector(VIEWER)
+    page.get_by_role("button", name="Sources", exact=True).click()
+    expect(page.locator(".verdict")).to_contain_text("This answer rests on")
+    expect(page.locator(".passages li")).to_have_count(3)
+    expect(page.locator(".passages .name").last).to_have_text("What is it?")
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator(".verdict")).to_contain_text("这个回答")
+    page.get_by_role("button", name="English").click()
+    expect(page.locator(".verdict")).to_contain_text("This answer rests on")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(page.get_by_role("button", name="Sources", exact=True)).to_be_visible()
+    page.locator(".recent .entry").last.click()
+    expect(page.locator(".verdict")).to_contain_text("This answer rests on")
+
+
+def test_sources_that_cannot_be_had_are_told_and_may_be_asked_again(visit, live):
+    page = visit()
+    page.get_by_text("Continue", exact=True).click()
+    ask(page, "one two", max_new_tokens=3)
+    page.wait_for_selector(VIEWER)
+    button = page.get_by_role("button", name="Sources", exact=True)
+    button.click()
+    expect(page.locator(".sources .note")).to_contain_text("one passage and nothing else")
+    expect(button).to_be_enabled()
+    page.locator('[data-spine="output"] .t').first.click()
+    expect(page.locator(".summary h2").first).to_contain_text("looked at")
+
+
+def test_sources_wait_for_their_model_and_say_so(visit, live):
+    page = visit()
+    page.get_by_text("Continue", exact=True).click()
+    ask(page, "One two three. Four five six.\n\nWhat is it?", max_new_tokens=3)
+    page.wait_for_selector(VIEWER)
+    busy = threading.Event()
+    live.api.workers.submit("smollm2", lambda: busy.wait(60))
+    page.get_by_role("button", name="Sources", exact=True).click()
+    expect(page.locator(".sources .note")).to_have_text("Waiting for 1 other answer…")
+    busy.set()
+    expect(page.locator(".verdict")).to_be_visible()
+
+
 def test_escape_in_the_search_stops_no_answer(visit, live):
     page = visit()
     ask(page, "one two three", max_new_tokens=3)

@@ -18,6 +18,7 @@ pytest.importorskip("uvicorn")
 from regard.config import texts
 from regard.generation.writing import Writing
 from regard.view import wire
+from regard.view.server import serve
 from regard.view.server.guard import Guard
 from regard.view.server.limits import LIMITS
 from regard.view.server.models import Mode, ServedModel, serve_language_model
@@ -59,8 +60,8 @@ class Served:
         is_json = response.headers.get("content-type", "") == JSON
         return response.status, json.loads(data) if is_json else data
 
-    def events(self, body):
-        status, data = self.ask("/api/ask", body)
+    def events(self, body, path="/api/ask"):
+        status, data = self.ask(path, body)
         assert status == 200, data
         return [json.loads(line) for line in data.split(b"\n") if line]
 
@@ -190,6 +191,40 @@ def test_an_effect_is_asked_of_the_model(served, model):
     status, found = served.ask("/api/view", {"reading": events[-1]["reading"]["id"], "message": message})
     reading = model.read_written("one two", model.generate("one two", max_new_tokens=4))
     assert (status, found["value"]) == (200, pytest.approx(reading.effect(4, (1, 3)), abs=1e-6))
+
+
+def page_and_question(**settings):
+    text = "One two three. Four five six.\n\nWhat is it?"
+    return {"model": "smollm2", "mode": "prompt", "text": text, "settings": {"max_new_tokens": 4, **settings}}
+
+
+def test_sources_are_sought_as_a_job_and_stay_with_the_reading(serving, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(serve, "history_path", lambda: tmp_path / "history.sqlite3")
+    served = serving(serve_language_model(model), keeps_history=True)
+    answered = served.events(page_and_question())[-1]
+    id = answered["reading"]["id"]
+    job, started, found = served.events({"reading": id}, path="/api/sources")
+    assert (job["type"], job["waiting"], started["type"], found["type"]) == ("job", 0, "started", "sources")
+    _, data = served.ask("/api/save", {"reading": id, "suffix": ".safetensors"})
+    saved = tmp_path / "reading.safetensors"
+    saved.write_bytes(data)
+    sources = regard.Reading.load(saved).settings["sources"]
+    assert sources["sources"] == found["sources"]["sources"]
+    assert sources["answer"] == answered["reading"]["header"]["sequences"]["text"]["text"].partition("it?")[2].strip()
+    _, recalled = served.ask("/api/recall", {"entry": answered["entry"]})
+    assert recalled["header"]["settings"]["sources"] == found["sources"]
+
+
+def test_sources_that_cannot_be_had_are_told(served, tmp_path):
+    id = served.events(prompt())[-1]["reading"]["id"]
+    assert "one passage and nothing else" in served.events({"reading": id}, path="/api/sources")[-1]["error"]
+    status, refused = served.ask("/api/view", {"reading": id, "message": {"type": "sources"}})
+    assert (status, "by themselves" in refused["error"]) == (400, True)
+    _, data = served.ask("/api/save", {"reading": id, "suffix": ".safetensors"})
+    _, opened = served.ask("/api/open", data, content_type="application/octet-stream")
+    status, refused = served.ask("/api/sources", {"reading": opened["id"]})
+    assert (status, "need the model itself" in refused["error"]) == (400, True)
+    assert served.ask("/api/sources", {"reading": "gone"})[0] == 404
 
 
 def test_a_reading_is_saved_and_opened_again(served, tmp_path):

@@ -54,6 +54,16 @@ def test_the_oldest_are_dropped_by_number_and_by_size(path):
     assert [each["title"] for each in history.entries()] == ["9"]
 
 
+def test_a_new_file_replaces_the_old_one_but_brings_nothing_forgotten_back(path):
+    history = History(path, LIMITS)
+    one, other = (history.add(b"old", model="m", title=title) for title in "ab")
+    history.forget(other)
+    for entry in (one, other):
+        history.replace(entry, b"new")
+    assert history.get(one) == ("a", b"new")
+    assert [each["entry"] for each in history.entries()] == [one]
+
+
 def test_what_is_forgotten_is_no_longer_in_the_file(path):
     history = History(path, LIMITS)
     kept, secret = (history.add(text * 9000, model="m", title="t") for text in (b"harmless", b"a-secret"))

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import regard
 from regard.errors import RegardError
 from regard.view import wire
 
@@ -62,6 +63,19 @@ def test_a_widget_answers_what_the_viewer_asks(dogs):
     told, buffers = sent.pop()
     assert (told["type"], told["asked"], buffers) == ("error", asked, [])
     assert "effects need the model" in told["message"]
+
+
+def test_a_widget_seeks_sources_which_stay_with_the_reading(tiny_smollm2, tmp_path):
+    pytest.importorskip("anywidget")
+    prompt = "One two three. Four five six.\n\nWhat is it?"
+    reading = regard.load(tiny_smollm2 / "models" / "smollm2").read(prompt, max_new_tokens=3)
+    made, sent = reading.widget(), []
+    made.send = lambda content, buffers=None: sent.append((content, buffers))
+    made._handle_custom_msg({"type": "sources"}, [])
+    ((answer, buffers),) = sent
+    assert (answer["type"], buffers) == ("sources", [])
+    reading.save(tmp_path / "a.safetensors")
+    assert regard.Reading.load(tmp_path / "a.safetensors").settings["sources"] == answer["sources"]
 
 
 def test_a_widget_of_a_live_reading_says_so(dogs):

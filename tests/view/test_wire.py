@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import regard
 from regard.errors import RegardError
 from regard.reading.record import Top
 from regard.view import wire
@@ -132,6 +134,39 @@ def test_a_chat_of_which_nothing_was_read_has_a_header(chat):
     assert "turns" not in wire.header(reading)["settings"]
 
 
+def test_sources_count_as_the_text_does(sourced):
+    header = json.loads(json.dumps(wire.header(sourced)))
+    units = header["sequences"]["text"]["text"].encode("utf-16-le")
+    found = header["settings"]["sources"]
+    for source in (*found["sources"], found["question"]):
+        assert units[2 * source["start"] : 2 * source["end"]].decode("utf-16-le") == source["text"]
+    assert found["sources"][0]["start"] == sourced.settings["sources"]["sources"][0]["start"] + 1
+    nothing = dataclasses.replace(sourced, sequences={}, maps={}, sides={}, kept={}, checks={})
+    assert "sources" not in wire.header(nothing)["settings"]
+
+
+def test_sources_are_sought_once_and_stay_with_the_reading(tiny_smollm2):
+    prompt = "One two three. Four five six.\n\nWhat is it?"
+    reading = regard.load(tiny_smollm2 / "models" / "smollm2").read(prompt, max_new_tokens=3)
+    asked = {"type": "sources"}
+    answer, tables = wire.answer(reading, asked)
+    sources = reading.settings["sources"]
+    assert (answer["type"], tables) == ("sources", [])
+    assert answer["sources"] == wire.header(reading)["settings"]["sources"]
+    assert [source["text"] for source in sources["sources"]] == [source.text for source in reading.sources()]
+    sources["answer"] = "kept"
+    assert wire.answer(reading, asked)[0]["sources"]["answer"] == "kept"
+
+
+def test_sources_that_are_no_numbers_are_refused(sourced, monkeypatch):
+    found = sourced.settings.pop("sources")
+    found["together"] = math.nan
+    monkeypatch.setattr(type(sourced), "sources", lambda self: SimpleNamespace(to_json=lambda: found))
+    with pytest.raises(RegardError, match="not a finite number"):
+        wire.answer(sourced, {"type": "sources"})
+    assert "sources" not in sourced.settings
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -144,6 +179,7 @@ def test_a_chat_of_which_nothing_was_read_has_a_header(chat):
         {"type": "exact", "kind": "decoder", "layer": 0, "head": 2, "row": 0},
         {"type": "exact", "kind": "decoder", "layer": 0, "head": 0, "row": -1},
         {"type": "effect", "row": 11, "start": 0, "end": 1},
+        {"type": "sources"},
     ],
 )
 def test_what_cannot_be_answered_is_refused(dogs, message):

@@ -206,6 +206,8 @@ def check_facts(facts: Any) -> None:
     end = facts["settings"].get("end_tokens", 0)
     _check(end in (0, 1) and type(end) is int, "end_tokens")
     _check_turns(facts["settings"].get("turns", []), facts["sequences"])
+    if "sources" in facts["settings"]:
+        check_sources(facts["settings"]["sources"], facts["sequences"]["text"]["text"])
     for name, sequence in facts["sequences"].items():
         text, words, tokens = sequence["text"], sequence["words"], sequence["tokens"]
         _check(isinstance(text, str) and _all(words, str) and _all(tokens, dict), f"sequence {name!r}")
@@ -231,6 +233,24 @@ def _check_turns(turns: Any, sequences: dict[str, Any]) -> None:
         _check(_all([turn["start"], turn["end"]], int) and position <= turn["start"] < turn["end"], "turns")
         position = turn["end"]
     _check(not turns or position <= len(sequences["text"]["text"]), "turns")
+
+
+def check_sources(found: Any, text: str) -> None:
+    """Raises ValueError, TypeError or LookupError if these are no `Sources.to_json()` of this text."""
+    verdict, sources, question = found["verdict"], found["sources"], found["question"]
+    _check(_all([found["answer"], found["method"], found["why"], verdict["text"]], str), "sources")
+    _check(_all([found["log_probability"], found["passes"]], int | float), "sources")
+    _check(_all(verdict["on"], int) and type(verdict["either"]) is bool and _all(sources, dict), "sources")
+    parts: list[Any] = [*sources, *([] if question is None else [question])]
+    for place, source in enumerate(parts):
+        start, end = source["start"], source["end"]
+        _check(_all([start, end], int) and 0 <= start < end <= len(text), f"source {place}")
+        _check(text[start:end] == source["text"], f"the text of source {place}")
+        tried = [] if source["effect"] is None else [source["effect"], *source["token_effects"]]
+        _check(_all([source["estimate"], source["share"], *tried], int | float), f"source {place}")
+    for number in verdict["on"]:
+        _check(0 <= number < len(sources) and sources[number]["effect"] is not None, "the verdict of sources")
+    _check(_all([found["together"]], int | float) or (found["together"] is None and not verdict["either"]), "sources")
 
 
 def _is_token(token: dict[str, Any], length: int, num_words: int) -> bool:

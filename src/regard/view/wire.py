@@ -5,6 +5,7 @@ heads, statistics and whatever is asked for as exact go as float32. Tables are l
 all pairs of tokens is ever made.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -90,8 +91,8 @@ def exact(reading: Reading, kind: str, layer: int, head: int, row: int) -> bytes
 def answer(reading: Reading, message: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
     """What a viewer's message asks for: a message that repeats the question, and its table if it is one.
 
-    The types are `mean`, `layer`, `exact` and `effect`. Raises RegardError for any other, for what is missing in it,
-    and for what the reading does not have.
+    The types are `mean`, `layer`, `exact`, `effect` and `sources`, which stay with the reading. Raises RegardError for
+    any other, for what is missing in it, and for what the reading does not have.
     """
     match message:
         case {"type": "mean", "kind": str(kind), "measure": str(measure)}:
@@ -102,7 +103,12 @@ def answer(reading: Reading, message: dict[str, Any]) -> tuple[dict[str, Any], l
             return message, [exact(reading, kind, number, head, row)]
         case {"type": "effect", "row": int(row), "start": int(start), "end": int(end)}:
             return {**message, "value": reading.effect(row, (start, end))}, []
-    raise RegardError(f"a viewer asks for mean, layer, exact or effect, with its places, not for {str(message)[:200]}")
+        case {"type": "sources"}:
+            _seek_sources(reading)
+            return {**message, "sources": _settings(reading)["sources"]}, []
+    raise RegardError(
+        f"a viewer asks for mean, layer, exact, effect or sources, with its places, not for {str(message)[:200]}"
+    )
 
 
 def encode(table: Float[np.ndarray, "*shape"], top: float) -> UInt8[np.ndarray, "*shape"]:
@@ -194,14 +200,37 @@ def _kind(reading: Reading, kind: str) -> dict[str, Any]:
     }
 
 
+def _seek_sources(reading: Reading) -> None:
+    if "sources" in reading.settings:
+        return
+    try:
+        found = json.dumps(reading.sources().to_json(), allow_nan=False)
+    except ValueError:
+        raise RegardError("an effect is not a finite number; load the model as float32 and ask again") from None
+    reading.settings["sources"] = json.loads(found)
+
+
 def _settings(reading: Reading) -> dict[str, Any]:
-    """The settings, with the turns of a chat in units of the text, or without them where no text was read."""
+    """The settings, with turns and sources in units of the text, or without them where no text was read."""
     settings, text = dict(reading.settings), reading.sequences.get("text")
-    turns = settings.pop("turns", [])
-    if not turns or text is None:
+    turns, sources = settings.pop("turns", []), settings.pop("sources", None)
+    if text is None or not (turns or sources):
         return settings
     units = _units(text.text).tolist()
-    return {**settings, "turns": [{**turn, **{side: units[turn[side]] for side in ("start", "end")}} for turn in turns]}
+
+    def placed(each: dict[str, Any]) -> dict[str, Any]:
+        return {**each, "start": units[each["start"]], "end": units[each["end"]]}
+
+    if turns:
+        settings["turns"] = [placed(turn) for turn in turns]
+    if sources:
+        question = sources["question"]
+        settings["sources"] = {
+            **sources,
+            "sources": [placed(source) for source in sources["sources"]],
+            "question": None if question is None else placed(question),
+        }
+    return settings
 
 
 def _units(text: str) -> np.ndarray:

@@ -119,7 +119,7 @@ export class Find {
 }
 
 // the first of sorted places, from `low` to before `high`, that is not below this one, or `high`
-function before(places, value, low, high) {
+export function before(places, value, low, high) {
   while (low < high) {
     const middle = (low + high) >> 1;
     if (places[middle] < value) low = middle + 1;

@@ -82,6 +82,21 @@ export const WORDS = {
     effect: "Does it matter?",
     effectIs: (value) =>
       `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(2)} log-probability of the token when this is hidden`,
+    sources: "Sources",
+    sourcesHint: "Which passages does this answer rest on?",
+    seeking: "Removing passages, to see what the answer is without them…",
+    waiting: (count) => `Waiting for ${count} other ${count === 1 ? "answer" : "answers"}…`,
+    verdict: (on, either, hasQuestion) => {
+      if (!on.length) return `This answer rests on no passage: on ${hasQuestion ? "the question, or on " : ""}what the model knows`;
+      const last = on[on.length - 1];
+      return `This answer rests on ${on.length > 1 ? `${on.slice(0, -1).join(", ")} ${either ? "or" : "and"} ${last}` : last}`;
+    },
+    withoutIs: (name, times) => `without ${name} it is ${times} times less likely`,
+    eitherIs: (times) => `either is enough; without all that were tried it is ${times} times less likely`,
+    semicolon: "; ",
+    others: (count) => `the other ${count}`,
+    lossNote: "How much less likely the answer is without the passage, in nats; ≈ is an estimate.",
+    copied: (why) => `Estimates are from heads that copy: ${why}`,
     loading: (done, all) => `layer ${done} of ${all}`,
     about: "Attention is not explanation:",
     aboutMore: "what these numbers say, and what proves them",
@@ -195,6 +210,21 @@ export const WORDS = {
     largestScale: "最大权重",
     effect: "有影响吗？",
     effectIs: (value) => `隐藏它后，该词元的对数概率变化 ${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(2)}`,
+    sources: "依据",
+    sourcesHint: "这个回答依据哪几段？",
+    seeking: "正在逐段移除，看回答有何变化…",
+    waiting: (count) => `前面还有 ${count} 个回答…`,
+    verdict: (on, either, hasQuestion) => {
+      if (!on.length) return `这个回答不依据任何一段，而是出自${hasQuestion ? "问题本身或" : ""}模型所知`;
+      const last = on[on.length - 1];
+      return `这个回答依据${on.length > 1 ? `${on.slice(0, -1).join("、")}${either ? "或" : "和"}${last}` : last}`;
+    },
+    withoutIs: (name, times) => `没有${name}，它的可能性只有 1/${times}`,
+    eitherIs: (times) => `有其一即可；移除所有试过的段落，它的可能性只有 1/${times}`,
+    semicolon: "；",
+    others: (count) => `其余 ${count} 段`,
+    lossNote: "没有该段时回答的可能性降低多少，单位为纳特；≈ 为估计值。",
+    copied: (why) => `估计值来自复制的头：${why}`,
     loading: (done, all) => `第 ${done} 层，共 ${all} 层`,
     about: "注意力不是解释：",
     aboutMore: "这些数字说明什么，由什么证明",

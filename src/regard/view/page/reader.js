@@ -114,13 +114,16 @@ export class Reader {
         if (spine.isQuery && rowUnits && (kind.rowOf.has(first) || kind.rowOf.has(last))) names.push("row");
         if (spine.isKey && view.span && view.span[0] <= last && first < view.span[1]) names.push("span");
         if (spine.isKey && view.apart && first === 0) names.push("first");
+        const marked = spine.isKey ? viewer.sources.marks(first, last) : { names: [], sign: "" };
         const mark = Math.max(spine.marks?.[first] ?? 0, spine.marks?.[last] ?? 0);
         if (mark) names.push(mark > 1 ? "found" : "hit");
         if (view.walking && spine.isQuery && current.tokens && first >= current.tokens[1] && first >= kind.prompt) names.push("later");
         return {
           colour: level ? palette.css[level] : "",
           ink: level && level >= palette.dark && palette.theme === "dark" ? palette.onStrong : "",
-          names: names.join(" "),
+          names: [...names, ...marked.names].join(" "),
+          marks: marked.names.join(" "),
+          sign: marked.sign,
         };
       });
       if (isUsed) spine.minimap.update(usage.byToken, palette, view.join);

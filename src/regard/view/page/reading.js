@@ -15,12 +15,12 @@ export class Reading {
     this.kinds = header.kinds.map((facts) => new Kind(this, facts));
   }
 
-  // one answer for each question, however often it is put
-  ask(message) {
+  // one answer for each question, however often it is put; `hear` is given what comes before it
+  ask(message, hear) {
     const name = question(message);
     const open = this.waiting.get(name);
     if (open) return open.promise;
-    const entry = {};
+    const entry = { hear };
     entry.promise = new Promise((resolve, reject) => Object.assign(entry, { resolve, reject }));
     this.waiting.set(name, entry);
     this.host.send(message);
@@ -28,9 +28,13 @@ export class Reading {
   }
 
   receive(message, buffers) {
-    const name = question(message.type === "error" ? message.asked : message);
+    const name = question(message.asked ?? message);
     const entry = this.waiting.get(name);
     if (!entry) return;
+    if (message.type === "progress") {
+      entry.hear?.(message);
+      return;
+    }
     this.waiting.delete(name);
     if (message.type === "error") entry.reject(new Error(message.message));
     else entry.resolve({ message, view: buffers?.[0] });

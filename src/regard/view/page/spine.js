@@ -110,7 +110,13 @@ export class Spine {
     node.style.top = `${line * LINE}px`;
     for (let index = this.starts[line]; index < end; index++) {
       const { shown, lead, token, last, isNamed, folded } = list[index];
-      if (lead && index > this.starts[line]) node.append(" ".repeat(lead));
+      if (lead && index > this.starts[line]) {
+        // marked as its token is, so that a passage is one
+        const gap = element("span", { class: "gap" }, " ".repeat(lead));
+        gap.tokens = [token, last];
+        node.append(gap);
+        if (this.look) paint(gap, this.look);
+      }
       if (token < 0) {
         node.append(shown.replaceAll("↵", ""));
         continue;
@@ -127,7 +133,7 @@ export class Spine {
     return node;
   }
 
-  // `look(first, last)` says how the tokens of a piece are shown: { colour, ink, names }
+  // `look(first, last)` says how the tokens of a piece are shown: { colour, ink, names, marks, sign }
   paint(look) {
     this.look = look;
     for (const node of this.shown.values()) {
@@ -159,11 +165,16 @@ export class Spine {
 }
 
 function paint(span, look) {
-  const { colour, ink, names } = look(...span.tokens);
-  const sign = `${colour}|${ink}|${names}`;
-  if (span.sign === sign) return;
-  span.sign = sign;
+  const { colour, ink, names: all, marks, sign } = look(...span.tokens);
+  const isGap = span.className === "gap";
+  const names = isGap ? marks : all;
+  const told = `${colour}|${ink}|${names}|${sign}`;
+  if (span.told === told) return;
+  span.told = told;
+  span.dataset.look = names;
+  if (isGap) return;
+  if (sign) span.dataset.sign = sign;
+  else delete span.dataset.sign;
   span.style.backgroundColor = colour;
   span.style.color = ink;
-  span.dataset.look = names;
 }

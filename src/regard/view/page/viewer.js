@@ -13,6 +13,7 @@ import { Minimap } from "./minimap.js";
 import { Panels } from "./panels.js";
 import { Reading } from "./reading.js";
 import { Reader } from "./reader.js";
+import { Sources } from "./sources.js";
 import { Summary } from "./summary.js";
 import { Numbers } from "./table.js";
 import { View } from "./view.js";
@@ -27,6 +28,11 @@ class Viewer {
     const { view } = this;
     const pinRow = (row) => this.pin(view.matrix.rows[row].tokens[0]);
     this.summary = new Summary(view, { effect: (...asked) => this.effect(...asked), go: (token) => this.reader.reveal(token), row: pinRow });
+    this.sources = new Sources(view, {
+      ask: (hear) => view.reading.ask({ type: "sources" }, hear),
+      go: (token) => this.show(token),
+      changed: () => this.later(),
+    });
     this.controls = new Controls(view, this);
     this.reader = new Reader(view, this);
     this.map = new HeadMap(view, { choose: (heads) => this.set({ heads }) });
@@ -169,6 +175,11 @@ class Viewer {
     }
   }
 
+  show(token) {
+    this.reader.spines[0].scroller.scrollIntoView({ block: "nearest" });
+    this.reader.reveal(token);
+  }
+
   fold(folded) {
     this.set({ folded });
     this.reader.build();
@@ -221,6 +232,7 @@ class Viewer {
 
   letGo() {
     getSelection()?.removeAllRanges();
+    this.sources.lit = null;
     this.set({ pinned: null, hover: null, span: null, walking: false });
   }
 

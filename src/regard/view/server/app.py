@@ -93,6 +93,12 @@ class AskView:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class Seek:
+    reading: str
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class Save:
     reading: str
     suffix: str = setting(choices=tuple(SAVED_AS))
@@ -167,10 +173,25 @@ class Api:
             if reading is not None:
                 owner = asked.model if reading.knockout is not None else None
                 opened = self.readings.add(reading, title=one_line(asked.question), model=owner)
-                entry = self._remember(opened)
-                job.tell("reading", reading=_shown(opened), entry=entry)
+                opened.entry = self._remember(opened)
+                job.tell("reading", reading=_shown(opened), entry=opened.entry)
 
         job.start(self.workers, asked.model, work)
+        return self._stream(job)
+
+    async def sources(self, asked: Seek) -> ASGIApp:
+        opened = self._reading(asked.reading)
+        if opened.model is None:
+            raise RegardError("sources need the model itself: ask it again on this page")
+        job = Job(seconds=self.limits.answer_seconds)
+
+        def work(job: Job) -> None:
+            message, _ = wire.answer(opened.reading, {"type": "sources"})
+            if self.history is not None and opened.entry is not None:
+                self.history.replace(opened.entry, to_bytes(opened.reading, ".safetensors"))
+            job.tell(**message)
+
+        job.start(self.workers, opened.model, work)
         return self._stream(job)
 
     def _stream(self, job: Job) -> ASGIApp:
@@ -196,6 +217,8 @@ class Api:
 
     async def view(self, asked: AskView) -> Response:
         opened = self._reading(asked.reading)
+        if asked.message.get("type") == "sources":
+            raise RegardError("sources are asked for by themselves, since they take a while")
         if asked.message.get("type") != "effect":
             _, (table,) = await run_in_threadpool(wire.answer, opened.reading, asked.message)
             return Response(table, media_type="application/octet-stream")
@@ -265,6 +288,7 @@ def create_app(api: Api, *, token: str, names: Collection[str] | None) -> ASGIAp
         "state": (Nothing, api.state),
         "ask": (Ask, api.ask),
         "stop": (Stop, api.stop),
+        "sources": (Seek, api.sources),
         "view": (AskView, api.view),
         "save": (Save, api.save),
         "recall": (Entry, api.recall),

@@ -61,6 +61,11 @@ class History:
             )
         return added.lastrowid
 
+    def replace(self, entry: int, file: bytes) -> None:
+        """Keep a reading's new file in place of its old one, unless it was forgotten."""
+        with self._open() as database:
+            database.execute("UPDATE readings SET file = ? WHERE id = ?", (file, entry))
+
     def entries(self) -> list[dict[str, Any]]:
         """Number, time (UTC), model and title of each, the newest first."""
         with self._open() as database:

@@ -16,14 +16,16 @@ TITLE_LENGTH = 120
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Open:
-    """A reading by its id; `model` is the one that can be asked about it again, if it is at hand."""
+    """A reading by its id; `model` is the one that can be asked about it again, if it is at hand, `entry` its number in
+    the history, if it is there."""
 
     id: str
     reading: Reading
     title: str
     model: str | None
+    entry: int | None = None
 
     @property
     def size(self) -> int:

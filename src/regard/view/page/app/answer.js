@@ -110,12 +110,14 @@ export class Answer {
     // the viewer shows it too
     this.text.hidden = true;
     this.view.hidden = false;
-    this.closeView = this.app.render({ model: new Host(this.app.server, reading, { lang: this.app.language }), el: this.view });
+    this.host = new Host(this.app.server, reading, { lang: this.app.language });
+    this.closeView = this.app.render({ model: this.host, el: this.view });
   }
 
   /** Take it from the page, and with it what runs for it. */
   close() {
     this.running?.abort();
+    this.host?.close();
     this.closeView?.();
     this.root.remove();
   }

@@ -9,6 +9,7 @@ export class Host {
     this.listeners = new Map();
     // effects run the model, which does one thing at a time
     this.last = Promise.resolve();
+    this.leaving = new AbortController();
   }
 
   get(name) {
@@ -38,8 +39,29 @@ export class Host {
 
   send(message) {
     const answer = () => this.answer(message);
-    if (message.type === "effect") this.last = this.last.then(answer);
+    if (message.type === "sources") this.seek(message);
+    else if (message.type === "effect") this.last = this.last.then(answer);
     else answer();
+  }
+
+  // a job of its own, which tells how it fares
+  async seek(message) {
+    const { server, reading, leaving } = this;
+    try {
+      for await (const event of server.stream("sources", { reading: reading.id }, leaving.signal)) {
+        if (event.type === "error") throw new Error(event.error);
+        const isDone = event.type === "sources";
+        this.tell("msg:custom", isDone ? event : { type: "progress", asked: message, waiting: event.waiting }, []);
+        if (isDone) return;
+      }
+      throw new Error("the server has ended");
+    } catch (error) {
+      this.tell("msg:custom", { type: "error", asked: message, message: error.message }, []);
+    }
+  }
+
+  close() {
+    this.leaving.abort();
   }
 
   async answer(message) {
