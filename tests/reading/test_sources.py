@@ -414,6 +414,21 @@ def test_a_model_and_a_reading_of_it_have_the_same_sources(chatting):
     assert all(text[each.start : each.end] == each.text for each in found)
 
 
+def test_a_message_may_be_the_question_to_all_others(chatting):
+    turns = [
+        {"role": "system", "content": "Ada mended the lamp. Bo was away."},
+        {"role": "user", "content": "Is it red?"},
+        {"role": "assistant", "content": "No. It is blue."},
+        {"role": "user", "content": "Who mended it?"},
+    ]
+    found = chatting.sources(messages=turns, answer="Ada did.")
+    assert found.question.text == "Who mended it?"
+    texts = [each.text for each in sorted(found, key=lambda each: each.start)]
+    assert texts == ["Ada mended the lamp.", "Bo was away.", "Is it red?"]
+    whole = chatting.sources(messages=turns, answer="Ada did.", grain="turns")
+    assert sorted(each.text for each in whole) == ["Ada mended the lamp. Bo was away.", "Is it red?"]
+
+
 def test_sources_are_drawn_and_shown(chatting, tmp_path):
     reading = chatting.read(MESSAGE, chat=True, max_new_tokens=4)
     figure = reading.plot("sources", tmp_path / "sources.png")

@@ -27,7 +27,7 @@ from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
 from regard.models.pretrained.needs import quiet
 from regard.models.pretrained.texts import Encoded, Offsets, Texts
-from regard.reading.language import decoder_start, followed, read_noted, read_pair, read_tokens
+from regard.reading.language import decoder_start, followed, read_noted, read_pair, read_tokens, settings_of
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
 from regard.reading.sources import Asked, SourceOptions, Sources, find_sources
@@ -318,16 +318,15 @@ class LanguageModel:
         if not self.writes or self.is_translator:
             raise RegardError(f"{self.name} goes on with no text; sources need a decoder-only model")
         given = self._texts().given(prompt, messages, chat=chat, documents=documents, tools=tools)
-        ends = self.ends | given.ends
         if answer is None:
             self.check_length(len(given.ids))
-            written = self.generate_ids(given.ids, max_new_tokens, ends=given.ends)
+            written = self._answer(given, max_new_tokens)
         else:
             written = self._texts().encode_answer(answer)
         other = None if contrast is None else self._texts().encode_answer(contrast)
         self.check_length(len(given.ids) + max(len(written), len(other or ())))
         turns = [turn[1:] for turn in given.turns if turn.role != "assistant"]
-        ended = int(bool(written) and written[-1] in ends)
+        ended = settings_of(given, written, self.ends | given.ends)["end_tokens"]
         asked = Asked(self.module, followed(given, written, self.tokenizer), len(given.ids), turns, ended)
         return find_sources(asked, SourceOptions.of_settings(options), contrast=other, progress=progress)
 

@@ -88,7 +88,7 @@ def read_tokens(
     return replace(
         reading,
         sequences={name: text if name == "text" else reading.sequences[name] for name in kinds},
-        settings={**reading.settings, **_settings(given, written, ends)},
+        settings={**reading.settings, **settings_of(given, written, ends)},
         knockout=Effects(module, ids) if reading.kinds == ["decoder"] else None,
     )
 
@@ -106,7 +106,7 @@ def read_noted(
         maps=maps,
         checks=checks,
         refused=refused,
-        settings=_settings(given, written.tokens, ends),
+        settings=settings_of(given, written.tokens, ends),
         sides={"decoder": ("text", "text")},
         kept={"decoder": list(range(len(given.ids) - 1, len(ids) - 1))},
         knockout=Effects(module, ids),
@@ -131,7 +131,7 @@ def read_pair(
     return replace(reading, sequences={name: sequences[name] for name in names})
 
 
-def _settings(given: Encoded, written: list[int], ends: frozenset[int]) -> dict[str, Any]:
+def settings_of(given: Encoded, written: list[int], ends: frozenset[int]) -> dict[str, Any]:
     """How many tokens are the prompt and how many only end the answer; of a chat where its messages stand."""
     facts: dict[str, Any] = {
         "prompt_tokens": len(given.ids) if written else 0,

@@ -206,7 +206,9 @@ def find_sources(
     text = asked.tokens.text
     end = asked.tokens.tokens[asked.prompt - 1].end
     within = list(asked.turns) or [(0, end)]
+    # what asks of other messages may be a message by itself
     asks = _given_question(text, question, within) or question_in(text, *within[-1])
+    asks = asks or (within[-1] if len(within) > 1 else None)
     places = passages_of(text, within, grain, asks)
     spans = positions(asked.tokens, places, asked.prompt)
     parts = [*spans, *([] if asks is None else positions(asked.tokens, [asks], asked.prompt))]
