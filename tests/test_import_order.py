@@ -58,6 +58,7 @@ READING = [
     "answer_run",
     "passages",
     "probe",
+    "copying",
     "sources",
     "spans",
     "choices",

@@ -370,6 +370,12 @@ def test_where_one_is_enough_no_others_are_tried_in_vain(monkeypatch):
     assert both.together is not None
 
 
+def test_a_model_of_few_tokens_has_sources_too():
+    found = find_sources(asked(own(max_length=60)), SourceOptions())
+    assert found.method == "gradient"
+    assert len(found) == 3
+
+
 def test_verdicts():
     from regard.reading.sources import Source, _verdict
 

@@ -5,18 +5,17 @@ mean of all heads finds the passage in one prompt of ten; what counts is the ans
 (Cohen-Wang et al. 2024, "ContextCite: attributing model generation to context"), which learns it from dozens of runs.
 """
 
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final, overload
 
 import numpy as np
 import torch
-from torch import nn
 
 from regard.config import from_dict, setting
 from regard.errors import RegardError
 from regard.reading.answer_run import FOREIGN, AnswerRun
+from regard.reading.copying import copied
 from regard.reading.passages import Grain, passages_of, positions, question_in
 from regard.reading.probe import Probe
 from regard.reading.record import Sequence as Tokens
@@ -26,11 +25,6 @@ from regard.reading.record import Span
 CONFIRMED = 3
 # nats that the answer's likeliest loss must reach for an answer to rest on a passage
 RESTS = 1.0
-# nats that a token of the answer loses without what copying heads look at; where such a head sees one passage alone,
-# hiding a little of it changes nothing, and the gradient is silent
-COPIED = 2.0
-# heads that copy, and the random tokens of a text that is given twice to find them
-COPYING_HEADS, RANDOM_TOKENS = 5, 48
 NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩"
 
 
@@ -316,41 +310,9 @@ def _estimated(
             found = run.run()
         if not probe.rows:
             raise RegardError(f"its attention cannot be read: {next(iter(probe.refused.values()), why)}")
-        return _First(run, found.cpu().numpy()), _copied(asked.module, probe), "heads", why
-    estimates = probe.effects.numpy() + _copied(asked.module, probe)
+        return _First(run, found.cpu().numpy()), copied(asked.module, probe), "heads", why
+    estimates = probe.effects.numpy() + copied(asked.module, probe)
     return _First(run, found.detach().cpu().numpy()), estimates, "gradient", ""
-
-
-_HEADS: "weakref.WeakKeyDictionary[nn.Module, list[tuple[str, int]]]" = weakref.WeakKeyDictionary()
-
-
-def _copied(module: nn.Module, probe: Probe) -> np.ndarray:
-    """What each token did by being copied, roughly: the weight of the answer's rows on it in heads that copy."""
-    if module not in _HEADS:
-        _HEADS[module] = _copying_heads(module)
-    rows = [probe.rows[path][head] for path, head in _HEADS[module] if path in probe.rows]
-    return -COPIED * torch.stack(rows).mean(0).double().numpy()
-
-
-@torch.inference_mode()
-def _copying_heads(module: nn.Module) -> list[tuple[str, int]]:
-    """Heads that, in a text given twice, look at what came after the token the first time, as if to copy it.
-
-    Olsson et al. 2022, "In-context learning and induction heads".
-    """
-    embedding: Any = next(each for each in module.modules() if isinstance(each, nn.Embedding))
-    draw = torch.Generator().manual_seed(0)
-    text = torch.randint(embedding.num_embeddings, (RANDOM_TOKENS,), generator=draw).tolist()
-    scores: dict[tuple[str, int], float] = {}
-    for place in range(0, RANDOM_TOKENS, RANDOM_TOKENS // 4):
-        fed = [*text, *text[: place + 1]]
-        probe = Probe(module, torch.full((len(fed),), -1), [len(fed) - 1])
-        with probe.watched():
-            AnswerRun(module, fed, [text[(place + 1) % RANDOM_TOKENS]]).run()
-        for path, rows in probe.rows.items():
-            for head, row in enumerate(rows):
-                scores[path, head] = scores.get((path, head), 0.0) + float(row[place + 1])
-    return sorted(scores, key=lambda each: -scores[each])[:COPYING_HEADS]
 
 
 def _given_question(text: str, question: str | None, within: Sequence[Span]) -> Span | None:

@@ -1,0 +1,57 @@
+"""Heads that copy: what they look at is what an answer takes over.
+
+Olsson et al. 2022, "In-context learning and induction heads".
+"""
+
+import weakref
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from regard.errors import RegardError
+from regard.reading.answer_run import AnswerRun
+from regard.reading.probe import Probe
+
+# nats that a token of the answer loses without what copying heads look at; where such a head sees one passage alone,
+# hiding a little of it changes nothing, and the gradient is silent
+COPIED = 2.0
+# heads that copy, and the random tokens of a text that is given twice to find them
+COPYING_HEADS, RANDOM_TOKENS = 5, 48
+
+_HEADS: "weakref.WeakKeyDictionary[nn.Module, list[tuple[str, int]]]" = weakref.WeakKeyDictionary()
+
+
+def copied(module: nn.Module, probe: Probe) -> np.ndarray:
+    """What each token did by being copied, roughly: the weight of the answer's rows on it in heads that copy.
+
+    Nothing where the model takes too few tokens for such heads to be found.
+    """
+    if module not in _HEADS:
+        try:
+            _HEADS[module] = _copying_heads(module)
+        except RegardError:
+            _HEADS[module] = []
+    rows = [probe.rows[path][head] for path, head in _HEADS[module] if path in probe.rows]
+    if not rows:
+        return np.zeros(len(probe.passages))
+    return -COPIED * torch.stack(rows).mean(0).double().numpy()
+
+
+@torch.inference_mode()
+def _copying_heads(module: nn.Module) -> list[tuple[str, int]]:
+    """Heads that, in a text given twice, look at what came after the token the first time, as if to copy it."""
+    embedding: Any = next(each for each in module.modules() if isinstance(each, nn.Embedding))
+    draw = torch.Generator().manual_seed(0)
+    text = torch.randint(embedding.num_embeddings, (RANDOM_TOKENS,), generator=draw).tolist()
+    scores: dict[tuple[str, int], float] = {}
+    for place in range(0, RANDOM_TOKENS, RANDOM_TOKENS // 4):
+        fed = [*text, *text[: place + 1]]
+        probe = Probe(module, torch.full((len(fed),), -1), [len(fed) - 1])
+        with probe.watched():
+            AnswerRun(module, fed, [text[(place + 1) % RANDOM_TOKENS]]).run()
+        for path, rows in probe.rows.items():
+            for head, row in enumerate(rows):
+                scores[path, head] = scores.get((path, head), 0.0) + float(row[place + 1])
+    return sorted(scores, key=lambda each: -scores[each])[:COPYING_HEADS]
