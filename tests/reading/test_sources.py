@@ -285,6 +285,14 @@ def test_effects_are_what_a_prompt_without_the_passage_gives(monkeypatch):
     assert json.loads(json.dumps(found.to_json()))["sources"][0]["effect"] == confirmed[0].effect
 
 
+def test_what_ends_an_answer_is_no_part_of_it():
+    case = asked(answer=" ada!", ends=1)
+    found = find_sources(case, SourceOptions())
+    assert found.answer == "ada"
+    assert len(found[0].token_effects) == 4
+    assert found.to_json() == find_sources(asked(answer=" ada"), SourceOptions()).to_json()
+
+
 def test_a_part_of_the_answer_is_judged_by_itself(monkeypatch):
     monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
     case = asked()

@@ -150,6 +150,12 @@ class Asked:
     def answer(self) -> list[int]:
         return self.ids[self.prompt : len(self.tokens.tokens) - self.ends]
 
+    @property
+    def text(self) -> str:
+        """The answer's, without what only ends it."""
+        first, last = self.prompt, self.prompt + len(self.answer) - 1
+        return self.tokens.text[self.tokens.tokens[first].start : self.tokens.tokens[last].end]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
@@ -259,7 +265,7 @@ def find_sources(
     total = sum(max(0.0, -each.strength) for each in found) or 1.0
     found = [_with_share(each, max(0.0, -each.strength) / total) for each in found]
     return Sources(
-        answer=text[asked.tokens.tokens[asked.prompt].start :].strip(),
+        answer=asked.text.strip(),
         sources=tuple(found),
         question=None if asks is None else source(len(spans), asks),
         log_probability=float(base[chosen].sum()),
@@ -305,7 +311,6 @@ def _estimated(
         why = "its gradients are no numbers (NaN)"
     if why or found is None:
         probe = Probe(asked.module, passages, queries)
-        run.passes = 0.0
         with torch.inference_mode(), probe.watched():
             found = run.run()
         if not probe.rows:
