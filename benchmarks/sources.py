@@ -14,12 +14,13 @@ import numpy as np
 
 from benchmarks import report, source_ranking, source_verdicts
 from benchmarks.pages import MODEL, NEW_TOKENS, Page, facts, load
-from benchmarks.source_ranking import CHINESE_MODEL, HALVES, SIZES
-from benchmarks.source_verdicts import CHOSEN_ON, MEASURED_ON, wilson
+from benchmarks.source_ranking import CHINESE_MODEL, HALVES
+from benchmarks.source_verdicts import CHOSEN_ON, CRITERIA, MEASURED_ON, best_threshold, outcomes, wilson
 from regard.evaluation.bootstrap import intervals
 from regard.models.pretrained.texts import Texts
 from regard.reading.language import read_tokens
 from regard.reading.options import ReadOptions
+from regard.reading.sources import EITHER, RESTS
 
 # an answer that no sentence changes by so many nats rests on none, so that none is its first
 STRONG = 1.0
@@ -51,7 +52,7 @@ def _own_process(*arguments: str) -> str:
 
 
 def cost(way: str | None = None, length: str | None = None) -> Any:
-    """Seconds of several rounds and peak memory in MB, of one way and length; of all, each in a process of its own."""
+    """Processor seconds and peak memory in MB of one way and length; of all, each in a process of its own."""
     if way is None or length is None:
         ways = [(way, str(length)) for length in COST_LENGTHS for way in ("read", "sources")]
         return [{"way": way, "length": length, **json.loads(_own_process("cost", way, length))} for way, length in ways]
@@ -61,14 +62,14 @@ def cost(way: str | None = None, length: str | None = None) -> Any:
     def once(page: Page) -> tuple[float, int]:
         given, answer = texts.given(page.prompt, chat=True), str(page.answer)
         written = texts.encode_answer(answer)
-        started = time.perf_counter()
+        started = time.process_time()
         if way == "sources":
             model.sources(page.prompt, chat=True, answer=answer)
         else:
             options = ReadOptions.of({}, rows="generated")
             about = {"ends": model.ends, "inputs": model.adapter.inputs, "name": model.name}
             read_tokens(model.module, model.tokenizer, given, written, options, **about)
-        return time.perf_counter() - started, len(given.ids) + len(written)
+        return time.process_time() - started, len(given.ids) + len(written)
 
     # finds the heads that copy, once for a model
     once(facts("cost", 8))
@@ -112,14 +113,16 @@ def _means(prompts: Sequence[dict[str, Any]], way: str) -> list[str]:
 
 
 def _about_ranking(prompts: Sequence[dict[str, Any]]) -> str:
+    sizes = [each["sentences"] for each in prompts]
     text = (
-        f"Means over prompts with 95 % bootstrap intervals. Pages of {SIZES[0]} to {SIZES[-1]} sentences made by "
+        f"Means over prompts with 95 % bootstrap intervals. Pages of {min(sizes)} to {max(sizes)} sentences made by "
         f"chance, read by {MODEL}, Chinese ones by {CHINESE_MODEL}, in their chat templates. Answers are given and "
-        f"true, or the model's own, of at most {NEW_TOKENS} tokens. The truth is the change of the answer's log-probability "
-        f"when a sentence is removed; a strong one takes at least {STRONG:g} nat. LDS is the rank correlation of the summed "
-        f"strengths of what is kept with the answer's log-probability, over {HALVES} random halves of the page. "
-        "ContextCite is rebuilt: its LASSO on the log-odds of the answer, on other halves. A pass is one run over "
-        "prompt and answer, a backward pass two; what precedes a removed sentence is not run again."
+        f"true, or the model's own, of at most {NEW_TOKENS} tokens. The truth is the change of the answer's "
+        f"log-probability when a sentence is removed; a strong one takes at least {STRONG:g} nat. LDS is the rank "
+        "correlation of the summed strengths of what is kept with the answer's log-probability, over "
+        f"{HALVES} random halves of the page. ContextCite is rebuilt: its LASSO on the log-odds of the answer, on "
+        "other halves. A pass is one run over prompt and answer, a backward pass two; what precedes a removed "
+        "sentence is not run again."
     )
     if any(each["style"] == "Chinese" for each in prompts):
         return text
@@ -151,22 +154,30 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _about_verdicts(figures: dict[str, Any]) -> str:
-    rows = []
-    for name in (CHOSEN_ON, MEASURED_ON):
-        answers = [each for each in figures["verdicts"] if each["set"] == name]
+    sets = {name: [each for each in figures["verdicts"] if each["set"] == name] for name in (CHOSEN_ON, MEASURED_ON)}
+    rows, others = [], []
+    for name, answers in sets.items():
         follows, knows = ([each for each in answers if each["kind"] == kind] for kind in ("follows", "knows"))
-        right, none = (each["target"] in each["named"] for each in follows), (not each["named"] for each in knows)
         named = statistics.mean(len(each["named"]) for each in follows)
-        rows.append([name, _rate(list(right)), f"{named:.1f}", _rate(list(none))])
-    header = ["set", "names the sentence that the answer follows", "sentences named", "names none for what is known"]
+        right, none = [each["target"] in each["named"] for each in follows], [not each["named"] for each in knows]
+        rows.append([name, _rate(right), f"{named:.1f}", _rate(none)])
+    for criterion in CRITERIA:
+        threshold = best_threshold(sets[CHOSEN_ON], criterion)
+        rates = [_rate(hits) for answers in sets.values() for hits in outcomes(answers, criterion, threshold)]
+        others.append([criterion, f"{threshold:.2f}", *rates])
     sizes = f"{source_verdicts.SIZES[0]} to {source_verdicts.SIZES[-1]} sentences"
     about = (
         "The verdict is judged by editing pages, not by removal. An answer follows a sentence when it has the "
         "sentence's value, and has another value once the sentence says that one. An answer is known when it is right "
-        f"under two pages that share no fact with it. Pages of {sizes}, {MODEL}'s own answers; 95 % Wilson intervals. "
-        "The threshold was chosen on the first set and measured on the second, whose pages and questions are others."
+        "and the same under two pages that share no fact with it; its first sentence alone is judged, for the next may "
+        f"quote the page. Pages of {sizes}, {MODEL}'s own answers; 95 % Wilson intervals. Thresholds, {RESTS:g} nat "
+        f"for a sentence and {EITHER:g} for all that are removed at once, were chosen on the first set and measured "
+        "on the second, whose pages and questions are others."
     )
-    return f"{about}\n\n{_table(header, rows)}"
+    header = ["set", "names the sentence that the answer follows", "sentences named", "names none for what is known"]
+    beside = "Other criteria for single removals, each with the threshold that makes fewest errors on the first set:"
+    columns = [f"{what}, {name}" for name in sets for what in ("names the sentence", "names none")]
+    return f"{about}\n\n{_table(header, rows)}\n\n{beside}\n\n{_table(['change of', 'threshold', *columns], others)}"
 
 
 def _rate(hits: Sequence[bool]) -> str:
@@ -186,8 +197,9 @@ def _about_cost(figures: dict[str, Any]) -> str:
         rows.append([f"{read['tokens']:,}", *seconds, f"{ratio:.1f}", f"{sources['peak'] - read['peak']:,.0f}"])
     header = ["tokens", "`read`, s", "`sources`, s", "ratio", "peak memory above `read`, MB"]
     about = (
-        "What it costs on one thread: `sources` of a given answer beside `read` of the rows that write the same "
-        f"answer, each in a process of its own; medians of {ROUNDS}, range in brackets."
+        "What it costs on one thread, in seconds of processor time: `sources` of a given answer beside `read` of the "
+        "rows that write the same answer, each in a process of its own; medians of "
+        f"{ROUNDS}, range in brackets."
     )
     return f"{about}\n\n{_table(header, rows)}"
 
