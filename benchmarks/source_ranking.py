@@ -51,7 +51,9 @@ def _model_of(style: str) -> LanguageModel | None:
 
 
 def _ranked(model: LanguageModel, page: Page) -> dict[str, Any]:
-    sources = model.sources(page.prompt, chat=True, answer=page.answer, max_new_tokens=NEW_TOKENS)
+    sources = model.sources(
+        page.prompt, chat=True, question=page.question, answer=page.answer, max_new_tokens=NEW_TOKENS
+    )
     passages = sorted(sources, key=lambda source: source.start)
     prompt, answer = _tokens(model, page)
     spans = [passage.positions for passage in passages]

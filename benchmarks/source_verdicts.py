@@ -45,6 +45,7 @@ def judged(sources: Sources, page: Page) -> dict[str, Any]:
     right = None if page.target is None else page.sentences[page.target]
     tried = [source for source in sources if source.token_effects is not None]
     return {
+        "question": page.question,
         "answer": sources.answer,
         "target": next((number for number, each in enumerate(sources) if each.text == right), None),
         "effects": [list(each.token_effects or ()) for each in tried],

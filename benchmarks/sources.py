@@ -20,12 +20,13 @@ from regard.evaluation.bootstrap import intervals
 from regard.models.pretrained.texts import Texts
 from regard.reading.language import read_tokens
 from regard.reading.options import ReadOptions
-from regard.reading.sources import EITHER, RESTS
+from regard.reading.sources import RESTS
 
 # an answer that no sentence changes by so many nats rests on none, so that none is its first
 STRONG = 1.0
 RESAMPLES = 2000
-COST_LENGTHS, ROUNDS = (300, 3000), 3
+# tokens of a prompt, and how often it is timed
+ROUNDS = {300: 3, 3000: 1}
 WAYS = {
     "sources": "`sources`",
     "gradient": "its gradient alone",
@@ -54,7 +55,7 @@ def _own_process(*arguments: str) -> str:
 def cost(way: str | None = None, length: str | None = None) -> Any:
     """Processor seconds and peak memory in MB of one way and length; of all, each in a process of its own."""
     if way is None or length is None:
-        ways = [(way, str(length)) for length in COST_LENGTHS for way in ("read", "sources")]
+        ways = [(way, str(length)) for length in ROUNDS for way in ("read", "sources")]
         return [{"way": way, "length": length, **json.loads(_own_process("cost", way, length))} for way, length in ways]
     model = load()
     texts = Texts(model.tokenizer, model.name)
@@ -77,7 +78,7 @@ def cost(way: str | None = None, length: str | None = None) -> Any:
     while len(texts.given(page.prompt, chat=True).ids) < int(length):
         number += 1
         page = Page("facts", (*page.sentences, *facts(f"cost {number}", 4).sentences), page.question, page.answer)
-    times = [once(page) for _ in range(ROUNDS)]
+    times = [once(page) for _ in range(ROUNDS[int(length)])]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     return {"seconds": [seconds for seconds, _ in times], "tokens": times[0][1], "peak": peak}
 
@@ -160,7 +161,8 @@ def _about_verdicts(figures: dict[str, Any]) -> str:
         follows, knows = ([each for each in answers if each["kind"] == kind] for kind in ("follows", "knows"))
         named = statistics.mean(len(each["named"]) for each in follows)
         right, none = [each["target"] in each["named"] for each in follows], [not each["named"] for each in knows]
-        rows.append([name, _rate(right), f"{named:.1f}", _rate(none)])
+        questions = len({each["question"] for each in knows})
+        rows.append([name, _rate(right), f"{named:.1f}", _rate(none), str(questions)])
     for criterion in CRITERIA:
         threshold = best_threshold(sets[CHOSEN_ON], criterion)
         rates = [_rate(hits) for answers in sets.values() for hits in outcomes(answers, criterion, threshold)]
@@ -170,11 +172,17 @@ def _about_verdicts(figures: dict[str, Any]) -> str:
         "The verdict is judged by editing pages, not by removal. An answer follows a sentence when it has the "
         "sentence's value, and has another value once the sentence says that one. An answer is known when it is right "
         "and the same under two pages that share no fact with it; its first sentence alone is judged, for the next may "
-        f"quote the page. Pages of {sizes}, {MODEL}'s own answers; 95 % Wilson intervals. Thresholds, {RESTS:g} nat "
-        f"for a sentence and {EITHER:g} for all that are removed at once, were chosen on the first set and measured "
-        "on the second, whose pages and questions are others."
+        f"quote the page. Pages of {sizes}, {MODEL}'s own answers; 95 % Wilson intervals. The threshold, {RESTS:g} nat "
+        "for each sentence that is removed, alone or with the others that are confirmed, was chosen on the first set "
+        "and measured on the second, whose pages and questions are others."
     )
-    header = ["set", "names the sentence that the answer follows", "sentences named", "names none for what is known"]
+    header = [
+        "set",
+        "names the sentence that the answer follows",
+        "sentences named",
+        "names none for what is known",
+        "questions known",
+    ]
     beside = "Other criteria for single removals, each with the threshold that makes fewest errors on the first set:"
     columns = [f"{what}, {name}" for name in sets for what in ("names the sentence", "names none")]
     return f"{about}\n\n{_table(header, rows)}\n\n{beside}\n\n{_table(['change of', 'threshold', *columns], others)}"
@@ -187,19 +195,20 @@ def _rate(hits: Sequence[bool]) -> str:
 
 def _about_cost(figures: dict[str, Any]) -> str:
     rows = []
-    for length in map(str, COST_LENGTHS):
+    for length in map(str, ROUNDS):
         read, sources = (
             next(each for each in figures["cost"] if each["way"] == way and each["length"] == length)
             for way in ("read", "sources")
         )
-        seconds = [report.spread(each["seconds"], "{:.2f}") for each in (read, sources)]
+        seconds = [report.spread(each["seconds"], "{:.1f}") for each in (read, sources)]
         ratio = statistics.median(sources["seconds"]) / statistics.median(read["seconds"])
-        rows.append([f"{read['tokens']:,}", *seconds, f"{ratio:.1f}", f"{sources['peak'] - read['peak']:,.0f}"])
-    header = ["tokens", "`read`, s", "`sources`, s", "ratio", "peak memory above `read`, MB"]
+        peaks = [f"{each['peak']:,.0f}" for each in (read, sources)]
+        rows.append([f"{read['tokens']:,}", str(len(read["seconds"])), *seconds, f"{ratio:.1f}", *peaks])
+    header = ["tokens", "rounds", "`read`, s", "`sources`, s", "ratio", "peak of `read`, MB", "peak of `sources`, MB"]
     about = (
         "What it costs on one thread, in seconds of processor time: `sources` of a given answer beside `read` of the "
-        "rows that write the same answer, each in a process of its own; medians of "
-        f"{ROUNDS}, range in brackets."
+        "rows that write the same answer, each in a process of its own; medians, range in brackets. "
+        "Peaks are of the whole process, loading the model included."
     )
     return f"{about}\n\n{_table(header, rows)}"
 

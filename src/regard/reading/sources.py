@@ -26,8 +26,6 @@ from regard.reading.record import Span
 CONFIRMED = 3
 # nats that the answer's likeliest loss must reach for an answer to rest on a passage
 RESTS = 1.0
-# nats that all confirmed passages removed at once must change: less follows from so much missing alone
-EITHER = 2.0
 # nats that a token of the answer loses without what a head that copies looks at: a head that looks at one passage alone
 # has next to no gradient, for the little that is hidden of it leaves the rest as it is
 COPIED = 2.0
@@ -366,7 +364,8 @@ def _verdict(found: Sequence[Source], together: float | None, *, has_question: b
     on = tuple(number for number in tried if _rests(found[number].effect))
     if on:
         return Verdict(on, False, f"rests on {_numbered(on, 'and')}")
-    if together is not None and together <= -EITHER:
+    # where more is missing, an answer that rests on none of it also loses more
+    if together is not None and together <= -RESTS * len(tried):
         both = tuple(tried[:2])
         return Verdict(both, True, f"rests on {_numbered(both, 'or')}")
     return Verdict(
