@@ -96,11 +96,10 @@ PARTS: dict[str, Callable[..., Any]] = {
 def write_page(figures: dict[str, Any]) -> None:
     prompts = figures["ranking"]
     strong = [each for each in prompts if each["strongest"] <= -STRONG]
-    rows = [
-        [name, WAYS[way], *_means(chosen, way)]
-        for name, chosen in ((f"all {len(prompts)}", prompts), (f"{len(strong)} with a strong one", strong))
-        for way in WAYS
-    ]
+    groups = {f"all {len(prompts)}": prompts}
+    if len(strong) < len(prompts):
+        groups[f"{len(strong)} with a strong one"] = strong
+    rows = [[name, WAYS[way], *_means(chosen, way)] for name, chosen in groups.items() for way in WAYS]
     header = ["prompts", "ranked by", "truly strongest first", "share of the loss", "Spearman", "LDS", "passes"]
     note = "\n\n".join([_about_ranking(prompts), _by_style(prompts), _about_verdicts(figures), _about_cost(figures)])
     report.write("sources", "The passages that answers rest on", header, rows, figures, note)
@@ -115,11 +114,13 @@ def _means(prompts: Sequence[dict[str, Any]], way: str) -> list[str]:
 
 def _about_ranking(prompts: Sequence[dict[str, Any]]) -> str:
     sizes = [each["sentences"] for each in prompts]
+    strong = sum(each["strongest"] <= -STRONG for each in prompts)
     text = (
         f"Means over prompts with 95 % bootstrap intervals. Pages of {min(sizes)} to {max(sizes)} sentences made by "
         f"chance, read by {MODEL}, Chinese ones by {CHINESE_MODEL}, in their chat templates. Answers are given and "
         f"true, or the model's own, of at most {NEW_TOKENS} tokens. The truth is the change of the answer's "
-        f"log-probability when a sentence is removed; a strong one takes at least {STRONG:g} nat. LDS is the rank "
+        f"log-probability when a sentence is removed; a strong one takes at least {STRONG:g} nat, which "
+        f"{strong} of the prompts have. LDS is the rank "
         "correlation of the summed strengths of what is kept with the answer's log-probability, over "
         f"{HALVES} random halves of the page. ContextCite is rebuilt: its LASSO on the log-odds of the answer, on "
         "other halves. A pass is one run over prompt and answer, a backward pass two; what precedes a removed "
