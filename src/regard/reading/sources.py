@@ -352,7 +352,8 @@ def _verdict(found: Sequence[Source], together: float | None, *, has_question: b
     on = tuple(number for number in tried if _rests(found[number].effect))
     if on:
         return Verdict(on, False, f"rests on {_numbered(on, 'and')}")
-    if together is not None and _rests(together):
+    # where more is missing, an answer that rests on none of it also loses more
+    if together is not None and together <= -RESTS * len(tried):
         both = tuple(tried[:2])
         return Verdict(both, True, f"rests on {_numbered(both, 'or')}")
     return Verdict(
