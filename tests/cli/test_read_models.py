@@ -179,6 +179,8 @@ def test_a_conversation_is_read_from_a_file_or_standard_input(cli, llama, tmp_pa
 def test_of_a_conversation_the_template_is_folded_away(cli, llama, tmp_path, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
+    # rich keeps a style's codes as the first terminal has them, for all tests of a process
+    monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.setenv("TERM", "xterm")
     (tmp_path / "chat.json").write_text(json.dumps(CHAT), encoding="utf-8")
     done = cli("read", llama, "--messages", tmp_path / "chat.json", "--max-new-tokens", 3, "--segments", "turns")
