@@ -1,7 +1,7 @@
 """Which passages of its prompt an answer rests on: ranked from one run and its gradient, confirmed by removing them.
 
 The estimate of a passage is the first-order effect of hiding it from all else, and what heads that copy look at. The
-mean of all heads finds the passage in one prompt of ten; what counts is the answer without it, as in ContextCite
+mean of all heads seldom finds the passage; what counts is the answer without it, as in ContextCite
 (Cohen-Wang et al. 2024, "ContextCite: attributing model generation to context"), which learns it from dozens of runs.
 """
 
