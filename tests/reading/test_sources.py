@@ -372,6 +372,8 @@ def test_where_one_is_enough_no_others_are_tried_in_vain(monkeypatch):
     found = find_sources(asked(), SourceOptions())
     assert found.together is None
     assert found.verdict.on == tuple(range(len([each for each in found if each.effect is not None])))
+    # all are tried while each is one of them
+    assert len(found.verdict.on) == len(find_sources(asked(), SourceOptions(confirm=1)).verdict.on) == 3
     monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
     both = find_sources(asked(), SourceOptions())
     assert both.passes > found.passes - 1e-9

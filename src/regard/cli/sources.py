@@ -56,7 +56,7 @@ def sources(
     of
         The part of the answer that is judged.
     confirm
-        How many passages, the strongest by estimate, are removed.
+        How many passages, the strongest by estimate, are removed; more while the answer rests on each.
     max_new_tokens
         Writing stops after so many tokens.
     json

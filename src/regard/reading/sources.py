@@ -172,7 +172,8 @@ class SourceOptions:
     of
         The part of the answer that is judged, as its text; in Python also a pair of tokens of the answer.
     confirm
-        How many passages at most, the strongest by estimate, are removed to see their true effect.
+        How many passages, the strongest by estimate, are removed to see their true effect: fewer where the next could
+        not be named, more while the answer rests on each.
     """
 
     grain: Grain = "sentences"
@@ -235,12 +236,14 @@ def find_sources(
     if len(spans) == 1 and asks is None and spans[0] == (0, asked.prompt):
         raise RegardError("the prompt is one passage and nothing else; split it more finely, or ask a question")
     effects: dict[int, tuple[float, np.ndarray]] = {}
-    for number in order[:confirm]:
+    last = None
+    for number in order[: max(confirm, len(NUMBERS))]:
         is_found = any(_rests(effect) for effect, _ in effects.values())
-        if is_found and not _rests(2 * by_part[number]):
-            # what is next could not be named
+        # what is next could not be named, or the one before was not
+        if (is_found and not _rests(2 * by_part[number])) or (len(effects) >= confirm and not _rests(last)):
             break
         effects[number] = removed(spans[number])
+        last = effects[number][0]
     is_found = any(_rests(effect) for effect, _ in effects.values())
     # two may say the same, each enough without the other
     together = None if is_found or len(effects) < 2 else removed(*(spans[number] for number in effects))[0]
