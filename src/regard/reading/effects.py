@@ -151,7 +151,7 @@ class Effects:
         # scores and logits of a query in float32 and float64
         size = max(1, BYTES // (12 * (module.embedding.num_embeddings + module.config.num_heads * (row + 1))))
         past = KeyValues(row + min(size, len(spans)))
-        module(torch.tensor([self.tokens[:row]], device=device), past, last=True)
+        module(torch.tensor([self.tokens[:row]], device=device), past, last=1)
         x, places = module.embedded(torch.tensor([[self.tokens[row]]], device=device), past)
         seen = torch.ones(1, row + 1, dtype=torch.bool, device=device) if places.mask is None else places.mask[0, 0]
         for index in range(0, len(spans), size):
@@ -163,9 +163,10 @@ class Effects:
                     raise RegardError(
                         f"the span {start}:{end} is all that row {row} sees in its window; hide less of it"
                     )
-            # each query has a key of its own
-            places = replace(places, mask=torch.cat([mask[:, :row], mask[:, row].diag()], dim=1)[None, None])
-            yield module.through(x.repeat(1, len(some), 1), places, past).logits[0]
+            # each query has a key of its own, and all are at one position
+            mask = torch.cat([mask[:, :row], mask[:, row].diag()], dim=1)[None, None]
+            angles = places.angles and (places.angles[0].expand(len(some), -1), places.angles[1].expand(len(some), -1))
+            yield module.through(x.repeat(1, len(some), 1), replace(places, angles=angles, mask=mask), past).logits[0]
 
 
 def _size(cache: Any) -> int:
