@@ -29,8 +29,8 @@ def _one_of_them(arguments: ArgumentCollection) -> None:
     given = [argument.name for argument in arguments if argument.has_tokens]
     if len(given) != 1:
         told = f", not {' and '.join(given)}" if given else ""
-        known = "--prompt, --prompt-file, --messages, --text, --text-file and --source"
-        raise ValueError(f"give one of {known}{told}")
+        *others, last = (argument.name for argument in arguments)
+        raise ValueError(f"give one of {', '.join(others)} and {last}{told}")
 
 
 INPUT = Group("Input", help="One of these.", validator=_one_of_them)
@@ -173,9 +173,9 @@ def inputs_of(
     prompt: str | None,
     prompt_file: Path | None,
     messages: Path | None,
-    text: str | None,
-    text_file: Path | None,
-    source: str | None,
+    text: str | None = None,
+    text_file: Path | None = None,
+    source: str | None = None,
     *,
     system: str | None,
 ) -> dict[str, Any]:
@@ -183,33 +183,19 @@ def inputs_of(
 
     Raises RegardError for what cannot be read, and for a system message without a prompt.
     """
-    inputs = _inputs(prompt, prompt_file, messages, text, text_file, source)
+    if messages is not None:
+        inputs: dict[str, Any] = {"messages": messages_of_file(messages)}
+    elif source is not None:
+        inputs = {"source": text_or_standard_input(source)}
+    else:
+        is_prompt = prompt is not None or prompt_file is not None
+        name, given, file = ("prompt", prompt, prompt_file) if is_prompt else ("text", text, text_file)
+        inputs = {name: text_of_file(file or "-") if file is not None or given == "-" else given}
     if system is None:
         return inputs
     if "prompt" not in inputs:
         raise RegardError("--system goes with a prompt; in --messages it is a message of its own")
     return {"messages": with_system(system, inputs["prompt"])}
-
-
-def _inputs(
-    prompt: str | None,
-    prompt_file: Path | None,
-    messages: Path | None,
-    text: str | None,
-    text_file: Path | None,
-    source: str | None,
-) -> dict[str, Any]:
-    if source is not None:
-        return {"source": text_or_standard_input(source)}
-    if messages is not None:
-        return {"messages": messages_of_file(messages)}
-    named = {"prompt": (prompt, prompt_file), "text": (text, text_file)}
-    for name, (given, file) in named.items():
-        if file is not None or given == "-":
-            return {name: text_of_file(file or "-")}
-        if given is not None:
-            return {name: given}
-    raise AssertionError("no input")
 
 
 def _translation(

@@ -71,7 +71,7 @@ def sources(
     from regard.view.progress import counting
     from regard.view.sources import SEEKING, SourcesView
 
-    inputs = inputs_of(prompt, prompt_file, messages, None, None, None, system=system)
+    inputs = inputs_of(prompt, prompt_file, messages, system=system)
     answer = None if answer is None else text_or_standard_input(answer)
     opened = load(model, device=device, dtype=dtype)
     if not isinstance(opened, LanguageModel):

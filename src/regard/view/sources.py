@@ -8,6 +8,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from regard.errors import RegardError
+from regard.reading.answer_run import FOREIGN
 from regard.reading.reading import Reading
 from regard.reading.sources import CONFIRMED, NUMBERS, Source, Sources
 from regard.view.progress import counting
@@ -55,7 +56,8 @@ def with_sources(reading: Reading) -> tuple[Reading, list[RenderableType]]:
     try:
         with counting(SEEKING, CONFIRMED + 1) as progress:
             found = reading.sources(progress=progress)
-    except RegardError as error:
+    # the reading is there, whatever the model does without a part of its prompt
+    except (RegardError, *FOREIGN) as error:
         return reading, [Text(f"\nWhat this answer rests on is not known: {error}", QUIET_STYLE)]
     return replace(reading, settings={**reading.settings, "sources": found.to_json()}), [SourcesView(found)]
 
