@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from regard.attention.key_values import KeyValues
@@ -17,6 +17,30 @@ from regard.reading.record import Span
 
 # what a foreign model may raise where its tokens are not all that it needs
 FOREIGN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, OSError)
+
+
+def run_foreign(module: Any, ids: Int[Tensor, "item new"], cache: Any, *, caches: bool, last: int) -> Any:
+    """A model of transformers run over tokens, after those that `cache` has where it is not None.
+
+    Its logits are those after the last so many tokens, or more. Raises RegardError where it takes more than tokens, or
+    gives no logits of them.
+    """
+    parameters = inspect.signature(module.forward).parameters
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    before, name = 0 if cache is None else cache.get_seq_length(), type(module).__name__
+    mask = torch.ones(len(ids), before + ids.shape[1], dtype=torch.int64, device=ids.device)
+    inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": caches, "logits_to_keep": last}
+    inputs |= {} if cache is None else {cache_name(module): cache}
+    optional = {"attention_mask": takes_any, "use_cache": takes_any, "logits_to_keep": False}
+    inputs = {name: value for name, value in inputs.items() if name in parameters or optional.get(name, True)}
+    try:
+        output = module(**inputs)
+    except FOREIGN as error:
+        raise RegardError(f"{name} does not run on tokens alone: {type(error).__name__}: {error}") from error
+    logits = getattr(output, "logits", None)
+    if not isinstance(logits, Tensor) or logits.dim() != 3 or len(logits) != len(ids):
+        raise RegardError(f"{name} gives no logits of tokens; a language model is needed")
+    return output
 
 
 @dataclass(eq=False)
@@ -99,28 +123,9 @@ class AnswerRun:
         if isinstance(self.module, GPT):
             logits = self.module(ids, cache, last=count).logits
         else:
-            logits = self._foreign(ids, cache, count, name)
+            logits = run_foreign(self.module, ids, cache, caches=cache is not None, last=count).logits
         found = logits[0, -count:].double().log_softmax(-1)
         found = found.gather(1, torch.tensor(self.answer, device=device)[:, None])[:, 0]
         if not found.isfinite().all():
             raise RegardError(f"{name} gives no finite probability of the answer")
         return found
-
-    def _foreign(self, ids: Tensor, cache: Any, count: int, name: str) -> Tensor:
-        parameters = inspect.signature(self.module.forward).parameters
-        takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-        before = 0 if cache is None else cache.get_seq_length()
-        mask = torch.ones(1, before + ids.shape[1], dtype=torch.int64, device=ids.device)
-        inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": cache is not None, "logits_to_keep": count}
-        inputs |= {} if cache is None else {cache_name(self.module): cache}
-        optional = {"attention_mask": takes_any, "use_cache": takes_any, "logits_to_keep": False}
-        inputs = {name: value for name, value in inputs.items() if name in parameters or optional.get(name, True)}
-        try:
-            logits = getattr(self.module(**inputs), "logits", None)
-        except torch.OutOfMemoryError:
-            raise
-        except FOREIGN as error:
-            raise RegardError(f"{name} does not run on tokens alone: {type(error).__name__}: {error}") from error
-        if not isinstance(logits, Tensor) or logits.dim() != 3:
-            raise RegardError(f"{name} gives no logits of tokens; sources need a language model")
-        return logits

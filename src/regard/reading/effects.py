@@ -6,7 +6,6 @@ auto-regressive language models".
 """
 
 import copy
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,8 +17,9 @@ from torch import Tensor, nn
 
 from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
-from regard.generation.steps import cache_name, cache_of
+from regard.generation.steps import cache_of
 from regard.models.gpt import GPT
+from regard.reading.answer_run import run_foreign
 from regard.reading.capture import session
 from regard.reading.hiding import Hiding, hiding
 from regard.reading.record import Span
@@ -30,8 +30,6 @@ BATCH = 16
 BYTES = 256 << 20
 # tokens in one run of a model without a cache that can be copied
 TOKENS = 4096
-# what a foreign model may raise where its tokens are not all that it needs
-FOREIGN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, OSError)
 # layers of a cache that hold keys and values and nothing else
 KEYS_AND_VALUES = {"DynamicLayer", "DynamicSlidingWindowLayer"}
 
@@ -126,24 +124,9 @@ class Effects:
 
     def _run(self, tokens: list[int], *, cached: bool, count: int = 1, cache: Any = None) -> Any:
         """The model run over tokens, or over the last of them where a cache holds the others."""
-        parameters = inspect.signature(self.module.forward).parameters
-        takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
         device = next((each.device for each in self.module.parameters() if each.device.type != "meta"), None)
         ids = torch.tensor([tokens if cache is None else tokens[-1:]], device=device).expand(count, -1)
-        inputs = {"input_ids": ids, "attention_mask": torch.ones(count, len(tokens), dtype=torch.int64, device=device)}
-        inputs |= {"use_cache": cached, "logits_to_keep": 1}
-        inputs |= {} if cache is None else {cache_name(self.module): cache}
-        optional = {"attention_mask": takes_any, "use_cache": takes_any, "logits_to_keep": False}
-        inputs = {name: value for name, value in inputs.items() if name in parameters or optional.get(name, True)}
-        name = type(self.module).__name__
-        try:
-            output = self.module(**inputs)
-        except FOREIGN as error:
-            raise RegardError(f"{name} does not run on tokens alone: {type(error).__name__}: {error}") from error
-        logits = getattr(output, "logits", None)
-        if not isinstance(logits, Tensor) or logits.dim() != 3 or len(logits) != count:
-            raise RegardError(f"{name} gives no logits of tokens; effects need a language model")
-        return output
+        return run_foreign(self.module, ids, cache, caches=cached, last=1)
 
     def _of_own(self, row: int, spans: Sequence[Span]) -> Iterator[Tensor]:
         """Each span hidden from a query of its own at the row's position; all look at one copy of the other keys."""

@@ -6,7 +6,6 @@ soft caps and sinks they came from. Nothing that goes into the attention changes
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -20,26 +19,23 @@ from regard.reading.compute.verify import check_rows, complaint
 from regard.reading.record import Span
 
 
-class Hiding:
+class Hiding(session.CallWatch):
     """A watch on one run of a model over `total` tokens that hides a span from the last query, one in each batch item.
 
     With `last_only` the run is fed the last token, and a cache has the others. With `mark` the context of the last
     query is filled with NaN instead, in item k + 1 for the k-th call.
     """
 
-    sees_again = False
-
     def __init__(
         self, module: nn.Module, total: int, spans: Sequence[Span], *, last_only: bool = False, mark: bool = False
     ) -> None:
-        self.module = module
+        super().__init__(module)
         self.spans = list(spans)
         self.calls = 0
         self._total = total
         self._fed = 1 if last_only else total
         self._mark = mark
         self._why: str | None = None
-        self._paths = {id(each): path for path, each in module.named_modules()}
 
     def check(self) -> None:
         """Raises RegardError if something could not be hidden."""
@@ -47,24 +43,6 @@ class Hiding:
             raise RegardError(self._why)
 
     # what capture asks of a watch
-
-    def owns(self, module: Any) -> bool:
-        return id(module) in self._paths
-
-    def path(self, module: nn.Module) -> str:
-        return self._paths[id(module)]
-
-    def recorder(self) -> "Hiding":
-        return self
-
-    def reordered(self, cache: Any, rows: Any) -> None:
-        pass
-
-    def enter(self, module: nn.Module, given: Any) -> None:
-        pass
-
-    def leave(self, module: nn.Module, output: Any) -> None:
-        pass
 
     def failed(self, path: str, error: Exception) -> None:
         self._why = self._why or f"a span cannot be hidden from {path}: {type(error).__name__}: {error}"

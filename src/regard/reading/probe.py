@@ -34,7 +34,7 @@ MOST_KEPT = 1 << 30
 
 
 @final
-class Probe:
+class Probe(session.CallWatch):
     """A watch on one run of a causal language model over tokens, of each of which `passages` has its part's number.
 
     −1 is no part. `effects` are the derivatives by key, once gradients have been taken; `rows` the weights of these
@@ -44,13 +44,13 @@ class Probe:
     sees_again = True
 
     def __init__(self, module: nn.Module, passages: Int[Tensor, " token"], queries: Sequence[int]) -> None:
-        self.module, self.passages, self.queries = module, passages, queries
+        super().__init__(module)
+        self.passages, self.queries = passages, queries
         self.effects: Float[Tensor, " token"] = torch.zeros(len(passages), dtype=torch.float64)
         self.rows: dict[str, Float[Tensor, "head token"]] = {}
         self.refused: dict[str, str] = {}
         # whether blocks are run again when gradients are taken
         self.recomputes = False
-        self._paths = {id(each): path for path, each in module.named_modules()}
         # calls that wait for their context's gradient
         self._calls: dict[str, tuple[AttentionCall, Visibility]] = {}
 
@@ -94,24 +94,6 @@ class Probe:
         return len(self.passages) * layers * weight.shape[-1] * KEPT_PER_BLOCK * weight.element_size() > MOST_KEPT
 
     # what capture asks of a watch
-
-    def owns(self, module: Any) -> bool:
-        return id(module) in self._paths
-
-    def path(self, module: nn.Module) -> str:
-        return self._paths[id(module)]
-
-    def recorder(self) -> "Probe":
-        return self
-
-    def reordered(self, cache: Any, rows: Any) -> None:
-        pass
-
-    def enter(self, module: nn.Module, given: Any) -> None:
-        pass
-
-    def leave(self, module: nn.Module, output: Any) -> None:
-        pass
 
     def failed(self, path: str, error: Exception) -> None:
         self.refused.setdefault(path, f"{type(error).__name__}: {error}")

@@ -39,6 +39,34 @@ class Watcher(Protocol):
     def recorder(self) -> Any: ...
 
 
+class CallWatch:
+    """A watch on one model that is its own recorder and hears of attention calls alone: of `saw` and of `failed`."""
+
+    sees_again = False
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._paths = {id(each): path for path, each in module.named_modules()}
+
+    def owns(self, module: Any) -> bool:
+        return id(module) in self._paths
+
+    def path(self, module: Any) -> str:
+        return self._paths[id(module)]
+
+    def recorder(self) -> Any:
+        return self
+
+    def reordered(self, cache: Any, rows: Callable[[int], list[int]]) -> None:
+        pass
+
+    def enter(self, module: nn.Module, given: dict[str, Any]) -> None:
+        pass
+
+    def leave(self, module: nn.Module, output: Any) -> None:
+        pass
+
+
 class Session(threading.local):
     """All hidden state of a thread that runs watched models."""
 
