@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from threading import Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -384,6 +385,33 @@ def test_a_model_of_few_tokens_has_sources_too():
     found = find_sources(asked(own(max_length=60)), SourceOptions())
     assert found.method == "gradient"
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_what_is_around_makes_no_difference(mode):
+    alone = find_sources(asked(), SourceOptions()).to_json()
+    module = own()
+    with mode():
+        assert find_sources(asked(module), SourceOptions()).to_json() == alone
+    assert alone["method"] == "gradient"
+
+
+def test_threads_ask_one_model_at_once():
+    module, found = own(), []
+    alone = find_sources(asked(module), SourceOptions()).to_json()
+    ask = [Thread(target=lambda: found.append(find_sources(asked(module), SourceOptions()).to_json())) for _ in "abc"]
+    for each in ask:
+        each.start()
+    for each in ask:
+        each.join()
+    assert found == [alone] * 3
+
+
+def test_a_watch_of_the_user_sees_nothing_of_it():
+    module = own()
+    with regard.watching(module) as watch:
+        find_sources(asked(module), SourceOptions())
+    assert len(watch) == 0
 
 
 def test_verdicts():

@@ -13,6 +13,7 @@ from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
 from regard.generation.steps import cache_name
 from regard.models.gpt import GPT
+from regard.reading.capture import session
 from regard.reading.record import Span
 
 # what a foreign model may raise where its tokens are not all that it needs
@@ -84,7 +85,9 @@ class AnswerRun:
         # at least one token of the prompt is run, for the logits of the answer's first
         first = min(first, len(kept) - len(self.answer))
         cache = self._cut(first)
-        return self._run(kept if cache is None else kept[first:], cache)
+        # it is no run of the user's, whose watch may be open
+        with session.only():
+            return self._run(kept if cache is None else kept[first:], cache)
 
     def _new_cache(self) -> Any:
         if isinstance(self.module, GPT):

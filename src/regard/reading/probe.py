@@ -7,6 +7,7 @@ other: what is hidden is hidden from the rest. So no table of all pairs is kept,
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
@@ -31,6 +32,7 @@ from regard.reading.layouts import Layout
 # kept but computed again, block by block
 KEPT_PER_BLOCK = 18
 MOST_KEPT = 1 << 30
+_LOCK = threading.RLock()
 
 
 @final
@@ -65,11 +67,16 @@ class Probe(session.CallWatch):
         """The same, with gradients of what depends on the tokens; parameters take none."""
         embedding = self._embedding()
         with contextlib.ExitStack() as stack:
+            # a model is prepared for one probe at a time
+            stack.enter_context(_LOCK)
             stack.enter_context(self.watched())
-            # a copy, for some models scale it in place
-            hook = embedding.register_forward_hook(
-                lambda module, inputs, output: output.detach().requires_grad_().clone()
-            )
+            here = threading.get_ident()
+
+            def begin(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+                # a copy, for some models scale it in place
+                return output.detach().requires_grad_().clone() if threading.get_ident() == here else None
+
+            hook = embedding.register_forward_hook(begin)
             stack.callback(hook.remove)
             self.recomputes = self._keeps_too_much(embedding)
             if self.recomputes:

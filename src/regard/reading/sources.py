@@ -291,6 +291,7 @@ class _First:
     log_probabilities: np.ndarray
 
 
+@torch.inference_mode(False)
 def _estimated(
     asked: Asked, answer: list[int], parts: list[Span], chosen: slice
 ) -> tuple[_First, np.ndarray, str, str]:
@@ -303,7 +304,7 @@ def _estimated(
     probe = Probe(asked.module, passages, queries)
     why, found = "", None
     try:
-        with torch.inference_mode(False), probe.open():
+        with probe.open():
             found = run.run()
             torch.autograd.backward(found[chosen].sum())
             run.passes += 2 + probe.recomputes
