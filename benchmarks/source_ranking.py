@@ -20,7 +20,7 @@ from regard.models.pretrained.texts import Texts
 from regard.reading.answer_run import AnswerRun
 from regard.reading.probe import Probe
 from regard.reading.record import Span
-from regard.reading.sources import Source
+from regard.reading.source_record import Source
 
 CHINESE_MODEL = "gemma3-270m"
 PER_STYLE, SIZES = 8, (12, 18, 24, 30)

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.pages import KNOWN, NEW_TOKENS, Page, facts, load, other_value
 from regard.language_model import LanguageModel
 from regard.reading.segments import sentences
-from regard.reading.sources import Sources
+from regard.reading.source_record import Sources
 
 # prompts of each kind in each of two sets, and after how many tries fewer must do
 JUDGED, TRIES, BATCH = 40, 400, 16

@@ -144,6 +144,40 @@ def test_a_reading_is_of_the_models_own_translation_or_of_the_one_that_is_given(
     np.testing.assert_array_equal(same.alignment(), given.alignment())
 
 
+@pytest.mark.parametrize("name", ["rnn", "bahdanau", "transformer"])
+def test_sources_of_a_translation_are_what_shorter_sources_give(translators, name):
+    translator = translators[name]
+
+    def log_probability(source, target):
+        encoded = [translator.tokenizer.encode(text) for text in (source, target)]
+        with torch.no_grad():
+            log_probs = translator.module(collate(*[[ids] for ids in encoded])).logits[0].double().log_softmax(-1)
+        return sum(log_probs[step, token].item() for step, token in enumerate(encoded[1]))
+
+    given = {"source": "one two three", "target": "un trois"}
+    found = regard.sources(translator, **given, grain="words")
+    assert found.method == "removal"
+    assert found.question is None
+    assert sorted(each.text for each in found) == ["one", "three", "two"]
+    whole = log_probability("one two three", "un trois")
+    assert found.log_probability == pytest.approx(whole, abs=1e-4)
+    shorter = {"one": " two three", "two": "one  three", "three": "one two "}
+    words = translator.tokenizer.kind == "word"
+    for each in found:
+        without = shorter[each.text].split() if words else [shorter[each.text]]
+        assert each.effect == each.estimate
+        if words:
+            assert each.effect == pytest.approx(log_probability(" ".join(without), "un trois") - whole, abs=1e-4)
+    against = translator.sources(**given, contrast="deux", grain="words")
+    assert against.log_probability == found.log_probability
+    assert [each.effect for each in against] != [each.effect for each in found]
+    for wrong, why in (({"source": " "}, "the source is empty"), ({"source": "one"}, "one passage and nothing else")):
+        with pytest.raises(regard.RegardError, match=why):
+            translator.sources(**wrong)
+    with pytest.raises(regard.RegardError, match="give it a source="):
+        regard.sources(translator, "one two")
+
+
 @pytest.mark.parametrize("name", ["bahdanau", "transformer"])
 def test_alignments_have_a_table_for_every_text(translators, name):
     translator = translators[name]

@@ -228,6 +228,25 @@ def test_without_a_template_a_message_is_a_page_and_a_question_in_a_frame(model,
     assert [turn["role"] for turn in reading.settings["turns"]][-1] == "user"
 
 
+def test_documents_are_turns_of_their_own(model, caplog):
+    documented = "{% for each in documents or [] %}[{{ each.title }}: {{ each.text }}]{% endfor %}"
+    taking = with_template(model, documented + TEMPLATE)
+    documents = [{"title": "a", "text": "Bo lies. Al is away."}, {"title": "b", "text": "Ada mended it."}]
+    asks = [message("user", "Who did?")]
+    found = taking.sources(messages=asks, documents=documents, answer="Ada", grain="documents")
+    assert sorted(each.text for each in found) == ["Ada mended it.", "Bo lies. Al is away."]
+    assert found.question.text == "Who did?"
+    sentences = taking.sources(messages=CHAT, documents=documents, answer="Ada")
+    assert {"Bo lies.", "Al is away.", "Ada mended it."} <= {each.text for each in sentences}
+    reading = taking.read(messages=CHAT, documents=documents, max_new_tokens=1)
+    roles = [turn["role"] for turn in reading.settings["turns"]]
+    assert roles[:2] == ["document", "document"]
+    assert not caplog.messages
+    # a template that changes a document is told
+    with_template(model, EXTRAS).encode_chat(CHAT, documents=[{"text": 'She said "no".'}])
+    assert "document 1 stands 0 times" in caplog.text
+
+
 def test_without_a_template_there_is_one_turn_and_no_tools(model):
     framed = with_template(model, None)
     called = {"role": "user", "content": None, "tool_calls": [{"name": "f"}]}

@@ -18,7 +18,7 @@ from regard.language_model.adapters import ends_of
 from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.reading.reading import Reading
-from regard.reading.sources import Sources
+from regard.reading.source_record import Sources
 from regard.reading.watch import watching
 from regard.training.loop import Progress
 from regard.training.recipe import load_recipe
@@ -136,17 +136,22 @@ def _opened(
 
 
 def sources(
-    model: str | os.PathLike[str] | LanguageModel | nn.Module,
+    model: str | os.PathLike[str] | LanguageModel | Translator | nn.Module,
     prompt: str | None = None,
     *,
     tokenizer: Any = None,
     **settings: Any,
 ) -> Sources:
-    """Which passages of a prompt an answer rests on: `LanguageModel.sources`, of a model or its name."""
+    """Which passages of a prompt, or of a `source=`, an answer rests on.
+
+    It is `LanguageModel.sources` or `Translator.sources`, of a model or its name.
+    """
     opened = _opened(model, tokenizer)
-    if not isinstance(opened, LanguageModel):
-        raise RegardError(f"{opened.name} is a translator; sources need a language model")
-    return opened.sources(prompt, **settings)
+    if isinstance(opened, LanguageModel):
+        return opened.sources(prompt, **settings)
+    if prompt is not None or "source" not in settings:
+        raise RegardError(f"{opened.name} is a translator; give it a source=, and perhaps a target=")
+    return opened.sources(**settings)
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import nn
 
 from regard.config import shows
-from regard.data.batch import UNKNOWN
+from regard.data.batch import BOS, EOS, UNKNOWN
 from regard.data.corpus import Corpus
 from regard.data.formats import Pair
 from regard.data.links import Links
@@ -28,8 +28,19 @@ from regard.generation.prefix import Prefix
 from regard.generation.result import Generation
 from regard.generation.search import Hypothesis
 from regard.generation.translate import translate_tokens
+from regard.reading.asked import Asked, followed_by
 from regard.reading.reading import Reading
-from regard.reading.replay import Words, alignments, replay
+from regard.reading.replay import (
+    Words,
+    alignments,
+    as_sequence,
+    check_lengths,
+    log_probabilities,
+    replay,
+    written_sequence,
+)
+from regard.reading.source_record import Sources
+from regard.reading.sources import SourceOptions, find_sources
 from regard.reading.unknown import replace_unknown
 from regard.training.run import Run
 
@@ -167,6 +178,41 @@ class Translator:
         )
         told = {name: value for name, value in settings.items() if isinstance(value, int | float)}
         return replace(reading, settings={"target": "own", **told} if target is None else {"target": "given"})
+
+    @shows(SourceOptions)
+    def sources(
+        self,
+        source: str,
+        target: str | None = None,
+        *,
+        contrast: str | None = None,
+        progress: Callable[[int], None] = lambda steps: None,
+        **options: Any,
+    ) -> Sources:
+        """Which passages of `source` its translation rests on: its own, or `target`; every passage is removed.
+
+        With a `contrast`, another translation, it is asked why this one and not that. `progress` is called with 1 after
+        each removal. Raises RegardError for texts that are empty or too long and for options that make no sense.
+        """
+        if not source.strip():
+            raise RegardError("the source is empty; there is no passage in it")
+        ids = self.translate(source).tokens if target is None else self.tokenizer.encode(target)
+        other = None if contrast is None else self.tokenizer.encode(contrast)
+        for target_ids in (ids, other or []):
+            check_lengths(self.tokenizer.encode(source), target_ids, self.max_length)
+        given, written = as_sequence(self.tokenizer, source), written_sequence(self.tokenizer, ids)
+        # what is removed and what is judged are between BOS and EOS
+        pair = [
+            replace(each, tokens=[token for token in each.tokens if token.id not in (BOS, EOS)])
+            for each in (given, written)
+        ]
+        asked = Asked(
+            self.module,
+            followed_by(*pair),
+            len(pair[0].tokens),
+            translate=lambda source, target: log_probabilities(self.module, source, target, device=self.device),
+        )
+        return find_sources(asked, SourceOptions.of_settings(options), contrast=other, progress=progress)
 
     def check_cross_attention(self, *, layer: int = -1, head: int | None = None) -> None:
         """Raises RegardError if the model has no such cross layer and head."""

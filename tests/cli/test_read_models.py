@@ -217,6 +217,38 @@ def test_an_encoder_decoder_shows_an_alignment(cli, t5, tmp_path):
     assert (tmp_path / "a.png").stat().st_size
 
 
+def test_sources_of_a_translation(cli, t5, tmp_path):
+    given = ["--source", "A cat. A dog.", "--target", "ein Tier"]
+    done = cli("sources", t5, *given, "--curves", tmp_path / "curves.png")
+    assert done.code == 0, done.err
+    assert "ein Tier" in done.out
+    assert (tmp_path / "curves.png").stat().st_size
+    found = json.loads(cli("sources", t5, *given, "--json").out)
+    assert found["method"] == "removal"
+    assert sorted(each["text"] for each in found["sources"]) == ["A cat.", "A dog."]
+    model = regard.load(t5)
+    ids = [model.encode(text)[0] for text in ("A cat. A dog.", " A dog.")]
+    target = torch.tensor([model.tokenizer(text_target="ein Tier").input_ids])
+    with torch.no_grad():
+        logits = [
+            model.module(
+                input_ids=torch.tensor([each]), decoder_input_ids=torch.cat([torch.tensor([[0]]), target[:, :-1]], 1)
+            ).logits
+            for each in ids
+        ]
+    before, after = (each[0].double().log_softmax(-1).gather(1, target.T).sum().item() for each in logits)
+    effects = {each["text"]: each["effect"] for each in found["sources"]}
+    assert effects["A cat."] == pytest.approx(after - before, abs=1e-4)
+    for wrong, why in (
+        (["--prompt", "a"], "takes a source"),
+        (["--source", "a", "--answer", "b"], "--answer go with a prompt"),
+        (["--prompt", "a", "--target", "b"], "--target goes with --source"),
+    ):
+        done = cli("sources", t5, *wrong)
+        assert done.code == 1
+        assert why in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

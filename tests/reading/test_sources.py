@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 from dataclasses import replace
 from threading import Thread
 from types import SimpleNamespace
@@ -13,17 +14,19 @@ from benchmarks.zoo.decoders import DECODERS
 from rich.console import Console
 from torch.overrides import TorchFunctionMode
 
-import regard
+import regard.api
 from regard.config import from_dict
 from regard.errors import RegardError
 from regard.language_model import LanguageModel
 from regard.models.gpt import GPT, GPTConfig
 from regard.reading import probe as probing
 from regard.reading.answer_run import AnswerRun
+from regard.reading.asked import Asked
+from regard.reading.files import check_sources
 from regard.reading.passages import passages_of, positions, question_in
 from regard.reading.probe import Probe
 from regard.reading.record import Sequence, Token
-from regard.reading.sources import RESTS, Asked, SourceOptions, find_sources
+from regard.reading.sources import RESTS, SourceOptions, find_sources
 from regard.view.sources import SourcesView
 
 pytest.importorskip("transformers")
@@ -304,6 +307,75 @@ def test_a_part_of_the_answer_is_judged_by_itself(monkeypatch):
         assert effect == pytest.approx(by_start[1][start] + by_start[2][start], abs=1e-9)
 
 
+def test_each_sentence_of_an_answer_has_a_verdict_of_its_own_tokens(monkeypatch):
+    monkeypatch.setattr("regard.reading.sources.RESTS", 0.01)
+    case = asked(answer=" Ada is. Bo was. 是")
+    found = find_sources(case, SourceOptions())
+    assert [each.text for each in found.sentences] == ["Ada is.", "Bo was.", "是"]
+    # the space before it belongs to the first, the one behind a stop to what it ends
+    starts = {"Ada is.": (0, 9), "Bo was.": (9, 17), "是": (17, 18)}
+    for sentence in found.sentences:
+        assert found.answer[sentence.start : sentence.end] == sentence.text
+        first, last = starts[sentence.text]
+        effects = [each.token_effects and sum(each.token_effects[first:last]) for each in found]
+        wanted = [number for number, effect in enumerate(effects) if effect is not None and effect <= -0.01]
+        if wanted or not sentence.verdict.either:
+            assert list(sentence.verdict.on) == wanted
+    kept = found.to_json()
+    check_sources(kept, case.tokens.text)
+    kept["sentences"][0]["verdict"]["on"] = [7]
+    with pytest.raises((ValueError, LookupError)):
+        check_sources(kept, case.tokens.text)
+    # one sentence says what the whole answer says
+    assert find_sources(asked(), SourceOptions()).sentences == ()
+
+
+def test_passages_are_sought_within_a_part_of_the_prompt():
+    whole = find_sources(asked(), SourceOptions(confirm=3))
+    for within in ("Ada here. Bo away.", (10, 28)):
+        found = find_sources(asked(), SourceOptions(within=within, confirm=3))
+        assert sorted(each.text for each in found) == ["Ada here.", "Bo away."]
+        effects = {each.text: each.effect for each in whole}
+        for each in found:
+            if None not in (each.effect, effects[each.text]):
+                assert each.effect == pytest.approx(effects[each.text], abs=1e-9)
+    words = find_sources(asked(), SourceOptions(within="Ada here.", grain="words"))
+    assert sorted(each.text for each in words) == ["Ada", "here."]
+    for within, why in ((". ", "3 times; give its characters"), ("ada", "0 times; copy it"), ((40, 42), "nothing of")):
+        with pytest.raises(RegardError, match=why):
+            find_sources(asked(), SourceOptions(within=within))
+
+
+def test_curves_are_runs_of_shorter_prompts(monkeypatch, tmp_path):
+    monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
+    case = asked()
+    found = find_sources(case, SourceOptions())
+    steps = []
+    curves = found.curves(orders=2, progress=steps.append)
+    assert list(curves.removed) == list(curves.kept) == [0, 1, 2, 3]
+    assert curves.random_deletion.shape == curves.random_insertion.shape == (2, 4)
+    assert sum(steps) == 3 * 8
+
+    def left(gone):
+        places = {place for each in gone for place in range(each.start, each.end)}
+        ids = [id for place, id in enumerate(case.ids[: case.prompt]) if place not in places]
+        return float(plain(case.module, ids, case.answer).sum())
+
+    np.testing.assert_allclose(curves.deletion, [left(found[:count]) for count in range(4)], atol=1e-9)
+    np.testing.assert_allclose(curves.insertion, [left(found[count:]) for count in range(4)], atol=1e-9)
+    # all orders begin and end alike
+    np.testing.assert_allclose(curves.random_deletion[:, [0, -1]], [curves.deletion[[0, -1]]] * 2)
+    figure = curves.plot(tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size
+    np.testing.assert_array_equal(figure.axes[0].lines[1].get_ydata(), curves.deletion)
+    with pytest.raises(RegardError, match="not at hand"):
+        pickle.loads(pickle.dumps(found)).curves()
+    # where nothing but passages is asked, all of them are never gone
+    bare = find_sources(asked(text="RedAda"), SourceOptions(grain=[(0, 3), (3, 6)]))
+    assert bare.together is None
+    assert list(bare.curves(orders=1).removed) == [0, 1]
+
+
 def test_a_contrast_is_the_difference_of_two_answers(monkeypatch):
     monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
     case = asked()
@@ -415,20 +487,17 @@ def test_a_watch_of_the_user_sees_nothing_of_it():
 
 
 def test_verdicts():
-    from regard.reading.sources import Source, _verdict
+    from regard.reading.sources import _verdict
 
-    def source(effect):
-        return Source("x", 0, 1, -9.0, effect)
-
-    one = _verdict([source(-RESTS - 1), source(0.1), source(None)], -4.0, has_question=True)
+    one = _verdict([-RESTS - 1, 0.1, None], -4.0, tried=2, has_question=True)
     assert (one.on, one.either, str(one)) == ((0,), False, "rests on ①")
-    assert str(_verdict([source(-5.0), source(-3.0)], -9.0, has_question=True)) == "rests on ① and ②"
-    either = _verdict([source(-0.1), source(-0.1)], -9.0, has_question=True)
+    assert str(_verdict([-5.0, -3.0], -9.0, tried=2, has_question=True)) == "rests on ① and ②"
+    either = _verdict([-0.1, -0.1], -9.0, tried=2, has_question=True)
     assert either.either
     assert str(either) == "rests on ① or ②"
-    assert _verdict([source(-0.1)], None, has_question=True).on == ()
+    assert _verdict([-0.1], None, tried=1, has_question=True).on == ()
     # an estimate alone is no verdict
-    assert _verdict([source(None)], None, has_question=False).on == ()
+    assert _verdict([None], None, tried=0, has_question=False).on == ()
 
 
 # models, readings, the command line

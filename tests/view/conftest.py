@@ -12,7 +12,7 @@ from regard.data.words import word_spans
 from regard.reading.labels import placed
 from regard.reading.reading import Reading
 from regard.reading.record import Check
-from regard.reading.sources import Source, Sources, Verdict
+from regard.reading.source_record import Source, Sources, Verdict
 
 
 @pytest.fixture(scope="module")

@@ -147,7 +147,7 @@ def _document(inputs: dict[str, Any], written: "Generation") -> dict[str, Any]:
 
 def _check_attention(path: Path, num_samples: int) -> None:
     from regard.reading.files import FORMATS
-    from regard.reading.reading import RENDERERS
+    from regard.reading.views import RENDERERS
     from regard.view.figure import check_path
     from regard.view.renderers import PICTURES
 

@@ -150,7 +150,7 @@ def read(
 def _check_out(out: tuple[Path, ...], read: dict[str, Path | None]) -> None:
     from regard.files import same_file
     from regard.reading.files import FORMATS
-    from regard.reading.reading import RENDERERS
+    from regard.reading.views import RENDERERS
     from regard.view.figure import check_path
     from regard.view.renderers import PICTURES
 

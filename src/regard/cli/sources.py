@@ -1,6 +1,7 @@
 """`regard sources`: which passages of its prompt an answer rests on."""
 
 import json as json_module
+from pathlib import Path
 
 from rich.console import Console
 
@@ -15,6 +16,8 @@ def sources(
     *,
     prompt: Text = None,
     prompt_file: File = None,
+    source: Text = None,
+    target: HyphenOrText | None = None,
     messages: File = None,
     system: str | None = None,
     chat: bool = False,
@@ -22,9 +25,11 @@ def sources(
     contrast: HyphenOrText | None = None,
     grain: str = "sentences",
     question: str | None = None,
+    within: str | None = None,
     of: str | None = None,
     confirm: Count = 3,
     max_new_tokens: Count = 64,
+    curves: Path | None = None,
     json: bool = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -34,11 +39,15 @@ def sources(
     Parameters
     ----------
     model
-        A Hugging Face folder, a name of its hub, a GGUF file, a run of a language model, smollm2 or gemma3-270m.
+        A Hugging Face folder, a name of its hub, a GGUF file, a run, smollm2 or gemma3-270m.
     prompt
         The page and the question; `-` is standard input.
     prompt_file
         A text file with them.
+    source
+        A text to translate, for a translator; `-` is standard input.
+    target
+        Its translation, judged in place of the model's own; `-` is standard input.
     messages
         A JSON file with a conversation to answer: a list of {"role": …, "content": …}; `-` is standard input.
     system
@@ -50,15 +59,20 @@ def sources(
     contrast
         Another answer: why the one, and not this?
     grain
-        How the prompt is split: sentences, paragraphs, turns or documents.
+        How the prompt is split: sentences, paragraphs, turns, documents or words.
     question
         The part of the prompt that asks, which is no passage; by default what ends in a question mark.
+    within
+        The part of the prompt in which passages are sought: a paragraph, to see which of its sentences counts.
     of
         The part of the answer that is judged.
     confirm
         How many passages, the strongest by estimate, are removed; more while the answer rests on each.
     max_new_tokens
         Writing stops after so many tokens.
+    curves
+        A picture (.png, .svg, .pdf) of the answer's log-probability as the strongest passages are removed, and as they
+        alone are kept, beside random orders; it takes many runs.
     json
         One JSON document: answer, verdict, and every passage with its estimate and effect.
     device
@@ -67,28 +81,41 @@ def sources(
         float32, bfloat16 or float64.
     """
     from regard.api import load
-    from regard.language_model import LanguageModel
+    from regard.api import sources as find
+    from regard.files import same_file
+    from regard.view.figure import check_path
     from regard.view.progress import counting
     from regard.view.sources import SEEKING, SourcesView
 
-    inputs = inputs_of(prompt, prompt_file, messages, system=system)
-    answer = None if answer is None else text_or_standard_input(answer)
+    inputs = inputs_of(prompt, prompt_file, messages, source=source, system=system)
+    check_path(curves)
+    for name, path in (("--prompt-file", prompt_file), ("--messages", messages)):
+        if curves is not None and path is not None and same_file(curves, path):
+            raise RegardError(f"{curves} is --curves and {name} at once; choose another --curves")
+    options = {
+        "contrast": contrast,
+        "grain": grain,
+        "question": question,
+        "within": within,
+        "of": of,
+        "confirm": confirm,
+    }
+    if source is not None:
+        inputs |= {"target": None if target is None else text_or_standard_input(target)}
+        alone = {"--answer": answer is not None, "--chat": chat}
+        if wrong := [name for name, is_given in alone.items() if is_given]:
+            raise RegardError(f"{' and '.join(wrong)} go with a prompt; a --source goes with a --target")
+    else:
+        if target is not None:
+            raise RegardError("--target goes with --source; with a prompt give --answer")
+        answer = None if answer is None else text_or_standard_input(answer)
+        inputs |= {"chat": chat and "messages" not in inputs, "answer": answer, "max_new_tokens": max_new_tokens}
     opened = load(model, device=device, dtype=dtype)
-    if not isinstance(opened, LanguageModel):
-        raise RegardError(f"{opened.name} is a translator; sources need a language model")
-    with counting(SEEKING, confirm + 1) as progress:
-        found = opened.sources(
-            **inputs,
-            chat=chat and "messages" not in inputs,
-            answer=answer,
-            contrast=contrast,
-            grain=grain,
-            question=question,
-            of=of,
-            confirm=confirm,
-            max_new_tokens=max_new_tokens,
-            progress=progress,
-        )
+    with counting(SEEKING, None if source is not None else confirm + 1) as progress:
+        found = find(opened, **inputs, **options, progress=progress)
+    if curves is not None:
+        with counting("curves", None) as progress:
+            found.curves(progress=progress).plot(curves)
     if json:
         print(json_module.dumps(found.to_json(), ensure_ascii=False))
     else:

@@ -19,18 +19,19 @@ from regard.generation.result import Generation
 from regard.generation.writing import Writing
 from regard.kernels.threads import fastest_threads
 from regard.language_model.adapters import adapter_for, ends_of
+from regard.language_model.asking import asking
 from regard.language_model.batch import write_batch
 from regard.models.compiled import compiled_step
 from regard.models.gpt import quantise
 from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
-from regard.models.pretrained.needs import quiet
 from regard.models.pretrained.texts import Encoded, Offsets, Texts
-from regard.reading.language import decoder_start, followed, read_noted, read_pair, read_tokens, settings_of
+from regard.reading.language import decoder_start, encode_target, read_noted, read_pair, read_tokens
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
-from regard.reading.sources import Asked, SourceOptions, Sources, find_sources
+from regard.reading.source_record import Sources
+from regard.reading.sources import SourceOptions, find_sources
 
 logger = logging.getLogger("regard")
 # what is written to find out how fast that is
@@ -284,11 +285,8 @@ class LanguageModel:
             self._texts().log_frames([given])
             written = self._answer(given, max_new_tokens) if asks else []
             return self._read_tokens(given, written, read)
-        if target is None:
-            written = self.generate_ids(given.ids, max_new_tokens)
-        else:
-            with quiet():
-                written = self.tokenizer(text_target=target).input_ids
+        is_own = target is None
+        written = self.generate_ids(given.ids, max_new_tokens) if is_own else encode_target(self.tokenizer, target)
         pair = [decoder_start(self.module), *written]
         return read_pair(self.module, self.tokenizer, given, pair, read, name=self.name)
 
@@ -297,6 +295,8 @@ class LanguageModel:
         self,
         prompt: str | None = None,
         *,
+        source: str | None = None,
+        target: str | None = None,
         chat: bool = False,
         messages: Sequence[Message] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
@@ -311,23 +311,19 @@ class LanguageModel:
 
         The answer is the model's own, always its most likely token, or `answer`, written elsewhere, as it follows the
         prompt. With a `contrast`, another answer, it is asked why this one and not that. `chat`, `messages`,
-        `documents` and `tools` are those of `generate`. `progress` hears of steps as they are done: the estimates of
-        all passages, then each that is removed.
+        `documents` and `tools` are those of `generate`. An encoder–decoder takes a `source`, and perhaps its `target`,
+        in place of prompt and answer; every passage of the source is removed.
+        `progress` is called with 1 after each step: the estimates of all passages, then each removal.
         Raises RegardError for an empty answer, for options that make no sense, and for what the model cannot do.
         """
-        if not self.writes or self.is_translator:
-            raise RegardError(f"{self.name} goes on with no text; sources need a decoder-only model")
-        given = self._texts().given(prompt, messages, chat=chat, documents=documents, tools=tools)
-        if answer is None:
-            self.check_length(len(given.ids))
-            written = self._answer(given, max_new_tokens)
-        else:
-            written = self._texts().encode_answer(answer)
-        other = None if contrast is None else self._texts().encode_answer(contrast)
-        self.check_length(len(given.ids) + max(len(written), len(other or ())))
-        turns = [turn[1:] for turn in given.turns if turn.role != "assistant"]
-        ended = settings_of(given, written, self.ends | given.ends)["end_tokens"]
-        asked = Asked(self.module, followed(given, written, self.tokenizer), len(given.ids), turns, ended)
+        asked, other = asking(
+            self,
+            {"prompt": prompt, "messages": messages, "documents": documents, "tools": tools, "answer": answer},
+            {"source": source, "target": target},
+            chat=chat,
+            contrast=contrast,
+            max_new_tokens=max_new_tokens,
+        )
         return find_sources(asked, SourceOptions.of_settings(options), contrast=other, progress=progress)
 
     @shows(ReadOptions, rows="generated")

@@ -248,9 +248,20 @@ def check_sources(found: Any, text: str) -> None:
         _check(text[start:end] == source["text"], f"the text of source {place}")
         tried = [] if source["effect"] is None else [source["effect"], *source["token_effects"]]
         _check(_all([source["estimate"], source["share"], *tried], int | float), f"source {place}")
-    for number in verdict["on"]:
-        _check(0 <= number < len(sources) and sources[number]["effect"] is not None, "the verdict of sources")
+    # a file of an earlier version has no verdicts of sentences
+    for each in (verdict, *(_checked_sentence(part, found["answer"]) for part in found.get("sentences", ()))):
+        for number in each["on"]:
+            _check(0 <= number < len(sources) and sources[number]["effect"] is not None, "the verdict of sources")
     _check(_all([found["together"]], int | float) or (found["together"] is None and not verdict["either"]), "sources")
+
+
+def _checked_sentence(sentence: Any, answer: str) -> Any:
+    """The verdict of a sentence of an answer."""
+    start, end, verdict = sentence["start"], sentence["end"], sentence["verdict"]
+    _check(_all([start, end], int) and 0 <= start < end <= len(answer), "a sentence of the answer")
+    _check(answer[start:end] == sentence["text"] and type(verdict["text"]) is str, "a sentence of the answer")
+    _check(_all(verdict["on"], int) and type(verdict["either"]) is bool, "a sentence of the answer")
+    return verdict
 
 
 def _is_token(token: dict[str, Any], length: int, num_words: int) -> bool:

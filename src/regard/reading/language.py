@@ -7,11 +7,13 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.generation.result import Generation
+from regard.models.pretrained.needs import quiet
 from regard.models.pretrained.texts import Encoded
 from regard.reading.effects import Effects
 from regard.reading.labels import Label, placed, sequence, spell
@@ -37,6 +39,11 @@ def followed(given: Encoded, written: list[int], tokenizer: Any) -> Tokens:
     # what is unknown has a special token too, and is a part of its word
     apart = [span for id, span, name in zip(ids, spans, names, strict=True) if special.get(id) == name.strip()]
     return placed(text, ids, names, spans, _words(text, [*apart, *(turn[1:] for turn in given.turns)]))
+
+
+def as_written(ids: list[int], tokenizer: Any) -> Tokens:
+    """The text that these tokens spell."""
+    return sequence([Label(id) for id in ids], tokenizer)
 
 
 def _words(text: str, apart: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -125,10 +132,26 @@ def read_pair(
     reading = watch.reading(0)
     sequences = {
         "source": followed(source, [], tokenizer),
-        "target": sequence([Label(id) for id in target], tokenizer),
+        "target": as_written(target, tokenizer),
     }
     names = {side for kind in reading.kinds for side in reading.sides[kind]}
     return replace(reading, sequences={name: sequences[name] for name in names})
+
+
+def encode_target(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text as an encoder–decoder writes it."""
+    with quiet():
+        return tokenizer(text_target=text).input_ids
+
+
+@torch.inference_mode()
+def pair_log_probabilities(module: Any, source: list[int], target: list[int]) -> Float[Tensor, " target"]:
+    """log p of each token of a target that an encoder–decoder writes after a source."""
+    tokens = torch.tensor([source], device=module.device)
+    decoder = torch.tensor([[decoder_start(module), *target[:-1]]], device=module.device)
+    output = module(input_ids=tokens, attention_mask=torch.ones_like(tokens), decoder_input_ids=decoder)
+    scores = output.logits[0].double().log_softmax(-1)
+    return scores.gather(1, torch.tensor(target, device=scores.device)[:, None])[:, 0]
 
 
 def settings_of(given: Encoded, written: list[int], ends: frozenset[int]) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from regard.data.words import word_spans
 from regard.errors import RegardError
 from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Span
-from regard.reading.segments import SEGMENTERS, paragraphs, sentences
+from regard.reading.segments import SEGMENTERS, Segmenter, paragraphs, sentences
 
+GRAINS: dict[str, Segmenter] = {**SEGMENTERS, "words": lambda text: [start for start, _ in word_spans(text)]}
 # how a prompt is split: by name, at the characters that a function gives, or into the parts that are given
 Grain = str | Callable[[str], list[int]] | Sequence[Span]
 QUESTION_MARKS = "?？؟"
@@ -39,9 +41,9 @@ def passages_of(text: str, within: Sequence[Span], grain: Grain, question: Span 
     Raises RegardError for a grain that is not known or covers nothing.
     """
     if isinstance(grain, str):
-        if grain not in SEGMENTERS:
-            raise RegardError(f"grain must be {', '.join(SEGMENTERS)}, a function or spans, not {grain!r}")
-        split = SEGMENTERS[grain]
+        if grain not in GRAINS:
+            raise RegardError(f"grain must be {', '.join(GRAINS)}, a function or spans, not {grain!r}")
+        split = GRAINS[grain]
     else:
         split = grain
     if callable(split):

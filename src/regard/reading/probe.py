@@ -22,9 +22,7 @@ from regard.reading.call import AttentionCall, Visibility, exact_weights
 from regard.reading.capture import patches, session
 from regard.reading.capture.torch_functions import seeing
 from regard.reading.compute.rows import unflattened
-from regard.reading.compute.statistics import Statistic
-from regard.reading.compute.sweep import sweep
-from regard.reading.compute.tiles import Text, Tile
+from regard.reading.compute.tiles import Text, Tile, rows_of, tiles
 from regard.reading.compute.verify import SAMPLE, check_rows, complaint
 from regard.reading.layouts import Layout
 
@@ -39,8 +37,9 @@ _LOCK = threading.RLock()
 class Probe(session.CallWatch):
     """A watch on one run of a causal language model over tokens, of each of which `passages` has its part's number.
 
-    −1 is no part. `effects` are the derivatives by key, once gradients have been taken; `rows` the weights of these
-    queries summed, of each layer that was seen, [head, key]. `refused` has the layers that give no gradient.
+    −1 is no part; a part is a stretch of positions. `effects` are the derivatives by key, once gradients have been
+    taken; `rows` the weights of these queries summed, of each layer that was seen, [head, key]. `refused` has the
+    layers that give no gradient.
     """
 
     sees_again = True
@@ -53,6 +52,16 @@ class Probe(session.CallWatch):
         self.refused: dict[str, str] = {}
         # whether blocks are run again when gradients are taken
         self.recomputes = False
+        # the first position of each passage and the one after its last
+        values, counts = torch.unique_consecutive(passages, return_counts=True)
+        ends = counts.cumsum(0).tolist()
+        self._spans = [
+            (end - count, end)
+            for number, end, count in zip(values.tolist(), ends, counts.tolist(), strict=True)
+            if number >= 0
+        ]
+        # which of a call's masks was proved
+        self._proofs: dict[str, int] = {}
         # calls that wait for their context's gradient
         self._calls: dict[str, tuple[AttentionCall, Visibility]] = {}
 
@@ -109,17 +118,20 @@ class Probe(session.CallWatch):
         is_again = torch._C._current_graph_task_id() != -1
         if (is_again and call.path not in self.rows) or call.path in self.refused:
             return
-        found = self._proved(call)
-        if isinstance(found, str):
-            self.refused[call.path] = found
-            return
-        call, visibility = found
+        if call.flat and call.refused is None:
+            call = unflattened(call, 1)
         if is_again:
-            self._calls[call.path] = found
+            # the same numbers as before, when they were proved
+            self._calls[call.path] = call, call.visibilities[self._proofs[call.path]]
             return
         if call.path in self.rows:
             self.refused[call.path] = "it attends several times in one run"
             return
+        proof = self._proof(call)
+        if isinstance(proof, str):
+            self.refused[call.path] = proof
+            return
+        self._proofs[call.path], visibility = proof, call.visibilities[proof]
         queries = torch.tensor(list(self.queries), device=call.value.device)
         weights, _ = exact_weights(call, visibility, item=0, queries=queries)
         self.rows[call.path] = weights.sum(1).cpu()
@@ -127,7 +139,7 @@ class Probe(session.CallWatch):
             self.refused[call.path] = "its context has no gradient"
             return
         if not self.recomputes:
-            self._calls[call.path] = found
+            self._calls[call.path] = call, visibility
         output, path, shape = call.output, call.path, (call.context.shape, call.context.stride())
         offset = call.context.storage_offset() - output.storage_offset()
         layout = output.shape, output.stride()
@@ -139,18 +151,16 @@ class Probe(session.CallWatch):
 
         output.register_hook(noted)
 
-    def _proved(self, call: AttentionCall) -> tuple[AttentionCall, Visibility] | str:
-        """The call with the mask that reproduces its context, or why it cannot be probed."""
+    def _proof(self, call: AttentionCall) -> int | str:
+        """Which of the call's masks reproduces its context, or why it cannot be probed."""
         if call.refused is not None:
             return call.refused
-        if call.flat:
-            call = unflattened(call, 1)
         if len(call.context) != 1 or not call.num_queries == call.num_keys == len(self.passages):
             return f"its {call.num_queries} queries and {call.num_keys} keys are not the {len(self.passages)} tokens"
         step = max(1, call.num_queries // SAMPLE)
         queries = torch.arange(0, call.num_queries, step, device=call.value.device)
         why = ""
-        for visibility in call.visibilities:
+        for number, visibility in enumerate(call.visibilities):
             weights, outside = exact_weights(call, visibility, item=0, queries=queries)
             keys = slice(0, call.num_keys)
             rounded = weights if call.value.dtype == torch.float64 else weights.float()
@@ -160,7 +170,7 @@ class Probe(session.CallWatch):
             elif weights[:, 0, 1:].any():
                 return "its first query looks at later keys; sources need a causal language model"
             else:
-                return call, visibility
+                return number
         return why
 
     def _note(self, path: str, gradient: Float[Tensor, "1 head query dim"]) -> None:
@@ -169,34 +179,31 @@ class Probe(session.CallWatch):
             self.refused.setdefault(path, "it was not seen again when its block was")
             return
         call, visibility = found
-        passages = self.passages.to(call.value.device)
+        size, key_heads = len(self.passages), len(call.value[0])
+        value, group = call.value[0].float(), call.num_heads // key_heads
         heads_gradient = gradient[0].float()
-        along = (heads_gradient * call.context[0].float()).sum(-1)
-        value = call.value[0].float()
-        group = call.num_heads // len(value)
+        along = (heads_gradient * call.context[0].float()).sum(-1, keepdim=True)
+        # what a row pulls a key's value by, and what it would lose of its context
+        pulls = torch.cat([heads_gradient, along], dim=-1)
+        everything, none = slice(0, size), self.passages.new_zeros(0)
+        layout, text = Layout(0, everything, everything, 0, 0), Text(none, none, none, none, 0)
+        softmax = rows_of(call, visibility, layout, k=0)
+        found = torch.zeros(size, dtype=torch.float64, device=value.device)
+        for tile in tiles(call, visibility, layout, softmax, item=0, text=text):
+            self._see_own(tile)
+            numerators = tile.numerators.unflatten(0, (-1, group)).flatten(1, 2).float()
+            scaled = pulls[tile.heads, tile.rows] / tile.totals[..., None].float()
+            pulled = numerators.mT @ scaled.unflatten(0, (-1, group)).flatten(1, 2)
+            values = value[tile.heads.start // group : (tile.heads.stop - 1) // group + 1, tile.columns]
+            found[tile.columns] += (pulled[..., -1] - (values * pulled[..., :-1]).sum(-1)).sum(0)
+        self.effects += found.cpu()
 
-        def hidden(tile: Tile) -> Float[Tensor, "head key"]:
-            heads, rows = tile.heads, tile.rows
-            values = value[heads.start // group : (heads.stop - 1) // group + 1, tile.columns]
-            gradients = heads_gradient[heads, rows].reshape(len(values), -1, value.shape[-1])
-            change = (gradients @ values.mT).view_as(tile.numerators) - along[heads, rows][..., None]
-            change *= tile.weights.float()
-            own = passages[tile.queries][:, None] == passages[tile.keys]
-            return -change.masked_fill_(own & (passages[tile.keys] >= 0), 0.0).sum(1)
-
-        everything = slice(0, len(passages))
-        statistic = Statistic(axes=("head", "key"), label="", label_zh="", meaning="", compute=hidden)
-        none = passages.new_zeros(0)
-        swept = sweep(
-            call,
-            visibility,
-            Layout(0, everything, everything, 0, 0),
-            item=0,
-            text=Text(none, none, none, none, 0),
-            top_k=None,
-            statistics={"effect": statistic},
-        )
-        self.effects += swept.statistics["effect"].sum(0).double().cpu()
+    def _see_own(self, tile: Tile) -> None:
+        """Rows of a passage's own tokens still see each other: their weights are left out."""
+        for start, end in self._spans:
+            rows = slice(max(0, start - tile.rows.start), max(0, end - tile.rows.start))
+            columns = slice(max(0, start - tile.columns.start), max(0, end - tile.columns.start))
+            tile.numerators[:, rows, columns] = 0.0
 
 
 def _stacks(module: nn.Module) -> list[nn.ModuleList]:

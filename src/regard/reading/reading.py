@@ -10,13 +10,16 @@ from jaxtyping import Float
 
 from regard.errors import RegardError
 from regard.reading.alignment import WordTable, word_alignment, word_table
+from regard.reading.asked import Asked, passages_in
 from regard.reading.choices import chosen_kind, described
 from regard.reading.files import FORMATS, as_name, as_place, document, read
 from regard.reading.frames import dataset, frame
 from regard.reading.ranks import agreement
 from regard.reading.record import Check, Sequence, Token, Top
-from regard.reading.sources import Asked, SourceOptions, Sources, find_sources
+from regard.reading.source_record import Sources
+from regard.reading.sources import SourceOptions, find_sources
 from regard.reading.tables import Tables, mean_of_heads
+from regard.reading.views import RENDERERS, VIEWS, view
 
 if TYPE_CHECKING:
     import pandas
@@ -49,7 +52,7 @@ class Reading(Tables):
     def sources(self, *, progress: Callable[[int], None] = lambda steps: None, **options: Any) -> Sources:
         """Which passages of the prompt the answer rests on, confirmed; the options are those of `SourceOptions`.
 
-        `progress` hears of steps as they are done: the estimates of all passages, then each that is removed.
+        `progress` is called with 1 after each step: the estimates of all passages, then each removal.
         Raises RegardError where the model is not at hand, as in a reading from a file, or wrote no answer.
         """
         module = getattr(self.knockout, "module", None)
@@ -57,9 +60,9 @@ class Reading(Tables):
         if module is None or not count:
             raise RegardError(
                 "sources are sought in an answer that a language model wrote, with the model at hand: take "
-                "LanguageModel.read(prompt=…) or LanguageModel.sources"
+                "LanguageModel.read(prompt=…) or the model's own sources"
             )
-        turns = [(turn["start"], turn["end"]) for turn in self.settings.get("turns", ()) if turn["role"] != "assistant"]
+        turns = passages_in((turn["role"], turn["start"], turn["end"]) for turn in self.settings.get("turns", ()))
         asked = Asked(module, self.sequences["text"], count, turns, self.settings.get("end_tokens", 0))
         return find_sources(asked, SourceOptions.of_settings(options), progress=progress)
 
@@ -127,11 +130,11 @@ class Reading(Tables):
 
     def to_html(self, lang: str | None = None) -> str:
         """One HTML file in which the reading is looked at, offline; `lang` is `en`, `zh`, or the browser's choice."""
-        return _view("html")(self, lang)
+        return view("html")(self, lang)
 
     def widget(self, lang: str | None = None) -> Any:
         """The same in a notebook, as an anywidget. Raises RegardError where anywidget is not installed."""
-        return _view("widget")(self, lang)
+        return view("widget")(self, lang)
 
     def plot(
         self,
@@ -155,7 +158,7 @@ class Reading(Tables):
         Raises RegardError for what is not there, and where matplotlib is not installed.
         """
         how = {"kind": kind, "layer": layer, "head": head, "token": token, "statistic": statistic, "title": title}
-        return _view("plot")(self, what, path, **how)
+        return view("plot")(self, what, path, **how)
 
     def _repr_html_(self) -> str | None:
         return VIEWS["frame"](self) if "frame" in VIEWS else None
@@ -214,14 +217,3 @@ class Reading(Tables):
     def to_json(self) -> dict[str, Any]:
         """All of it, the weights as nested lists: `weights["cross.2"][head][row][key]`; null stands for NaN."""
         return document(self.facts(), self.tensors())
-
-
-# pages and pictures, by suffix, and what else shows a reading, by name: whoever draws readings enters it here
-RENDERERS: dict[str, Callable[[Reading, Path], None]] = {}
-VIEWS: dict[str, Callable[..., Any]] = {}
-
-
-def _view(name: str) -> Callable[..., Any]:
-    if name not in VIEWS:
-        raise RegardError(f"nothing here shows a reading as {name}; `import regard.api` brings what does")
-    return VIEWS[name]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import nn
+from torch import Tensor, nn
 
 from regard.attention.output import AttentionMap
 from regard.data.batch import BOS, EOS, SPECIAL_TOKENS, collate
@@ -39,29 +39,52 @@ def replay(
     if not source.strip():
         raise RegardError("the source is empty; there is nothing to read")
     source_ids = tokenizer.encode(source)
-    for name, length in (("source", len(source_ids) + 1), ("target", len(target) + 1)):
-        if length > max_length:
-            raise RegardError(f"the {name} has {length} tokens, the model takes at most {max_length}; shorten it")
+    check_lengths(source_ids, target, max_length)
     output = module(collate([source_ids], [target]).to(device), read=True)
     if not output.attention:
         raise RegardError(
             f"{model} has no attention to read: its decoder sees the source only as one hidden state, the encoder's "
             "last; train a model with attention, such as numbers-bahdanau"
         )
-    target_text = tokenizer.decode(target)
     maps, checks, refused = proved(output.attention, output.logits.dtype)
     return Reading(
         model=model,
         sequences={
-            "source": _sequence(source, tokenizer.tokens(source), tokenizer.text_word_indices(source), begins=False),
-            "target": _sequence(
-                target_text, tokenizer.decode_tokens(target), tokenizer.word_indices(target), begins=True
-            ),
+            "source": as_sequence(tokenizer, source),
+            "target": written_sequence(tokenizer, target),
         },
         maps=maps,
         checks=checks,
         refused=refused,
     )
+
+
+def check_lengths(source: Sequence[int], target: Sequence[int], max_length: int) -> None:
+    """Raises RegardError where a translator takes fewer tokens, EOS or BOS counted."""
+    for name, length in (("source", len(source) + 1), ("target", len(target) + 1)):
+        if length > max_length:
+            raise RegardError(f"the {name} has {length} tokens, the model takes at most {max_length}; shorten it")
+
+
+@torch.inference_mode()
+def log_probabilities(
+    module: nn.Module, source: list[int], target: list[int], *, device: torch.device | str = "cpu"
+) -> Float[Tensor, " target"]:
+    """log p of each token of a target after a source, both ids without special tokens."""
+    batch = collate([source], [target]).to(device)
+    scores = module(batch).logits[0, : len(target)].double().log_softmax(-1)
+    return scores.gather(1, batch.labels[0, : len(target), None])[:, 0]
+
+
+def as_sequence(tokenizer: Tokenizer, text: str) -> records.Sequence:
+    """A text with its tokens, as a translator is given it, EOS at its end."""
+    return _sequence(text, tokenizer.tokens(text), tokenizer.text_word_indices(text), begins=False)
+
+
+def written_sequence(tokenizer: Tokenizer, target: list[int]) -> records.Sequence:
+    """What a translator wrote, from BOS to EOS, from ids without special tokens."""
+    text = tokenizer.decode(target)
+    return _sequence(text, tokenizer.decode_tokens(target), tokenizer.word_indices(target), begins=True)
 
 
 Layer = tuple[str, int]

@@ -5,9 +5,10 @@ mean of all heads seldom finds the passage; what counts is the answer without it
 (Cohen-Wang et al. 2024, "ContextCite: attributing model generation to context"), which learns it from dozens of runs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, final, overload
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,146 +16,19 @@ import torch
 from regard.config import from_dict, setting
 from regard.errors import RegardError
 from regard.reading.answer_run import FOREIGN, AnswerRun
+from regard.reading.asked import Asked, Run
 from regard.reading.copying import copied
 from regard.reading.passages import Grain, passages_of, positions, question_in
 from regard.reading.probe import Probe
-from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Span
+from regard.reading.segments import sentences
+from regard.reading.source_record import Sentence, Source, Sources, Verdict
 
 # passages that are removed in truth, the strongest by estimate
 CONFIRMED = 3
 # nats that the answer's likeliest loss must reach for an answer to rest on a passage
 RESTS = 1.0
 NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩"
-
-
-@final
-@dataclass(frozen=True)
-class Source:
-    """A passage: characters `start` to `end` of the text, and what it did to the answer's log-probability, in nats.
-
-    Below 0 the passage made the answer likelier. `estimate` is of first order; `effect` is what removing it does in
-    truth, `token_effects` to each token of the answer, both None where that was not tried. `share` is its part of what
-    all passages that made the answer likelier did. `positions` are its tokens.
-    """
-
-    text: str
-    start: int
-    end: int
-    estimate: float
-    effect: float | None = None
-    token_effects: tuple[float, ...] | None = None
-    share: float = 0.0
-    positions: Span = (0, 0)
-
-    @property
-    def strength(self) -> float:
-        """The effect where it is known, else the estimate."""
-        return self.estimate if self.effect is None else self.effect
-
-
-@final
-@dataclass(frozen=True)
-class Verdict:
-    """What an answer rests on: the numbers of sources, counted from 0, each confirmed.
-
-    With `either` each of them is enough, so that only all of them removed change the answer. `text` says it.
-    """
-
-    on: tuple[int, ...]
-    either: bool
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Sources(Sequence[Source]):
-    """The passages of a prompt, strongest first, with a verdict. `question` is what the prompt asks, judged alike.
-
-    `log_probability` is the answer's, `together` what removing all confirmed passages at once does, None where one of
-    them alone is enough. `method` is "gradient" or, where a model gives none, "heads", with the reason in `why`: then
-    estimates are those of heads that copy alone. `passes` is the cost in runs over prompt and answer, a backward pass
-    counted as two.
-    """
-
-    answer: str
-    sources: tuple[Source, ...]
-    question: Source | None
-    log_probability: float
-    together: float | None
-    verdict: Verdict
-    method: str = "gradient"
-    why: str = ""
-    passes: float = 0.0
-    token_estimates: tuple[float, ...] = field(default=(), repr=False)
-
-    def __repr__(self) -> str:
-        return f"<Sources of {self.answer!r}: {self.verdict}>"
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    @overload
-    def __getitem__(self, index: int) -> Source: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Source]: ...
-    def __getitem__(self, index: int | slice) -> Source | Sequence[Source]:
-        return self.sources[index]
-
-    def __iter__(self) -> Iterator[Source]:
-        return iter(self.sources)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-
-        def plain(source: Source) -> dict[str, Any]:
-            names = ("text", "start", "end", "estimate", "effect", "share")
-            by_token = source.token_effects and list(source.token_effects)
-            return {**{name: getattr(source, name) for name in names}, "token_effects": by_token}
-
-        return {
-            "answer": self.answer,
-            "verdict": {"text": self.verdict.text, "on": list(self.verdict.on), "either": self.verdict.either},
-            "log_probability": self.log_probability,
-            "together": self.together,
-            "method": self.method,
-            "why": self.why,
-            "passes": round(self.passes, 2),
-            "question": None if self.question is None else plain(self.question),
-            "sources": [plain(source) for source in self.sources],
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """An answer whose sources are sought: the model, all tokens with their text, how many of them are the prompt's.
-
-    `turns` are the characters of the prompt that are a user's, all of them where there are none; `ends` is how many of
-    the last tokens only end the answer.
-    """
-
-    module: Any
-    tokens: Tokens
-    prompt: int
-    turns: Sequence[Span] = ()
-    ends: int = 0
-
-    @property
-    def ids(self) -> list[int]:
-        return [token.id for token in self.tokens.tokens]
-
-    @property
-    def answer(self) -> list[int]:
-        return self.ids[self.prompt : len(self.tokens.tokens) - self.ends]
-
-    @property
-    def text(self) -> str:
-        """The answer's, without what only ends it."""
-        first, last = self.prompt, self.prompt + len(self.answer) - 1
-        return self.tokens.text[self.tokens.tokens[first].start : self.tokens.tokens[last].end]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +38,14 @@ class SourceOptions:
     Parameters
     ----------
     grain
-        How the prompt is split: sentences, paragraphs, turns or documents; in Python also a function from a text to the
-        characters at which its parts begin, or the parts themselves as pairs of characters of the whole text.
+        How the prompt is split: sentences, paragraphs, turns, documents or words; in Python also a function from a text
+        to the characters at which its parts begin, or the parts themselves as pairs of characters of the whole text.
     question
         The part of the prompt that asks, which is no passage; by default what ends in a question mark, or the last
         paragraph.
+    within
+        The part of the prompt in which passages are sought, as its text: the sentences of one paragraph, the words of
+        one sentence; in Python also a pair of characters.
     of
         The part of the answer that is judged, as its text; in Python also a pair of tokens of the answer.
     confirm
@@ -178,6 +55,7 @@ class SourceOptions:
 
     grain: Grain = "sentences"
     question: str | None = None
+    within: str | Span | None = None
     of: str | Span | None = None
     confirm: int = setting(CONFIRMED, least=1)
 
@@ -196,57 +74,55 @@ def find_sources(
 ) -> Sources:
     """The sources of an answer, or of why it is that one and not `contrast`.
 
-    `progress` hears of steps as they are done: the estimates of all passages, then each that is removed.
+    `progress` is called with 1 after each step: the estimates of all passages, then each removal.
     Raises RegardError for options that make no sense, and where the model is no causal language model.
     """
-    grain, question, of, confirm = options.grain, options.question, options.of, options.confirm
     if asked.module.training:
         raise RegardError("the model is in training mode, where dropout hides at random; call model.eval() first")
     if not asked.answer:
         raise RegardError("the answer is empty; there is nothing that could rest on a passage")
+    if contrast is not None and not contrast:
+        raise RegardError("the contrast is empty; give another answer")
     text = asked.tokens.text
-    end = asked.tokens.tokens[asked.prompt - 1].end
-    within = list(asked.turns) or [(0, end)]
-    # what asks of other messages may be a message by itself
-    asks = _given_question(text, question, within) or question_in(text, *within[-1])
-    asks = asks or (within[-1] if len(within) > 1 else None)
-    places = passages_of(text, within, grain, asks)
+    turns = list(asked.turns) or [(0, asked.tokens.tokens[asked.prompt - 1].end)]
+    asks = _question(asked, options.question, turns)
+    places = passages_of(text, _within(text, options.within, turns), options.grain, asks)
     spans = positions(asked.tokens, places, asked.prompt)
+    if spans == [(0, asked.prompt)]:
+        raise RegardError("the prompt is one passage and nothing else; split it more finely, or ask a question")
     parts = [*spans, *([] if asks is None else positions(asked.tokens, [asks], asked.prompt))]
-    chosen = _chosen(asked, of)
-    first, estimates, method, why = _estimated(asked, asked.answer, parts, chosen)
-    base = first.log_probabilities
-    runs = [(first.run, base, chosen, 1.0)]
+    chosen = _chosen(asked, options.of)
+    first = _estimated(asked, asked.answer, parts, chosen)
+    compared = [(first, chosen, 1.0)]
     if contrast is not None:
-        if not contrast:
-            raise RegardError("the contrast is empty; give another answer")
-        other, others, *_ = _estimated(asked, list(contrast), parts, slice(None))
-        estimates = estimates[: asked.prompt] - others[: asked.prompt]
-        runs.append((other.run, other.log_probabilities, slice(None), -1.0))
-
+        compared.append((_estimated(asked, list(contrast), parts, slice(None)), slice(None), -1.0))
     progress(1)
 
     def removed(*gone: Span) -> tuple[float, np.ndarray]:
-        changes = [(run.without(sorted(gone)).cpu().numpy() - before, where, sign) for run, before, where, sign in runs]
+        """The change of what is judged, and of each token of the answer."""
+        changes = [each.run.without(sorted(gone)).cpu().numpy() - each.log_probabilities for each, _, _ in compared]
         progress(1)
-        return sum(sign * float(change[where].sum()) for change, where, sign in changes), changes[0][0]
+        judged = zip(changes, compared, strict=True)
+        return sum(sign * float(change[where].sum()) for change, (_, where, sign) in judged), changes[0]
 
-    by_part = [float(estimates[start:stop].sum()) for start, stop in parts]
-    order = sorted(range(len(spans)), key=lambda number: by_part[number])
-    if len(spans) == 1 and asks is None and spans[0] == (0, asked.prompt):
-        raise RegardError("the prompt is one passage and nothing else; split it more finely, or ask a question")
-    effects: dict[int, tuple[float, np.ndarray]] = {}
-    last = None
-    for number in order[: max(confirm, len(NUMBERS))]:
-        is_found = any(_rests(effect) for effect, _ in effects.values())
-        # what is next could not be named, or the one before was not
-        if (is_found and not _rests(2 * by_part[number])) or (len(effects) >= confirm and not _rests(last)):
-            break
-        effects[number] = removed(spans[number])
-        last = effects[number][0]
-    is_found = any(_rests(effect) for effect, _ in effects.values())
+    if first.estimates is None:
+        estimates = np.zeros(asked.prompt)
+        effects = {number: removed(span) for number, span in enumerate(parts)}
+        by_part = [effects[number][0] for number in range(len(parts))]
+    else:
+        estimates = first.estimates[: asked.prompt].copy()
+        for each, _, sign in compared[1:]:
+            assert each.estimates is not None
+            estimates += sign * each.estimates[: asked.prompt]
+        by_part = [float(estimates[start:stop].sum()) for start, stop in parts]
+        effects = _confirmed(by_part[: len(spans)], lambda number: removed(spans[number]), options.confirm)
+    tried = sorted((number for number in effects if number < len(spans)), key=lambda number: effects[number][0])
     # two may say the same, each enough without the other
-    together = None if is_found or len(effects) < 2 else removed(*(spans[number] for number in effects))[0]
+    tried = tried[: options.confirm] if first.estimates is None else tried
+    leaves_some = sum(spans[number][1] - spans[number][0] for number in tried) < asked.prompt
+    together, together_by_token = None, None
+    if len(tried) > 1 and leaves_some and not any(_rests(effects[number][0]) for number in tried):
+        together, together_by_token = removed(*(spans[number] for number in tried))
 
     def source(number: int, place: Span) -> Source:
         effect, by_token = effects.get(number, (None, None))
@@ -266,37 +142,59 @@ def find_sources(
         key=lambda each: (each.effect is None, each.strength),
     )
     total = sum(max(0.0, -each.strength) for each in found) or 1.0
-    found = [_with_share(each, max(0.0, -each.strength) / total) for each in found]
+    found = [replace(each, share=max(0.0, -each.strength) / total) for each in found]
+    strengths = [each.effect for each in found]
+    is_whole = contrast is None and options.of is None
     return Sources(
         answer=asked.text.strip(),
         sources=tuple(found),
         question=None if asks is None else source(len(spans), asks),
-        log_probability=float(base[chosen].sum()),
+        log_probability=float(first.log_probabilities[chosen].sum()),
         together=together,
-        verdict=_verdict(found, together, has_question=asks is not None),
-        method=method,
-        why=why,
-        passes=sum(run.passes for run, *_ in runs),
-        token_estimates=tuple(float(each) for each in estimates),
+        verdict=_verdict(strengths, together, tried=len(tried), has_question=asks is not None),
+        sentences=_by_sentence(asked, found, together_by_token, tried=len(tried), asks=asks) if is_whole else (),
+        method=first.method,
+        why=first.why,
+        passes=sum(each.run.passes for each, *_ in compared),
+        token_estimates=() if first.estimates is None else tuple(map(float, estimates)),
+        asked=asked,
+        judged=chosen,
     )
 
 
-def _with_share(source: Source, share: float) -> Source:
-    return Source(**{**vars(source), "share": share})
+def _confirmed(
+    estimates: Sequence[float], removed: Callable[[int], tuple[float, np.ndarray]], confirm: int
+) -> dict[int, tuple[float, np.ndarray]]:
+    """What removing the strongest does: at least `confirm` of them, unless the next could not be named any more."""
+    order = sorted(range(len(estimates)), key=lambda number: estimates[number])
+    effects: dict[int, tuple[float, np.ndarray]] = {}
+    last = None
+    for number in order[: max(confirm, len(NUMBERS))]:
+        is_found = any(_rests(effect) for effect, _ in effects.values())
+        # what is next could not be named, or the one before was not
+        if (is_found and not _rests(2 * estimates[number])) or (len(effects) >= confirm and not _rests(last)):
+            break
+        effects[number] = removed(number)
+        last = effects[number][0]
+    return effects
 
 
 @dataclass(frozen=True, eq=False)
-class _First:
-    run: AnswerRun
+class _Estimated:
+    """The first run, log p of the answer's tokens, and each position's estimate; None where passages are removed."""
+
+    run: Run
     log_probabilities: np.ndarray
+    estimates: np.ndarray | None
+    method: str
+    why: str = ""
 
 
 @torch.inference_mode(False)
-def _estimated(
-    asked: Asked, answer: list[int], parts: list[Span], chosen: slice
-) -> tuple[_First, np.ndarray, str, str]:
-    """The first run, each position's estimate, how it was made, and why not otherwise."""
-    run = AnswerRun(asked.module, asked.ids[: asked.prompt], answer)
+def _estimated(asked: Asked, answer: list[int], parts: list[Span], chosen: slice) -> _Estimated:
+    run = asked.run(answer)
+    if not isinstance(run, AnswerRun):
+        return _Estimated(run, run.run().numpy(), None, "removal")
     passages = torch.full((len(run.fed),), -1)
     for number, (start, stop) in enumerate(parts):
         passages[start:stop] = number
@@ -319,47 +217,89 @@ def _estimated(
             found = run.run()
         if not probe.rows:
             raise RegardError(f"its attention cannot be read: {next(iter(probe.refused.values()), why)}")
-        return _First(run, found.cpu().numpy()), copied(asked.module, probe), "heads", why
+        return _Estimated(run, found.cpu().numpy(), copied(asked.module, probe), "heads", why)
     estimates = probe.effects.numpy() + copied(asked.module, probe)
-    return _First(run, found.detach().cpu().numpy()), estimates, "gradient", ""
+    return _Estimated(run, found.detach().cpu().numpy(), estimates, "gradient")
 
 
-def _given_question(text: str, question: str | None, within: Sequence[Span]) -> Span | None:
-    if question is None:
+def _question(asked: Asked, question: str | None, turns: Sequence[Span]) -> Span | None:
+    """The characters of what asks: as given, or as found in the last turn; a translation's source asks nothing."""
+    text = asked.tokens.text
+    if question is not None:
+        start = text.rfind(question, min(turns)[0], max(turns)[1])
+        if not question.strip() or start < 0:
+            raise RegardError(f"the prompt does not have the question {question!r}")
+        return start, start + len(question)
+    if asked.translate is not None:
         return None
-    start = text.rfind(question, within[0][0], within[-1][1])
-    if not question.strip() or start < 0:
-        raise RegardError(f"the prompt does not have the question {question!r}")
-    return start, start + len(question)
+    # what asks of other messages may be a message by itself
+    return question_in(text, *turns[-1]) or (turns[-1] if len(turns) > 1 else None)
+
+
+def _within(text: str, within: str | Span | None, turns: Sequence[Span]) -> list[Span]:
+    """The parts of the turns in which passages are sought."""
+    if within is None:
+        return list(turns)
+    if isinstance(within, str):
+        whole = text[: max(turns)[1]]
+        count = whole.count(within) if within.strip() else 0
+        if count != 1:
+            raise RegardError(
+                f"the prompt has within={within!r} {count} times; "
+                + ("give its characters as a pair" if count else "copy it from the prompt")
+            )
+        within = (whole.index(within), whole.index(within) + len(within))
+    parts = [(max(start, within[0]), min(end, within[1])) for start, end in turns]
+    if not (found := [(start, end) for start, end in parts if start < end]):
+        raise RegardError(f"within={within} has nothing of the prompt, which has the characters {list(turns)}")
+    return found
 
 
 def _chosen(asked: Asked, of: str | Span | None) -> slice:
     """Which tokens of the answer are judged."""
     if of is None:
         return slice(None)
-    tokens = asked.tokens.tokens[asked.prompt :]
+    tokens = asked.answer_tokens
     if not isinstance(of, str):
         start, end = of
-        if not 0 <= start < end <= len(asked.answer):
-            raise RegardError(f"of is a pair of tokens of the answer, which has {len(asked.answer)}, not {of!r}")
+        if not 0 <= start < end <= len(tokens):
+            raise RegardError(f"of is a pair of tokens of the answer, which has {len(tokens)}, not {of!r}")
         return slice(start, end)
     at = asked.tokens.text.find(of, tokens[0].start) if of.strip() else -1
-    if at < 0:
-        raise RegardError(f"the answer does not have {of!r}")
     inside = [number for number, token in enumerate(tokens) if token.start < at + len(of) and at < token.end]
-    return slice(inside[0], min(inside[-1] + 1, len(asked.answer)))
+    if at < 0 or not inside:
+        raise RegardError(f"the answer does not have {of!r}")
+    return slice(inside[0], inside[-1] + 1)
 
 
-def _verdict(found: Sequence[Source], together: float | None, *, has_question: bool) -> Verdict:
-    """What the confirmed effects say."""
-    tried = [number for number, each in enumerate(found) if each.effect is not None]
-    on = tuple(number for number in tried if _rests(found[number].effect))
+def _by_sentence(
+    asked: Asked, found: Sequence[Source], together: np.ndarray | None, *, tried: int, asks: Span | None
+) -> tuple[Sentence, ...]:
+    """What each sentence of the answer rests on, by its own tokens; nothing where there is one sentence."""
+    tokens, whole = asked.answer_tokens, asked.text
+    offset = tokens[0].start + len(whole) - len(whole.lstrip())
+    text = whole.strip()
+    parts = []
+    for start, end in pairwise([*sentences(text), len(text)]):
+        inside = [number for number, token in enumerate(tokens) if start <= max(token.start - offset, 0) < end]
+        if not inside:
+            continue
+        where = slice(inside[0], inside[-1] + 1)
+        effects = [None if each.token_effects is None else sum(each.token_effects[where]) for each in found]
+        both = None if together is None else float(together[where].sum())
+        verdict = _verdict(effects, both, tried=tried, has_question=asks is not None)
+        parts.append(Sentence(text[start:end].strip(), start, start + len(text[start:end].rstrip()), verdict))
+    return tuple(parts) if len(parts) > 1 else ()
+
+
+def _verdict(effects: Sequence[float | None], together: float | None, *, tried: int, has_question: bool) -> Verdict:
+    """What the confirmed effects of sources say, and that of removing so many of them together."""
+    on = tuple(number for number, effect in enumerate(effects) if _rests(effect))
     if on:
         return Verdict(on, False, f"rests on {_numbered(on, 'and')}")
     # where more is missing, an answer that rests on none of it also loses more
-    if together is not None and together <= -RESTS * len(tried):
-        both = tuple(tried[:2])
-        return Verdict(both, True, f"rests on {_numbered(both, 'or')}")
+    if together is not None and together <= -RESTS * tried:
+        return Verdict((0, 1), True, f"rests on {_numbered((0, 1), 'or')}")
     return Verdict(
         (),
         False,

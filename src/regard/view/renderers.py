@@ -7,8 +7,10 @@ import numpy as np
 
 from regard.config import suggest
 from regard.errors import RegardError
-from regard.reading.reading import RENDERERS, VIEWS, Reading
+from regard.reading.reading import Reading
+from regard.reading.views import RENDERERS, VIEWS
 from regard.view.answer_figure import plot_answer
+from regard.view.curves_figure import plot_curves
 from regard.view.frame import frame
 from regard.view.heads import by_head, label
 from regard.view.html import save_html, to_html
@@ -36,7 +38,7 @@ def register() -> None:
     """Make pictures and pages of the formats that `Reading.save` knows."""
     RENDERERS.update(dict.fromkeys(PICTURES, draw))
     RENDERERS[".html"] = save_html
-    VIEWS.update(html=to_html, widget=widget, frame=frame, plot=plot)
+    VIEWS.update(html=to_html, widget=widget, frame=frame, plot=plot, curves=plot_curves)
 
 
 def draw(

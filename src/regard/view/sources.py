@@ -10,7 +10,8 @@ from rich.text import Text
 from regard.errors import RegardError
 from regard.reading.answer_run import FOREIGN
 from regard.reading.reading import Reading
-from regard.reading.sources import CONFIRMED, NUMBERS, Source, Sources
+from regard.reading.source_record import Sentence, Source, Sources
+from regard.reading.sources import CONFIRMED, NUMBERS
 from regard.view.progress import counting
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
 from regard.view.words import printable, shorten
@@ -32,17 +33,20 @@ class SourcesView:
         if found.verdict.on:
             line.append(f"\n{_told(found)}", f"not bold {QUIET_STYLE}")
         yield line
+        if found.sentences:
+            yield Text("\nIts sentences, each by its own words", QUIET_STYLE)
+        yield from map(_sentence, found.sentences)
         yield Text("\nWithout it the answer is so much less likely, in nats; ≈ is an estimate", QUIET_STYLE)
         most = max((-each.strength for each in found), default=0.0)
-        listed = [*enumerate(found.sources[:MOST])]
+        listed = [*enumerate(found.sources[: max(MOST, 1 + max(found.verdict.on, default=0))])]
         for number, source in listed:
             yield _line(NUMBERS[number], source, most, width, is_named=number in found.verdict.on)
         if left := len(found) - len(listed):
-            strength = -sum(each.strength for each in found.sources[MOST:])
+            strength = -sum(each.strength for each in found.sources[len(listed) :])
             yield Text(f"  {_figure(strength, False)} {' ' * BAR} the other {left:,}", QUIET_STYLE)
         if found.question is not None:
             yield _line("?", found.question, most, width, is_named=False)
-        if found.method != "gradient":
+        if found.method == "heads":
             yield Text(f"Estimates are from heads that copy: {found.why}", QUIET_STYLE)
 
 
@@ -68,6 +72,12 @@ def _told(found: Sources) -> str:
         return f"either is enough; without all that were tried it is {_times(-found.together)}"
     named = [(NUMBERS[number], -found[number].strength) for number in found.verdict.on]
     return "; ".join(f"without {name} it is {_times(loss)}" for name, loss in named)
+
+
+def _sentence(sentence: Sentence) -> Text:
+    names = "".join(NUMBERS[number] for number in sentence.verdict.on) or "–"
+    line = Text(f"{names} ", STRONGEST_STYLE if sentence.verdict.on else QUIET_STYLE)
+    return line.append(printable(" ".join(sentence.text.split())), "not bold")
 
 
 def _times(nats: float) -> str:

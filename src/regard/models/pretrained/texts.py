@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
@@ -14,6 +14,8 @@ from regard.models.pretrained.needs import quiet, told
 logger = logging.getLogger("regard")
 # where each token stands in a text: its first character and the one after its last
 Offsets = list[tuple[int, int]]
+# the fields in which chat templates look for the text of a document
+DOCUMENT_TEXTS = ("text", "content", "contents", "doc", "body")
 # stands for the content of a message while a chat template is looked at; no template writes it of itself
 PLACEHOLDER = "\ue000{}\ue001"
 _PLACEHOLDERS = re.compile(PLACEHOLDER.format(r"(\d+)"))
@@ -32,7 +34,8 @@ class Turn(NamedTuple):
 class Encoded:
     """What a model is given: a text with its token ids and the characters of each.
 
-    Of a chat, `turns` are its messages, in the order of the text; all that is in no turn is the chat template's.
+    Of a chat, `turns` are its messages, and its documents with the role "document", in the order of the text; all that
+    is in no turn is the chat template's.
     `ends` are ids with which the template ends an answer. For a model without a template, `frame` is the text before
     and after the question, and the answer ends at the first newline after text.
     """
@@ -95,7 +98,10 @@ class Texts:
             if self._encode_pieces(plain) != self._encode_all_special(plain.text):
                 raise RegardError(f"{self._name} cannot tell special tokens of the messages from its own; remove them")
             ids, offsets = self._encode_pieces(chat)
-        return Encoded(chat.text, ids, offsets, chat.turns, self._ends(marked, extras))
+        turns = sorted(
+            [*chat.turns, *self._documents(chat, extras.get("documents") or ())], key=lambda turn: turn.start
+        )
+        return Encoded(chat.text, ids, offsets, tuple(turns), self._ends(marked, extras))
 
     def _encode_framed(self, messages: Sequence[Message], extras: dict[str, Any]) -> Encoded:
         for name in extras:
@@ -218,6 +224,23 @@ class Texts:
         if position != len(text):
             raise self._changed(messages, order[-1])
         return _Chat(text, tuple(turns))
+
+    def _documents(self, chat: "_Chat", documents: Sequence[Any]) -> Iterator[Turn]:
+        """Where the template put the text of each document."""
+        template = list(chat.template())
+        for number, document in enumerate(documents, start=1):
+            fields = document if isinstance(document, Mapping) else {"text": document}
+            text = next((fields[name] for name in DOCUMENT_TEXTS if isinstance(fields.get(name), str)), "").strip()
+            pattern = re.compile(re.escape(text) or r"(?!)")
+            found = [at.span() for start, end in template for at in pattern.finditer(chat.text, start, end)]
+            if len(found) == 1:
+                yield Turn("document", *found[0])
+            else:
+                logger.warning(
+                    "document %d stands %d times in the chat as it was given: its tokens count as the template's",
+                    number,
+                    len(found),
+                )
 
     def _changed(self, messages: Sequence[Message], index: int) -> RegardError:
         return RegardError(

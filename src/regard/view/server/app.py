@@ -22,7 +22,8 @@ from regard.config import from_dict, setting
 from regard.data.messages import Message, check_messages, strings
 from regard.errors import RegardError
 from regard.reading.files import FORMATS
-from regard.reading.reading import RENDERERS, Reading
+from regard.reading.reading import Reading
+from regard.reading.views import RENDERERS
 from regard.view import wire
 from regard.view.server.guard import Guard, read_file, read_json
 from regard.view.server.history import History
