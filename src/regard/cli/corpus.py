@@ -72,12 +72,13 @@ def get(name: str, /, *, to: Path | None = None) -> None:
         A new folder for a copy, with a note of the licence, for use with other tools.
     """
     from regard.data.corpora import copy_corpus, get_corpus
+    from regard.data.parts import paths_in
 
     found = get_corpus(name)
     if to is not None:
         copy_corpus(found, to)
-    for split, (path,) in found.splits.items():
-        for file in filter(None, (path, found.links.get(split))):
+    for split, data in found.splits.items():
+        for file in filter(None, (*paths_in(data), found.links.get(split))):
             place = to / Path(file).name if to else file
             print(f"{split}\t{sum(1 for _ in _units(found, split))}\t{place}")
     for told in (found.licence, found.attribution):

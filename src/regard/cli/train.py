@@ -50,8 +50,8 @@ def train(
     changes |= {} if device is None else {"train.device": device}
     loaded = load_recipe(recipe, changes)
     folder = out or Path("runs") / loaded.name
-    with training_progress(loaded.name) as report:
-        run = train_run(loaded, folder, resume=resume, report=report)
+    with training_progress(loaded.name) as reports:
+        run = train_run(loaded, folder, resume=resume, **reports._asdict())
     facts = run.facts
     Console(stderr=True).print(
         f"{loaded.name}: {facts['status']} after {facts['steps']:,} steps, {facts['epochs']:.1f} epochs, "

@@ -65,6 +65,11 @@ class PackedText:
         """How many tokens there are, those at the start of documents counted."""
         return len(self._ids)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a run records of it."""
+        return {**self.facts._asdict(), "tokens": len(self)}
+
     def order(self, *, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
         """Where the windows of each batch of an epoch begin; where the first one does is drawn, too.
 

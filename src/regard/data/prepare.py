@@ -63,6 +63,11 @@ class TokenizedCorpus:
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self._side("source", index), self._side("target", index)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a run records of it."""
+        return {"pairs": len(self), "pairs_skipped": self.skipped}
+
     def order(self, *, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
         """The pairs of each batch of an epoch, as `batches` draws them."""
         return batches(self.source_lengths, self.target_lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch)

@@ -7,6 +7,7 @@ from pathlib import Path
 from regard.data.corpora import Corpus
 from regard.data.formats import write_tsv
 from regard.data.links import write_links
+from regard.data.parts import map_paths
 from regard.training.recipe import DataConfig, Recipe
 
 SPLITS = ("train", "dev", "test")
@@ -23,28 +24,24 @@ def with_data_at_hand(recipe: Recipe, folder: Path) -> Recipe:
     files = files_of_stdin(folder, recipe.data)
     (folder / "data").mkdir()
     for split in SPLITS:
-        write_tsv(Path(files[split]), corpus.pairs(split))
+        write_tsv(folder / "data" / f"{split}.tsv", corpus.pairs(split))
     for split in corpus.links:
         # of the very pairs that were written: those with a blank side are gone
-        write_links(Path(files[f"{split}_links"]), (links for _, links in corpus.gold(split)))
+        write_links(folder / "data" / f"{split}.links", (links for _, links in corpus.gold(split)))
     return replace(recipe, data=replace(recipe.data, **files))
 
 
-def files_of_stdin(folder: Path, data: DataConfig) -> dict[str, str]:
-    """Where a run keeps its data that came by standard input, by the settings that name them."""
+def files_of_stdin(folder: Path, data: DataConfig) -> dict[str, str | None]:
+    """Where a run keeps its data that came by standard input, by the settings that name them; their columns do not."""
     names = {split: f"{split}.tsv" for split in SPLITS} | {f"{split}_links": f"{split}.links" for split in data.links}
-    return {setting: str((folder / "data" / name).resolve()) for setting, name in names.items()}
+    files = {setting: str((folder / "data" / name).resolve()) for setting, name in names.items()}
+    return {**files, "source_key": None, "target_key": None}
 
 
 def with_files(data: DataConfig, change: Callable[[str], str]) -> DataConfig:
     """The settings with every path of a file changed."""
     files = {name: getattr(data, name) for name in FILES}
-    changed = {
-        name: [change(path) for path in paths] if isinstance(paths, list) else change(paths)
-        for name, paths in files.items()
-        if paths is not None
-    }
-    return replace(data, **changed)
+    return replace(data, **{name: map_paths(paths, change) for name, paths in files.items() if paths is not None})
 
 
 def absolute(path: str) -> str:

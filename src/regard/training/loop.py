@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from regard.data.batch import Batch, TextBatch
+from regard.data.mixture import Mixture
 from regard.data.packed import PackedText
 from regard.data.prepare import TokenizedCorpus
 from regard.errors import RegardError
@@ -33,7 +34,7 @@ from regard.training.optimizers import OPTIMIZERS, Optimizer
 from regard.training.recipe import BUDGETS, TrainConfig
 from regard.training.schedule import share, total_steps
 
-Data = TokenizedCorpus | PackedText
+Data = TokenizedCorpus | PackedText | Mixture
 # optimiser steps between two lines of metrics.jsonl
 LOG_EVERY = 20
 
@@ -83,7 +84,7 @@ class Outcome:
 def fit(
     model: nn.Module,
     train: Data,
-    dev: Data,
+    dev: TokenizedCorpus | PackedText,
     config: TrainConfig,
     *,
     folder: Path,
@@ -171,7 +172,7 @@ def check_dtype(dtype: str, device: torch.device) -> None:
 class _Run:
     model: nn.Module
     train: Data
-    dev: Data
+    dev: TokenizedCorpus | PackedText
     config: TrainConfig
     folder: Path
     device: torch.device

@@ -9,6 +9,8 @@ from typing import Any
 
 from regard.config import from_dict, read_toml, setting, suggest, to_toml
 from regard.data.corpora import Corpus, get_corpus
+from regard.data.corpus import Watcher, unwatched
+from regard.data.parts import check_data
 from regard.data.text import Text
 from regard.data.tokenizer import TOKENIZERS
 from regard.errors import RegardError
@@ -19,12 +21,15 @@ from regard.training.schedule import SCHEDULES
 
 @dataclass(frozen=True)
 class DataConfig:
-    """A corpus by name, or files of one's own: one TSV or JSONL file, two aligned ones, or `-`; and its gold links."""
+    """A corpus by name, or files of one's own as `regard.data.parts` reads them, or `-`; and its gold links."""
 
     corpus: str | None = setting(None)
-    train: str | list | None = setting(None)
-    dev: str | list | None = setting(None)
-    test: str | list | None = setting(None)
+    train: str | list | dict | None = setting(None)
+    dev: str | list | dict | None = setting(None)
+    test: str | list | dict | None = setting(None)
+    source_key: str | int | None = setting(None, least=1)
+    target_key: str | int | None = setting(None, least=1)
+    text_key: str | int | None = setting(None, least=1)
     dev_links: str | None = setting(None)
     test_links: str | None = setting(None)
     tokenizer: str = setting("bpe", choices=tuple(TOKENIZERS))
@@ -43,9 +48,8 @@ class DataConfig:
                     f"takes {split}_links only beside {split}: line n of {links} is of line n of a {split} file"
                 )
         for name in ("train", "dev", "test"):
-            paths = getattr(self, name)
-            if isinstance(paths, list):
-                _check_list(name, paths)
+            if (data := getattr(self, name)) is not None:
+                check_data(data, name)
         if "-" in (self.dev, self.test, *self.links.values()):
             raise RegardError("takes standard input (-) for train alone; give dev and test as files, or leave them out")
 
@@ -93,7 +97,6 @@ class TrainConfig:
             )
 
 
-ONE_OR_TWO = "must be the path of a file, or a list of one or two such texts"
 BUDGETS = ("steps", "epochs", "minutes")
 # settings of which one takes the place of the others
 ALTERNATIVES = {"train": BUDGETS, "data": ("corpus", "train")}
@@ -116,8 +119,13 @@ class Recipe:
         """Whether it makes a translator, of sentence pairs; else a language model, of plain text."""
         return translates(self.model)
 
-    def corpus(self, *, hashes: Mapping[str, tuple[int, int]] | None = None) -> Corpus | Text:
-        """The data, read anew; `hashes` as in `Corpus.from_files`.
+    def corpus(
+        self,
+        *,
+        hashes: Mapping[str, tuple[int, int]] | None = None,
+        progress: Watcher = unwatched,
+    ) -> Corpus | Text:
+        """The data, read anew; `hashes` and `progress` as in `Corpus.from_files`.
 
         Raises RegardError where they cannot be had, and where the model learns of others.
         """
@@ -132,10 +140,17 @@ class Recipe:
                 )
             return corpus
         assert self.data.train is not None
+        data = self.data
+        files: dict[str, Any] = {"train": data.train, "dev": data.dev, "test": data.test}
         if not self.translates:
-            return Text.from_files(train=self.data.train, dev=self.data.dev, test=self.data.test, hashes=hashes)
+            return Text.from_files(**files, hashes=hashes, text_key=data.text_key, progress=progress)
         return Corpus.from_files(
-            train=self.data.train, dev=self.data.dev, test=self.data.test, links=self.data.links, hashes=hashes
+            **files,
+            links=data.links,
+            hashes=hashes,
+            source_key=data.source_key,
+            target_key=data.target_key,
+            progress=progress,
         )
 
 
@@ -171,11 +186,9 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
     for section, table in sections.items():
         if not isinstance(table, Mapping):
             raise RegardError(f"{where}: [{section}] must be a table of settings, not {table!r}")
-    # Python gives tuples where TOML gives lists
-    data = {name: list(value) if isinstance(value, tuple) else value for name, value in sections["data"].items()}
     recipe = Recipe(
         name=str(tables.get("name", "run")),
-        data=from_dict(DataConfig, data, where=f"{where}: [data]"),
+        data=from_dict(DataConfig, _plain(sections["data"]), where=f"{where}: [data]"),
         model=read_config(sections["model"], where=f"{where}: [model]"),
         train=from_dict(TrainConfig, sections["train"], where=f"{where}: [train]"),
     )
@@ -197,13 +210,11 @@ def _check_data(recipe: Recipe, *, where: str) -> None:
             raise RegardError(
                 f"{where} documents = true and tokenizer = 'character' are for plain text, not for a translator"
             )
-        for name in ("train", "dev", "test"):
-            paths = getattr(data, name)
-            if isinstance(paths, list) and len(paths) > 2:
-                raise RegardError(f"{where} {name} {ONE_OR_TWO}, not {paths!r}")
+        if data.text_key is not None:
+            raise RegardError(f"{where} text_key is of plain text; a translator has source_key and target_key")
         return
-    for name, given in {"dev_links": data.dev_links, "test_links": data.test_links}.items():
-        if given is not None:
+    for name in ("dev_links", "test_links", "source_key", "target_key"):
+        if getattr(data, name) is not None:
             raise RegardError(f"{where} {name} is of sentence pairs; a language model learns of plain text")
     if data.tokenizer == "word" or data.strip_accents:
         raise RegardError(
@@ -214,14 +225,13 @@ def _check_data(recipe: Recipe, *, where: str) -> None:
         raise RegardError(f"{where} train is '-', but plain text is read several times; save it as a file")
 
 
-def _check_list(name: str, paths: list) -> None:
-    if not paths or not all(isinstance(path, str) for path in paths):
-        raise RegardError(f"{name} {ONE_OR_TWO}, not {paths!r}")
-    if "-" in paths:
-        raise RegardError(
-            f"{name} is {paths!r}, but standard input (-) is no part of a list: give train = '-' with both sides on "
-            "each line, tab-separated, or name files"
-        )
+def _plain(value: Any) -> Any:
+    """A setting as TOML gives it: lists where Python has tuples, and paths as texts."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, os.PathLike) else value
 
 
 def _change(tables: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """A run is the folder that training leaves: recipe, tokenizer, weights, metrics and a model card."""
 
 import collections
-import hashlib
 import itertools
 import json
 import os
@@ -17,10 +16,12 @@ import torch
 from torch import nn
 
 from regard.config import read_toml
-from regard.data.corpora import Corpus, cache_dir
-from regard.data.download import file_sha256
-from regard.data.packed import PackedText, pack
-from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
+from regard.data.corpora import Corpus
+from regard.data.corpus import Watcher, counted, unwatched
+from regard.data.packed import PackedText
+from regard.data.packing import COMPRESSION_SUFFIXES
+from regard.data.parts import data_name
+from regard.data.prepare import TokenizedCorpus
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
@@ -34,10 +35,13 @@ from regard.training.data_files import absolute, files_of_stdin, from_within, wi
 from regard.training.data_parallel import helpers, num_processes
 from regard.training.loop import Data, Outcome, Progress, State, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, Recipe, TrainConfig, read_recipe
+from regard.training.tokens import Tokens
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 # more text teaches a tokenizer little, while each new word that it counts takes memory
 TOKENIZER_BYTES = 50_000_000
+# a compressed file has about so many times its size of text
+PACKED = 4
 # facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
 # on how many threads, and whether its number of steps tells how to have it again
 BEGAN = ("hashes", "token_sums", "threads", "repeats")
@@ -84,13 +88,13 @@ class Run:
         checkpoint.load_weights(module, checkpoint.load_tensors(self.path / WEIGHTS), where=self.path / WEIGHTS)
         return module.eval()
 
-    def corpus(self) -> Corpus | Text:
+    def corpus(self, *, progress: Watcher = unwatched) -> Corpus | Text:
         """What the run is trained on, in the splits that it began with: lines added since move no pair to another.
 
         Raises RegardError if the data are gone, or the record of the splits is broken.
         """
         # a run of before there was this record holds out by the file as it is
-        return self.recipe.corpus(hashes=self._hashes() if "hashes" in self.facts else None)
+        return self.recipe.corpus(hashes=self._hashes() if "hashes" in self.facts else None, progress=progress)
 
     def pair_corpus(self) -> Corpus:
         """`corpus` of a translator."""
@@ -104,21 +108,12 @@ class Run:
         except (AttributeError, TypeError, ValueError):
             raise RegardError(f"{self.path / FACTS}: 'hashes' must give each split two numbers; put it back") from None
 
-    def tokenized(self, split: str) -> TokenizedCorpus | PackedText:
+    def tokenized(self, split: str, *, progress: Watcher = unwatched) -> TokenizedCorpus | PackedText:
         """A split as token ids, from the cache if the same text was tokenized the same way before.
 
         Raises RegardError if there is no such split, or a file of it is gone.
         """
-        corpus, max_length = self.corpus(), self.recipe.model.max_length
-        if isinstance(corpus, Text):
-            passages, folder = corpus.passages(split), self._token_folder(corpus, split)
-            if not folder.is_dir():
-                pack(passages, self.tokenizer(), folder)
-            return PackedText.open(folder, context=max_length, documents=self.recipe.data.documents)
-        pairs, folder = corpus.pairs(split), self._token_folder(corpus, split)
-        if folder.is_dir():
-            return open_prepared(folder, max_length=max_length)
-        return prepare(pairs, self.tokenizer(), folder, max_length=max_length, name=f"{split} of {corpus.name}")
+        return self._tokens.split(self.corpus(), split, progress)
 
     def text(self, split: str) -> PackedText:
         """`tokenized` of a language model."""
@@ -128,18 +123,12 @@ class Run:
 
     def token_sum(self, split: str) -> str:
         """SHA-256 over the token ids of a split that is tokenized."""
-        folder = self._token_folder(self.corpus(), split)
-        sums = "".join(file_sha256(path) for path in sorted(folder.glob("*.npy")))
-        return hashlib.sha256(sums.encode()).hexdigest()
+        return self._tokens.sum(self.corpus(), split)
 
-    def _token_folder(self, corpus: Corpus | Text, split: str) -> Path:
-        try:
-            key = hashlib.sha256((self.path / TOKENIZER).read_bytes())
-            files = [(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in corpus.splits[split]]
-        except OSError as error:
-            raise RegardError(f"{error.filename}: cannot be read: {error.strerror}; check the path") from None
-        key.update(repr((files, corpus.hashes.get(split), self.recipe.model.max_length)).encode())
-        return cache_dir() / "tokens" / key.hexdigest()[:32]
+    @property
+    def _tokens(self) -> Tokens:
+        data = self.recipe.data
+        return Tokens(self.path / TOKENIZER, self.recipe.model.max_length, documents=data.documents)
 
 
 def train_run(
@@ -148,9 +137,11 @@ def train_run(
     *,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
+    preparing: Watcher = unwatched,
 ) -> Run:
     """Train by `recipe` into `folder`, which must not exist yet unless `resume` is set.
 
+    Before the first step `preparing` hears what is done with the text, and to how many pairs or passages.
     A run goes on with the settings and the data that it began with; its budget may be another, and device and threads.
     Raises RegardError for data, settings or a folder that cannot be used; a folder made for nothing is removed.
     """
@@ -167,16 +158,16 @@ def train_run(
         if not before:
             recipe = with_data_at_hand(recipe, folder)
         began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
-        corpus = Run(folder, recipe, facts=began).corpus()
+        corpus = Run(folder, recipe, facts=began).corpus(progress=preparing)
         run = Run(folder, recipe, facts={"hashes": {split: list(ends) for split, ends in corpus.hashes.items()}})
         for split in corpus.links:
             # read for their errors, before and not after the training
             collections.deque(run.pair_corpus().gold(split), maxlen=0)
         kept = replace(recipe, data=with_files(recipe.data, lambda path: from_within(folder, path)))
         if not before:
-            _train_tokenizer(recipe, corpus).save(folder / TOKENIZER)
+            _train_tokenizer(recipe, corpus, preparing).save(folder / TOKENIZER)
             _write(folder / RECIPE, kept.to_toml())
-        train, dev = run.tokenized("train"), run.tokenized("dev")
+        train, dev = run._tokens.mixture(corpus, preparing), run.tokenized("dev", progress=preparing)
         sums = {split: run.token_sum(split) for split in ("train", "dev")}
         run = replace(run, facts=run.facts | {"token_sums": sums})
         if before:
@@ -230,21 +221,27 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _train_tokenizer(recipe: Recipe, corpus: Corpus | Text) -> Tokenizer:
+def _train_tokenizer(recipe: Recipe, corpus: Corpus | Text, progress: Watcher) -> Tokenizer:
     """Learnt from all training text, or, of files beyond TOKENIZER_BYTES, from every so many of them."""
+    paths = {path for part in corpus.parts("train") for path in part.on_disk}
     # of a file that is not there the reading tells
-    size = sum(os.path.getsize(path) for path in corpus.splits["train"] if os.path.isfile(path))
-    every = 1 + size // TOKENIZER_BYTES
+    every = 1 + sum(map(_text_size, paths)) // TOKENIZER_BYTES
     is_text = isinstance(corpus, Text)
     units = ((passage.text,) for passage in corpus.passages("train")) if is_text else corpus.pairs("train")
-    lines = (text for unit in itertools.islice(units, 0, None, every) for text in unit)
+    units = itertools.islice(counted(units, "learning the tokenizer", progress), 0, None, every)
     data = recipe.data
     return Tokenizer.train(
-        lines,
+        (text for unit in units for text in unit),
         kind=data.tokenizer,  # pyright: ignore[reportArgumentType]
         vocab_size=data.vocab_size,
         strip_accents=data.strip_accents,
     )
+
+
+def _text_size(path: Path) -> int:
+    """About how many bytes of text a file has."""
+    packed = path.suffix.lower() in (*COMPRESSION_SUFFIXES, ".zip", ".parquet")
+    return os.path.getsize(path) * (PACKED if packed else 1) if path.is_file() else 0
 
 
 def _resumed(recipe: Recipe, before: Run) -> Recipe:
@@ -283,7 +280,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 def _check_same_data(run: Run, began: dict[str, Any]) -> None:
     for split, token_sum in run.facts["token_sums"].items():
         if "token_sums" in began and began["token_sums"].get(split) != token_sum:
-            names = " and ".join(map(str, run.corpus().splits[split]))
+            names = data_name(run.corpus().splits[split])
             raise RegardError(
                 f"{run.path}: its {split} data are not those that it began with; put {names} back as it was, "
                 "or begin anew under another --out"
@@ -326,14 +323,10 @@ def _facts(
     outcome: Outcome,
     device: torch.device,
 ) -> dict[str, Any]:
-    if isinstance(train, PackedText):
-        size = {**train.facts._asdict(), "tokens": len(train)}
-    else:
-        size = {"pairs": len(train), "pairs_skipped": train.skipped}
     return {
         **asdict(outcome),
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        **size,
+        **train.sizes,
         "corpus": corpus.name,
         "licence": corpus.licence,
         "attribution": corpus.attribution,
