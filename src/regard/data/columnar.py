@@ -11,7 +11,7 @@ from regard.data.lines import LONGEST_DOCUMENT, LONGEST_LINE
 from regard.data.packing import BOMB_RATIO, BOMB_SIZE, on_disk
 from regard.errors import RegardError
 
-ROWS = 1024
+ROWS, FEW_ROWS = 1024, 64
 # of the metadata of a Parquet file
 LONGEST_METADATA = 1 << 26
 MOST_ITEMS = 1 << 20
@@ -71,9 +71,11 @@ def _parquet(path: Path | str, columns: Columns, stack: ExitStack) -> tuple[list
     limits: dict[str, Any] = {"thrift_string_size_limit": LONGEST_METADATA, "thrift_container_size_limit": MOST_ITEMS}
     with parquet.ParquetFile(path, **limits) as file:
         names, fields = _chosen(file.schema_arrow, columns, str(path))
-    # a text that is in the file once is in memory once, however many rows have it
-    file = stack.enter_context(parquet.ParquetFile(path, pre_buffer=False, read_dictionary=names, **limits))
-    return names, file.iter_batches(batch_size=ROWS, columns=fields, use_threads=False)
+    # a text that is in the file once is in memory once, however many rows have it; of structs pyarrow cannot do that
+    shared = [name for name in names if name in fields]
+    rows = ROWS if shared == names else FEW_ROWS
+    file = stack.enter_context(parquet.ParquetFile(path, pre_buffer=False, read_dictionary=shared, **limits))
+    return names, file.iter_batches(batch_size=rows, columns=fields, use_threads=False)
 
 
 def _arrow(path: Path | str, columns: Columns, stack: ExitStack) -> tuple[list[str], Iterator[Any]]:

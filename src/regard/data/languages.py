@@ -12,8 +12,7 @@ NAMES = (
     "arabic bengali bulgarian burmese cantonese catalan chinese croatian czech danish dutch english estonian finnish "
     "french german greek hebrew hindi hungarian icelandic indonesian irish italian japanese khmer korean lao latin "
     "latvian lithuanian malay mandarin norwegian persian polish portuguese romanian russian serbian slovak slovene "
-    "slovenian spanish swahili swedish tamil telugu thai tibetan turkish ukrainian urdu vietnamese welsh yiddish "
-    "deutsch englisch français anglais español inglés italiano português 中文 英文 英语 法语 日本語 한국어"
+    "slovenian spanish swahili swedish tamil telugu thai tibetan turkish ukrainian urdu vietnamese welsh yiddish"
 )
 KNOWN = frozenset(CODES.split() + NAMES.split())
 # ISO 15924 and 3166: a script such as Hans, a region such as US or 419

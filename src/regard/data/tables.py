@@ -34,7 +34,8 @@ ATTRIBUTION = re.compile(r"CC[- ]BY|CC0|attribution", re.IGNORECASE)
 DIRECTIVE = re.compile(r"#(separator|html|columns|[a-z ]+ column|notetype|deck|tags|if matches):(.*)")
 
 ANKI_SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";"}
-TAG = re.compile(r"<[^<>]*>")
+BREAK = re.compile(r"</?(br|p|div|li|hr|tr|td)\b[^<>]*>", re.IGNORECASE)
+TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 
 
 class Row(NamedTuple):
@@ -171,7 +172,7 @@ def _without(cells: list[str], facts: dict[str, str]) -> list[str]:
 
 
 def _without_markup(cell: str) -> str:
-    return html.unescape(TAG.sub(" ", cell)).replace("\xa0", " ").strip()
+    return " ".join(html.unescape(TAG.sub("", BREAK.sub(" ", cell))).split())
 
 
 def _csv_rows(lines: Iterator[tuple[int, str]], separator: str, name: str, columns: Columns) -> Iterator[Row]:
@@ -308,7 +309,7 @@ def _wrong_width(where: str, cells: list[str], width: int, columns: Columns, sep
 def _tell_suspect(first: Row, sample: list[list[str]], name: str) -> None:
     """Log a first row that may be a header: single words above sentences."""
     words = [len(cell.split()) for cells in sample for cell in cells]
-    if len(sample) < 5 or not all(re.fullmatch(r"[A-Za-z_]{1,20}", cell.strip()) for cell in first.cells):
+    if len(sample) < 5 or not all(re.fullmatch(r"\w{1,20}", cell.strip()) for cell in first.cells):
         return
     if sum(words) / len(words) >= 3:
         tell_once(

@@ -14,8 +14,8 @@ from regard.training.loop import Progress as TrainingProgress
 
 # where nobody watches a bar, a line after this many seconds
 SECONDS_BETWEEN_LINES = 10
-# and none at all of what is prepared sooner
-SECONDS_BEFORE_LINES = 1
+# and none of a step that begins sooner than this after the last line
+SECONDS_BETWEEN_STEPS = 1
 
 
 class Reports(NamedTuple):
@@ -100,13 +100,15 @@ def _lines(console: Console, name: str) -> Callable[[TrainingProgress], None]:
 
 
 def _preparing_lines(console: Console, name: str) -> Watcher:
-    began = told = time.monotonic()
-    shown = ""
+    told, shown = 0.0, ""
 
     def preparing(step: str, count: int) -> None:
         nonlocal told, shown
         now = time.monotonic()
-        if now - began >= SECONDS_BEFORE_LINES and (step != shown or now - told >= SECONDS_BETWEEN_LINES):
+        # of a text so small that nothing was counted there is no line
+        if not shown and not count:
+            return
+        if not shown or now - told >= (SECONDS_BETWEEN_LINES if step == shown else SECONDS_BETWEEN_STEPS):
             told, shown = now, step
             console.print(f"{name}  {tell_step(step, count)}", highlight=False, markup=False, soft_wrap=True)
 
