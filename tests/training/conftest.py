@@ -9,6 +9,7 @@ import signal
 import pytest
 from safetensors.torch import load_file
 
+from regard.data.corpus import unwatched
 from regard.training.recipe import read_recipe
 from regard.training.run import train_run
 
@@ -60,9 +61,17 @@ def trained(recipe, tmp_path):
     """Trains into a folder of its own, or into `folder`, and gives the run."""
     numbers = itertools.count()
 
-    def train(name="transformer", *, folder=None, resume=False, report=lambda progress: None, **settings):
+    def train(
+        name="transformer",
+        *,
+        folder=None,
+        resume=False,
+        report=lambda progress: None,
+        preparing=unwatched,
+        **settings,
+    ):
         folder = folder or tmp_path / f"run-{next(numbers)}"
-        return train_run(recipe(name, **settings), folder, resume=resume, report=report)
+        return train_run(recipe(name, **settings), folder, resume=resume, report=report, preparing=preparing)
 
     return train
 
