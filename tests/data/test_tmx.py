@@ -46,9 +46,9 @@ def test_languages_are_chosen_with_or_without_their_region(tmp_path, keys):
 def test_what_stays_open_is_refused_with_the_languages_that_there_are(tmp_path):
     for header in ("", 'srclang="*all*"'):
         message = refusal(memory(tmp_path, header=header))
-        assert "a.tmx:2: the file has no source language in its header (srclang), but units in en-US, fr-FR" in message
+        assert "a.tmx:2: no source language in its header (srclang), and a unit in en-US, fr-FR" in message
     three = [[*unit, ("de", "eins")] for unit in UNITS]
-    assert "several translations, but units in en-US, fr-FR, de" in refusal(memory(tmp_path, three))
+    assert "a.tmx:2: several translations, and a unit in en-US, fr-FR, de" in refusal(memory(tmp_path, three))
     assert read(memory(tmp_path, three), "en", "de") == [("one", "eins"), ("two", "eins")]
     two = [[*unit, ("en-GB", "one")] for unit in UNITS]
     assert "a.tmx:2: 2 texts of one unit are in en; name the variant" in refusal(memory(tmp_path, two), "en", "fr")

@@ -219,7 +219,10 @@ def _expanded(path: Name, columns: Columns) -> list[Name]:
     if os.path.isdir(path):
         return list(_in_folder(Path(path)))
     if os.path.exists(path):
-        raise RegardError(f"{path}: a pipe or a device can be read only once, and data are read several times; save it")
+        raise RegardError(
+            f"{path}: a pipe or a device can be read only once, and data are read several times; save it as a file, or "
+            "give pairs by standard input: data.train = '-'"
+        )
     if on_disk(path) != path:
         return [path]
     if glob.has_magic(name):

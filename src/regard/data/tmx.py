@@ -60,9 +60,7 @@ def _wanted(unit: Unit, source_language: str, columns: Columns, where: str) -> t
         if not source_language or len(others) > 1:
             listed = ", ".join(dict.fromkeys(languages))
             why = "several translations" if source_language else "no source language in its header (srclang)"
-            raise RegardError(
-                f"{where}: the file has {why}, but units in {listed}; say which to read: {columns.settings()}"
-            )
+            raise RegardError(f"{where}: {why}, and a unit in {listed}; say which to read: {columns.settings()}")
         keys = (source_language, next(iter(others), None))
         if keys[1] is not None:
             tell_once("%s: source is %s, its source language, target is %s", where.rpartition(":")[0], *keys)

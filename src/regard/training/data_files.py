@@ -8,6 +8,7 @@ from regard.data.corpora import Corpus
 from regard.data.formats import write_tsv
 from regard.data.links import write_links
 from regard.data.parts import map_paths
+from regard.files import is_stream
 from regard.training.recipe import DataConfig, Recipe
 
 SPLITS = ("train", "dev", "test")
@@ -45,8 +46,8 @@ def with_files(data: DataConfig, change: Callable[[str], str]) -> DataConfig:
 
 
 def absolute(path: str) -> str:
-    """The path as seen from any folder; standard input stays what it is."""
-    return path if path == "-" else str(Path(path).resolve())
+    """The path as seen from any folder; standard input and a pipe, which leads nowhere, stay what they are."""
+    return path if path == "-" or is_stream(Path(path)) else str(Path(path).resolve())
 
 
 def from_within(folder: Path, path: str) -> str:
