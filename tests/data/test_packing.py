@@ -4,6 +4,7 @@ import gzip
 import io
 import pickle
 import sqlite3
+import sys
 import tarfile
 import zipfile
 
@@ -174,3 +175,13 @@ def test_a_first_sentence_about_tags_is_no_web_page(tmp_path):
     assert list(read_pairs([file(tmp_path, b"<head> of the table\ten t\xc3\xaate\n", "a.tsv")])) == [
         ("<head> of the table", "en tête")
     ]
+
+
+def test_without_the_packages_for_them_files_are_refused_with_the_extra_that_brings_them(tmp_path, monkeypatch):
+    for module, name, data in (
+        ("zstandard", "a.tsv.zst", b"\x28\xb5\x2f\xfd" + b"\0" * 9),
+        ("pyarrow", "a.parquet", b""),
+    ):
+        monkeypatch.setitem(sys.modules, module, None)
+        path = file(tmp_path, data, name)
+        assert "pip install 'regard[data]'" in refusal(lambda path: read_pairs([path]), path)

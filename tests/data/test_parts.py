@@ -120,6 +120,15 @@ def test_a_folder_or_an_archive_of_sides_is_paired_by_the_endings_that_the_keys_
     assert read(["opus.zip/b.en", "opus.zip/b.fr"]) == B
 
 
+def test_what_lies_beside_the_two_sides_of_a_corpus_is_left_out_and_told(folder, caplog):
+    (folder / "opus").mkdir()
+    for name, text in {"x.en-fr.en": "one\n", "x.en-fr.fr": "un\n", "x.en-fr.xml": "<?xml version='1.0'?>"}.items():
+        (folder / "opus" / name).write_text(text)
+    assert read("opus", "en", "fr") == [("one", "un")]
+    assert "opus/x.en-fr.xml: left out are all but .en and .fr" in caplog.text
+    assert "what of opus/x.en-fr.en, opus/x.en-fr.fr, opus/x.en-fr.xml is source" in refusal("opus")
+
+
 def test_a_folder_of_tables_is_as_many_corpora_and_of_texts_as_many_documents(folder):
     (folder / "books" / "deep").mkdir(parents=True)
     for name in ("a.tsv", "deep/b.tsv"):

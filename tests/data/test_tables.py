@@ -147,6 +147,10 @@ def test_ankis_own_export_loses_its_directives_tags_and_markup(tmp_path, caplog)
     assert pairs_of(table(tmp_path, semicolons, "deck.txt")) == [("a", "b")]
 
 
+def test_the_separator_that_a_csv_names_for_excel_is_taken(tmp_path):
+    assert pairs_of(table(tmp_path, "sep=;\na, b;c, d\ne;f\n")) == [("a, b", "c, d"), ("e", "f")]
+
+
 @given(pairs=st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=8))
 def test_bars_between_the_sides_are_read_as_tabs_are(tmp_path_factory, pairs):
     pairs = [tuple(side.replace("|", "").strip() or "x" for side in pair) for pair in pairs]

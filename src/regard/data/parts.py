@@ -15,6 +15,7 @@ from regard.config import suggest
 from regard.data.columns import Columns
 from regard.data.formats import FORMATS, holds_both_sides
 from regard.data.languages import is_language
+from regard.data.lines import tell_once
 from regard.data.packing import ASIDE, display_name, file_suffix, is_zip, members, on_disk
 from regard.errors import RegardError
 
@@ -183,23 +184,27 @@ def _of_files(files: Sequence[Name], columns: Columns) -> list[Part]:
     """Files of a folder or an archive: corpora or documents, or, by the names of their languages, sides."""
     if len(files) == 1 or columns.task != "pairs":
         return [Part((file,), columns) for file in files]
-    single = [file for file in files if not holds_both_sides(file)]
-    parts = [Part((file,), columns) for file in files if file not in single]
-    if not single:
-        return parts
-    by_stem: dict[str, dict[str, Name]] = {}
-    for file in single:
-        suffix = file_suffix(file)
-        by_stem.setdefault(str(file)[: str(file).lower().rindex(suffix)] if suffix else str(file), {})[suffix] = file
     wanted = [f".{key}".lower() for key in columns.keys if key is not None]
+    by_stem: dict[str, dict[str, Name]] = {}
+    for file in files:
+        suffix = file_suffix(file)
+        stem = str(file) if suffix in FORMATS or not suffix else str(file)[: str(file).lower().rindex(suffix)]
+        by_stem.setdefault(stem, {})[suffix] = file
+    parts = []
     for stem, sides in by_stem.items():
-        if len(wanted) != 2 or any(suffix not in sides for suffix in wanted):
+        names = [str(file) for file in sides.values()]
+        if len(wanted) == 2 and all(suffix in sides for suffix in wanted):
+            parts.append(_sides([sides[wanted[0]]], [sides[wanted[1]]], columns))
+            if len(sides) > 2:
+                tell_once("%s: left out are all but %s and %s", ", ".join(names), *wanted)
+        elif len(sides) == 1 and holds_both_sides(names[0]):
+            parts.append(Part(tuple(sides.values()), columns))
+        else:
             endings = sorted({suffix.removeprefix(".") for sides in by_stem.values() for suffix in sides})
             raise RegardError(
-                f"{stem}: what of {', '.join(str(file) for file in list(sides.values())[:4])} is source, what target? "
+                f"{stem}: what of {', '.join(names[:4])} is source, what target? "
                 f"Say so by the endings of their names (here {', '.join(endings[:8])}): {columns.settings()}"
             )
-        parts.append(_sides([sides[wanted[0]]], [sides[wanted[1]]], columns))
     return parts
 
 

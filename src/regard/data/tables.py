@@ -34,6 +34,8 @@ ATTRIBUTION = re.compile(r"CC[- ]BY|CC0|attribution", re.IGNORECASE)
 DIRECTIVE = re.compile(r"#(separator|html|columns|[a-z ]+ column|notetype|deck|tags|if matches):(.*)")
 
 ANKI_SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";"}
+# how Excel is told what parts the columns
+EXCEL_SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)
 BREAK = re.compile(r"</?(br|p|div|li|hr|tr|td)\b[^<>]*>", re.IGNORECASE)
 TAG = re.compile(r"</?[a-z][^<>]*>", re.IGNORECASE)
 
@@ -154,9 +156,11 @@ def _opened(path: Path | str, columns: Columns) -> _Table:
 
 
 def _anki_facts(lines: Iterator[tuple[int, str]]) -> tuple[dict[str, str], Iterator[tuple[int, str]]]:
-    """The directives at the head of Anki's own export, and the lines behind them."""
+    """The directives at the head of Anki's own export, or of a CSV for Excel, and the lines behind them."""
     facts: dict[str, str] = {}
     for number, line in lines:
+        if not facts and (excel := EXCEL_SEPARATOR.fullmatch(line)):
+            return {"separator": excel[1]}, lines
         directive = DIRECTIVE.fullmatch(line)
         begins = directive is not None and directive[1] == "separator" and "\t" not in line
         if directive is None or not (facts or begins):
