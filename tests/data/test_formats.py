@@ -2,6 +2,7 @@
 
 import bz2
 import collections
+import contextlib
 import csv
 import gzip
 import io
@@ -10,6 +11,7 @@ import json
 import logging
 import lzma
 import tracemalloc
+import zipfile
 from xml.etree import ElementTree
 
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from regard.data import formats, packing
 from regard.data.formats import LONGEST_LINE, Pair, read_lines, read_pairs
+from regard.data.text import read_passages
 from regard.errors import RegardError
 
 ODD_LINES = ["a\u2028b", "c\u0085d", "e\vf\x0cg\x1ch", "", "<|endoftext|> <s>", "👩‍👩‍👧", "שלום עולם", "\u0301", "中文"]
@@ -304,6 +307,30 @@ def test_every_format_gives_the_pairs_that_another_program_wrote(tmp_path_factor
     pairs = data.draw(st.lists(st.tuples(sides, sides), min_size=1, max_size=20))
     path = file(tmp_path_factory.mktemp("written"), write([("first one", "le premier"), *pairs]), f"a{suffix}")
     assert list(read_pairs([path])) == [("first one", "le premier"), *pairs]
+
+
+def zipped(data: bytes) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("a.tsv", data)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize("suffix", [*formats.FORMATS, "", ".tsv.gz", ".tsv.bz2", ".tsv.xz", ".tsv.zst", ".zip"])
+@given(data=st.data())
+def test_whatever_bytes_a_file_has_it_is_read_or_refused(tmp_path_factory, suffix, data):
+    pairs = [(f"source {number}", f"cible « {number} »") for number in range(12)]
+    written = WRITERS.get(suffix, WRITERS[".tsv"])[0](pairs)
+    packs = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd, ".zip": zipped}
+    written = packs.get(suffix.removeprefix(".tsv"), bytes)(written)
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.integers(0, len(written)))
+        cut = data.draw(st.integers(0, 9))
+        written = written[:place] + data.draw(st.binary(max_size=9)) + written[place + cut :]
+    path = file(tmp_path_factory.mktemp("any"), written[: data.draw(st.integers(0, len(written)))], f"a{suffix}")
+    for read in (lambda: read_pairs([path]), lambda: read_passages([path])):
+        with contextlib.suppress(RegardError):
+            collections.deque(read(), maxlen=0)
 
 
 @pytest.mark.parametrize("suffix", formats.FORMATS)
