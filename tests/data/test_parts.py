@@ -81,6 +81,7 @@ def test_files_are_read_as_the_sides_or_the_corpora_that_they_are(data, pairs):
         ({"source": "c.jsonl", "target": "a.fr"}, "c.jsonl: a file of one side has a sentence on each line"),
         ("none.tsv", "none.tsv: there is no such file; check the path"),
         ("a", "a: there is no such file; did you mean 'a.en'?"),
+        ("https://example.org/a.tsv", "this is an address: download it and name the file"),
         ("b*.x", "no file has such a name; check the pattern"),
         (["a.tsv", "none.tsv"], "none.tsv: there is no such file"),
     ],

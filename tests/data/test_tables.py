@@ -124,6 +124,16 @@ def test_columns_are_chosen_by_name_or_number_and_never_guessed(tmp_path):
     assert "there is no column 5" in refusal(plain, 2, 5)
 
 
+def test_a_table_without_names_is_not_taken_for_one_with_the_names_that_were_given(tmp_path):
+    message = refusal(table(tmp_path, "one\tun\n", "a.tsv"), "en", "fr")
+    assert "a.tsv:1: the first line does not name 'en' and 'fr'; if its columns have no names" in message
+
+
+@pytest.mark.parametrize("text", ['sep="\na,b\n', "#separator:dots\na,b\n"])
+def test_what_cannot_part_columns_is_refused(tmp_path, text):
+    assert "cannot part columns" in refusal(table(tmp_path, text))
+
+
 def test_a_csv_whose_separator_stays_open_is_refused(tmp_path):
     assert "may be parted by comma or by semicolon" in refusal(table(tmp_path, "a, b;c d\ne, f;g h\n"))
     assert pairs_of(table(tmp_path, "a, b;c d\ne f;g h\n")) == [("a, b", "c d"), ("e f", "g h")]

@@ -82,6 +82,11 @@ def test_the_same_pairs_in_another_format_train_the_same_weights_and_are_found_a
     assert sorted(pair for split in again.splits for pair in again.pairs(split)) == sorted(pairs)
 
 
+def test_a_path_with_nul_in_it_is_refused(trained):
+    with pytest.raises(RegardError, match="is no path: it holds NUL"):
+        trained(data={"train": "a\0b"})
+
+
 @pytest.mark.parametrize("weights", [(3.0, 1.0), (0.5, 2.0)])
 def test_a_run_on_weighted_corpora_goes_on_bit_for_bit_and_not_with_other_weights(
     trained, pairs, tmp_path, ctrl_c, weights

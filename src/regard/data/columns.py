@@ -30,6 +30,11 @@ class Columns:
         return "pairs" if len(self.names) == 2 else "documents"
 
     @property
+    def named(self) -> set[str]:
+        """The keys that are names, not numbers."""
+        return {str(key) for key in self.keys if key is not None and column_number(key) is None}
+
+    @property
     def blank(self) -> tuple[str, ...]:
         """A record with nothing to read."""
         return ("",) * len(self.names)

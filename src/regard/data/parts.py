@@ -244,7 +244,7 @@ def _by_prefix(name: str, columns: Columns) -> list[Name]:
     if columns.task == "pairs" and len(sides) == 2 and all(map(os.path.isfile, sides)):
         return list(sides)
     beside = sorted(glob.glob(f"{glob.escape(name)}.*"))
-    hint = "check the path"
+    hint = "this is an address: download it and name the file" if "://" in name else "check the path"
     if len(beside) == 2 and columns.task == "pairs":
         hint = f'to read {beside[0]} and {beside[1]} as two sides, give both: ["{beside[0]}", "{beside[1]}"]'
     elif beside:

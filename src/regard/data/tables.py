@@ -33,7 +33,7 @@ ATTRIBUTION = re.compile(r"CC[- ]BY|CC0|attribution", re.IGNORECASE)
 # how Anki's own export begins
 DIRECTIVE = re.compile(r"#(separator|html|columns|[a-z ]+ column|notetype|deck|tags|if matches):(.*)")
 
-ANKI_SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";"}
+ANKI_SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "colon": ":", "space": " "}
 # how Excel is told what parts the columns
 EXCEL_SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)
 BREAK = re.compile(r"</?(br|p|div|li|hr|tr|td)\b[^<>]*>", re.IGNORECASE)
@@ -66,6 +66,7 @@ def read_table(path: Path | str, columns: Columns) -> Iterator[tuple[str, ...]]:
     header = first.cells if table.has_header or is_header(first.cells, columns) else None
     width = len(first.cells)
     if header is not None:
+        _check_named(header, columns, where)
         places = columns.find(header, where, told=False)
         tell_once("%s: the first line names the columns; %s", where, columns.told(header, places))
     else:
@@ -85,16 +86,14 @@ def read_table(path: Path | str, columns: Columns) -> Iterator[tuple[str, ...]]:
 
 def is_header(cells: Sequence[str], columns: Columns) -> bool:
     """Whether a first row names columns: those that were asked for, or languages and sides."""
-    named = [key for key in columns.keys if isinstance(key, str) and column_number(key) is None]
-    if named:
+    if columns.named:
         return True
-    known = [cell for cell in cells if is_language(cell) or cell.strip().lower() in COLUMN_NAMES.split()]
     lowered = {cell.strip().lower() for cell in cells}
     if len(lowered) < len(cells) or any(len(cell) > LONGEST_NAME for cell in cells):
         return False
     if len(columns.names) == 1:
         return columns.names[0] in lowered
-    return len(known) >= 2
+    return sum(is_language(name) or name in COLUMN_NAMES.split() for name in lowered) >= 2
 
 
 def tsv_lines(records: Iterator[tuple[str, ...]]) -> Iterator[str]:
@@ -136,14 +135,14 @@ def _opened(path: Path | str, columns: Columns) -> _Table:
     if suffix == ".csv" or facts:
         given = facts.get("separator", "").strip()
         separator = ANKI_SEPARATORS.get(given.lower(), given) if given else _separator(filled, columns, name)
+        if len(separator) != 1 or separator == '"':
+            raise RegardError(f"{name}:1: {separator!r} cannot part columns; save it with tabs between them, as .tsv")
         rows = _csv_rows(lines, separator, name, columns)
     else:
         is_barred = suffix != ".tsv" and "\t" not in first and BARS.strip() in first.split(" ")
         separator = BARS if is_barred else "\t"
-        cells = [line.split(separator) for _, line in filled]
-        rows = _split_rows(
-            lines, separator, name, all_quoted=bool(cells) and len(cells[0]) > 1 and all(map(_is_quoted, cells[0]))
-        )
+        all_quoted = separator in first and all(map(_is_quoted, first.split(separator)))
+        rows = _split_rows(lines, separator, name, all_quoted=all_quoted)
     sample = [line.split(separator) for _, line in filled[1:]]
     clean = _without_markup if facts.get("html", "").strip() == "true" else str
     if clean is _without_markup:
@@ -251,8 +250,7 @@ def _separator(filled: list[tuple[int, str]], columns: Columns, name: str) -> st
 
 
 def _has_header(cells: list[str], columns: Columns) -> bool:
-    named = [key for key in columns.keys if isinstance(key, str) and column_number(key) is None]
-    return set(named) <= set(cells) if named else is_header(cells, columns)
+    return columns.named <= set(cells) if columns.named else is_header(cells, columns)
 
 
 def _first(rows: Iterator[Row]) -> tuple[list[Row], Row | None]:
@@ -268,6 +266,15 @@ def _first(rows: Iterator[Row]) -> tuple[list[Row], Row | None]:
 def _is_quoted(cell: str) -> bool:
     """Whether it is a field of CSV in quotes: those within are all doubled."""
     return len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', "")
+
+
+def _check_named(header: list[str], columns: Columns, where: str) -> None:
+    if columns.named.isdisjoint(header) and columns.named and not is_header(header, PAIR):
+        names = " and ".join(map(repr, sorted(columns.named)))
+        raise RegardError(
+            f"{where}: the first line does not name {names}; if its columns have no names, give their numbers, for one "
+            'of several files as in { files = "a.tsv", source_key = 1, target_key = 2 }'
+        )
 
 
 def _unnamed(cells: list[str], columns: Columns, where: str, separator: str) -> tuple[int, ...]:

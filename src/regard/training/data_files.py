@@ -8,6 +8,7 @@ from regard.data.corpora import Corpus
 from regard.data.formats import write_tsv
 from regard.data.links import write_links
 from regard.data.parts import map_paths
+from regard.errors import RegardError
 from regard.files import is_stream
 from regard.training.recipe import DataConfig, Recipe
 
@@ -47,6 +48,8 @@ def with_files(data: DataConfig, change: Callable[[str], str]) -> DataConfig:
 
 def absolute(path: str) -> str:
     """The path as seen from any folder; standard input and a pipe, which leads nowhere, stay what they are."""
+    if "\0" in path:
+        raise RegardError(f"{path!r} is no path: it holds NUL; give the path of a file")
     return path if path == "-" or is_stream(Path(path)) else str(Path(path).resolve())
 
 
