@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import zipfile
 
 import pytest
@@ -113,7 +114,9 @@ def test_a_folder_or_an_archive_of_sides_is_paired_by_the_endings_that_the_keys_
         archive.writestr("README", "about")
     (folder / "opus" / "LICENSE").write_text("free")
     (folder / "opus" / ".hidden").write_bytes(b"\0")
-    for data in ("opus", "opus/", "opus.zip"):
+    (folder / "zips").mkdir()
+    shutil.copy("opus.zip", "zips")
+    for data in ("opus", "opus/", "opus.zip", "zips"):
         assert read(data, "en", "fr") == A + B
         assert "what of" in refusal(data)
         assert "(here en, fr): data.source_key = …" in refusal(data)

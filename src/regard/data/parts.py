@@ -188,7 +188,9 @@ def _of_files(files: Sequence[Name], columns: Columns) -> list[Part]:
     by_stem: dict[str, dict[str, Name]] = {}
     for file in files:
         suffix = file_suffix(file)
-        stem = str(file) if suffix in FORMATS or not suffix else str(file)[: str(file).lower().rindex(suffix)]
+        # of an archive the suffix is that of the file in it
+        end = -1 if suffix in FORMATS or not suffix else str(file).lower().rfind(suffix)
+        stem = str(file) if end < 0 else str(file)[:end]
         by_stem.setdefault(stem, {})[suffix] = file
     parts = []
     for stem, sides in by_stem.items():
@@ -274,7 +276,8 @@ def _in_folder(folder: Path) -> Iterator[Name]:
     files = [file for file in files if file.name.lower().split(".")[0] not in ASIDE]
     if not files:
         raise RegardError(f"{folder}: there is no file in this folder; name the one that holds the text")
-    yield from files
+    for file in files:
+        yield from _in_archive(file) if file.suffix.lower() == ".zip" and is_zip(file) else [file]
 
 
 def _unreadable(error: OSError) -> None:
