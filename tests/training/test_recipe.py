@@ -113,6 +113,8 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         (TABLES | {"data": {"train": {"file": "a"}}}, "has a corpus with the setting 'file'; did you mean 'files'?"),
         (TABLES | {"data": {"train": {"weight": 2}}}, "train: a corpus has either files, or source and target, as in"),
         (TABLES | {"data": {"train": {"files": "a", "source": "b", "target": "c"}}}, "has either files, or source"),
+        (TABLES | {"data": {"train": {"files": "a", "source": "b"}}}, "has either files, or source and target"),
+        (TABLES | {"data": {"train": "a", "dev": {"files": "a", "weight": 2}}}, "dev: weight is of training data"),
         (TABLES | {"data": {"train": [{"files": "a", "weight": 0}]}}, "weight must be a number above 0 and at most"),
         (TABLES | {"data": {"train": {"source": "-", "target": "c"}}}, "train is '-', but standard input (-) is no"),
         (TABLES | {"data": {"train": "a", "source_key": 0}}, "[data] source_key must be at least 1, not 0"),

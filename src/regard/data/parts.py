@@ -88,7 +88,7 @@ def _check_table(table: Mapping[str, Any], name: str) -> None:
     for key in table:
         if key not in SETTINGS:
             raise RegardError(f"{name} has a corpus with the setting {key!r}{suggest(str(key), SETTINGS)}")
-    if not ("files" in table) ^ ("source" in table and "target" in table):
+    if {*FILES, *SIDES} & table.keys() not in (set(FILES), set(SIDES)):
         example = '{ files = "a.tsv", weight = 2 }'
         raise RegardError(f"{name}: a corpus has either files, or source and target, as in {example}")
     for key in (*FILES, *SIDES):
@@ -97,6 +97,8 @@ def _check_table(table: Mapping[str, Any], name: str) -> None:
             raise RegardError(f"{name}: {key} must be the path of a file, or a list of them, not {table[key]!r}")
         if "-" in map(str, paths):
             raise _no_stdin(table[key], name)
+    if "weight" in table and name != "train":
+        raise RegardError(f"{name}: weight is of training data; leave it out")
     weight = table.get("weight", 1)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= MOST_WEIGHT:
         raise RegardError(f"{name}: weight must be a number above 0 and at most {MOST_WEIGHT}, not {weight!r}")
