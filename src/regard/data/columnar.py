@@ -125,7 +125,9 @@ def _cells(batch: Any, name: str) -> Iterator[str | None]:
         # unlike field(), flatten() leaves what is null in the struct null
         found = struct.flatten()[struct.type.get_field_index(inner)]
     if pa.types.is_dictionary(found.type):
-        texts = found.dictionary.to_pylist()
+        # only those in use: the dictionary of a whole file may come with every batch
+        used = found.indices.drop_null().unique()
+        texts = dict(zip(used.to_pylist(), found.dictionary.take(used).to_pylist(), strict=True))
         yield from (None if index is None else texts[index] for index in found.indices.to_pylist())
         return
     for start in range(0, len(found), ROWS):
