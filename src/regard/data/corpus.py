@@ -18,6 +18,7 @@ import numpy as np
 from regard.config import suggest
 from regard.data.formats import Pair, display_name, read_all_pairs, read_pairs
 from regard.data.links import Links, read_links
+from regard.data.normal_form import in_form
 from regard.errors import RegardError
 
 MOST_HELD_OUT = 1000
@@ -34,6 +35,7 @@ class Corpus:
 
     `hashes` names the splits that are a part of their files: the pairs whose hash lies between first and last.
     `links` names for a split the file of its gold links, with a line for each line of the split.
+    `form` is the Unicode normal form, such as NFC, in which pairs are given; None leaves them as they are.
     """
 
     name: str
@@ -44,11 +46,16 @@ class Corpus:
     attribution: str | None = None
     hashes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     links: Mapping[str, Path] = field(default_factory=dict)
+    form: str | None = None
 
     def pairs(self, split: str) -> Iterator[Pair]:
         """The pairs of a split, streamed. Raises RegardError if there is no such split or its files are bad."""
         self._check_split(split)
         return self._pairs(split)
+
+    def first(self) -> Pair | None:
+        """The first pair of the files of train, of whichever split it is."""
+        return next(iter(read_pairs(self.splits["train"])), None)
 
     def gold(self, split: str) -> Iterator[tuple[Pair, Links]]:
         """The pairs of a split with their gold links, streamed, in the order of `pairs`.
@@ -65,13 +72,16 @@ class Corpus:
             raise RegardError(f"corpus {self.name} has no split {split!r}{suggest(split, self.splits)}")
 
     def _pairs(self, split: str) -> Iterator[Pair]:
-        return (pair for pair in read_pairs(self.splits[split]) if self._belongs(pair, split))
+        return (self._formed(pair) for pair in read_pairs(self.splits[split]) if self._belongs(pair, split))
 
     def _gold(self, split: str) -> Iterator[tuple[Pair, Links]]:
         pairs, again = itertools.tee(read_all_pairs(self.splits[split]))
         for pair, found in zip(pairs, read_links(self.links[split], again), strict=True):
             if not pair.is_blank and self._belongs(pair, split):
-                yield pair, found
+                yield self._formed(pair), found
+
+    def _formed(self, pair: Pair) -> Pair:
+        return Pair(*(in_form(side, self.form) for side in pair))
 
     def _belongs(self, pair: Pair, split: str) -> bool:
         if split not in self.hashes:
@@ -88,13 +98,14 @@ class Corpus:
         *,
         links: Mapping[str, str | Path] | None = None,
         hashes: Mapping[str, tuple[int, int]] | None = None,
+        form: str | None = None,
     ) -> "Corpus":
         """A user's own files; "-" is standard input.
 
         Where `dev` or `test` is not given, 1,000 pairs or 5 % of `train`, whichever is less, are held out for it, the
         same ones as long as the file is the same, and pairs whose sources differ in case, spaces and punctuation alone
         fall into one split. `hashes` of an earlier call hold out what it did, whatever the file has gained since.
-        `links` names files of gold links for `dev` and `test` that have files of their own.
+        `links` names files of gold links for `dev` and `test` that have files of their own. `form` as in the class.
         Raises RegardError for files that cannot be read and for fewer sources than splits.
         """
         given = {"train": file_paths(train), "dev": file_paths(dev), "test": file_paths(test)}
@@ -126,7 +137,7 @@ class Corpus:
             elif lacking := [split for split in missing if split not in hashes]:
                 raise RegardError(f"{name}: it is not recorded which pairs are {lacking[0]}; give files for them")
             splits = {split: paths or given["train"] for split, paths in given.items()}
-            corpus = cls(name=name, splits=splits, hashes=hashes, links=links)
+            corpus = cls(name=name, splits=splits, hashes=hashes, links=links, form=form)
             weakref.finalize(corpus, undo.pop_all().close)
             return corpus
 

@@ -83,8 +83,11 @@ class PackedText:
         """The windows of a batch as `count` batches; where there are too few the last ones are empty."""
         return np.array_split(starts, count)
 
-    def batch(self, starts: Int[np.ndarray, " window"], *, once: bool = False) -> TextBatch:
-        """The windows that begin at these places, round the ring; with `once` nothing is asked for past its end."""
+    def batch(self, starts: Int[np.ndarray, " window"], *, once: bool = False, epoch: int | None = None) -> TextBatch:
+        """The windows that begin at these places, round the ring; with `once` nothing is asked for past its end.
+
+        They are the same in every `epoch`.
+        """
         places = starts[:, None] + np.arange(self.context + 1)
         rows = np.take(self._ids, places, mode="wrap").astype(np.int64)
         tokens, labels = rows[:, :-1], rows[:, 1:]

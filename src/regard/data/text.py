@@ -9,6 +9,7 @@ from typing import NamedTuple
 from regard.config import suggest
 from regard.data.corpus import Files, file_paths, hash_ranges, plain_hash
 from regard.data.formats import check_whole, display_name, file_suffix, parse_json_line, read_lines
+from regard.data.normal_form import in_form
 from regard.errors import RegardError
 
 # a document is held out in passages, which end at the first end of a paragraph after PASSAGE_LENGTH characters, or of a
@@ -29,6 +30,7 @@ class Text:
     """Documents under `train`, `dev` and `test`, each split in files: plain ones of one document, or JSON lines.
 
     `hashes` names the splits that are a part of their files: the passages whose hash lies between first and last.
+    `form` is the Unicode normal form, such as NFC, in which passages are given; None leaves them as they are.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Text:
     hashes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     # no words of another language are linked to it
     links: Mapping[str, Path] = field(default_factory=dict)
+    form: str | None = None
 
     def passages(self, split: str) -> Iterator[Passage]:
         """The passages of a split, streamed; where one was held out between two, the second begins a document.
@@ -64,7 +67,7 @@ class Text:
         torn = False
         for passage in read_passages(self.splits[split]):
             if first <= plain_hash(passage.text) <= last:
-                yield Passage(passage.text, passage.begins or torn)
+                yield Passage(in_form(passage.text, self.form), passage.begins or torn)
                 torn = False
             else:
                 torn = True
@@ -77,12 +80,13 @@ class Text:
         test: Files | None = None,
         *,
         hashes: Mapping[str, tuple[int, int]] | None = None,
+        form: str | None = None,
     ) -> "Text":
         """A user's own files: plain text, each a document, or `.jsonl` with a document in "text" on each line.
 
         Where `dev` or `test` is not given, 1,000 passages or 5 % of those of `train`, whichever is less, are held out
         for it by their hashes; a passage is a document of a .jsonl file, or whole paragraphs of a plain one.
-        `hashes` are those of an earlier call. Raises RegardError for files that cannot be used.
+        `hashes` are those of an earlier call, `form` as in the class. Raises RegardError for files that cannot be used.
         """
         given = {"train": file_paths(train), "dev": file_paths(dev), "test": file_paths(test)}
         if any(str(path) == "-" for paths in given.values() for path in paths):
@@ -94,7 +98,8 @@ class Text:
             hashes = hash_ranges(name, found, missing, "passages", "text") if missing else {}
         elif lacking := [split for split in missing if split not in hashes]:
             raise RegardError(f"{name}: it is not recorded which passages are {lacking[0]}; give files for them")
-        return cls(name=name, splits={split: paths or given["train"] for split, paths in given.items()}, hashes=hashes)
+        splits = {split: paths or given["train"] for split, paths in given.items()}
+        return cls(name=name, splits=splits, hashes=hashes, form=form)
 
 
 def read_passages(paths: Iterable[Path | str]) -> Iterator[Passage]:

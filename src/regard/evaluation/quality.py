@@ -15,26 +15,27 @@ from jaxtyping import Float
 from regard.data.words import counts_characters, length
 from regard.errors import RegardError
 from regard.evaluation.alignment import ChosenHead, HeadScores
-from regard.evaluation.bootstrap import intervals
+from regard.evaluation.bootstrap import figure, intervals
 from regard.evaluation.counts import bleu, bleu_counts, chrf, chrf_counts, signature, tokenizer_for
 
 # columns of a sentence's counts; what follows is chrF's
-EXACT, BLEU_COLUMNS, FIRST_CHRF_COLUMN = 0, slice(1, 11), 11
+EXACT, BLEU_COLUMNS, FIRST_CHRF_COLUMN = 0, slice(1, 12), 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """Scores of a set of sentences, each with the ends of its 95 % bootstrap interval.
 
-    BLEU and chrF go from 0 to 100; `exact` is the share of translations equal to their reference.
+    BLEU and chrF go from 0 to 100; `exact` is the share of translations equal to their reference. BLEU is None where it
+    is undefined: where no sentence, written or expected, has the four tokens that it needs.
     Where every sentence fares alike the interval has no width, however few they are: read it
     beside `count`. `perplexity` is per target token, or None where no log-probabilities were given.
     """
 
     count: int
-    bleu: float
-    bleu_low: float
-    bleu_high: float
+    bleu: float | None
+    bleu_low: float | None
+    bleu_high: float | None
     chrf: float
     chrf_low: float
     chrf_high: float
@@ -141,7 +142,8 @@ def _scores(
     low, high = intervals(counts, score, num_resamples=num_resamples, seed=seed)
     scores: dict = {"count": num_sentences, "perplexity": None if tokens is None else _perplexity(tokens)}
     for index, name in enumerate(("bleu", "chrf", "exact")):
-        scores |= {name: float(values[index]), f"{name}_low": float(low[index]), f"{name}_high": float(high[index])}
+        ends = {name: values[index], f"{name}_low": low[index], f"{name}_high": high[index]}
+        scores |= {key: figure(value) for key, value in ends.items()}
     return scores
 
 
