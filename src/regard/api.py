@@ -45,7 +45,8 @@ def train(
 ) -> Translator | LanguageModel:
     """Train a model by a recipe, a file or the name of a shipped one, into the folder `out`.
 
-    `changes` are settings such as {"train.minutes": 1, "data.train": "my.tsv"}; `report` hears of every step.
+    `changes` are settings such as {"train.minutes": 1, "data.train": "my.tsv"}; `report` hears of every step. What was
+    seen in the data before it began is in `run.facts["look"]`, and what is likely a mistake in the log.
     Raises RegardError for what cannot be used: recipe, data, folder.
     """
     run = train_run(load_recipe(recipe, changes), Path(out), resume=resume, report=report)

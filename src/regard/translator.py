@@ -111,7 +111,10 @@ class Translator:
             decoding=decoding,
             prefixes=None
             if prefixes is None
-            else [Prefix.of(self.tokenizer, prefixes[index], name=name(index)) for index in filled],
+            else [
+                Prefix.of(self.tokenizer, self.tokenizer.normalised(prefixes[index]), name=name(index))
+                for index in filled
+            ],
             numbers=[first + index for index in filled],
             batch_size=batch_size,
             device=self.device,
@@ -203,7 +206,8 @@ class Translator:
         """Quality on a split of the corpus that the run was trained on, overall and by source length.
 
         Where the split has gold links, also how well attention links words, as `evaluate_alignment` measures it.
-        Pairs longer than the model's limit are left out, and told in the log. Settings as in `translate`.
+        Pairs longer than the model's limit are left out, and told in the log; a pair that occurs again counts once.
+        Settings as in `translate`.
         """
         corpus = self.run.pair_corpus()
         marked = _marked(corpus, split)
@@ -232,7 +236,7 @@ class Translator:
         return self._evaluate_alignment(corpus, split, self._short_enough(_marked(corpus, split)))
 
     def pairs(self, split: str) -> list[Pair]:
-        """The sentence pairs of a split that are short enough for the model."""
+        """The sentence pairs of a split that are short enough for the model, each once."""
         return [pair for pair, _ in self._short_enough(_marked(self.run.pair_corpus(), split))]
 
     def _short_enough(self, marked: list[Marked]) -> list[Marked]:
@@ -291,4 +295,9 @@ class Translator:
 
 
 def _marked(corpus: Corpus, split: str) -> list[Marked]:
-    return list(corpus.gold(split)) if split in corpus.links else [(pair, NO_LINKS) for pair in corpus.pairs(split)]
+    """The pairs of a split, each once however often it occurs: copies would make intervals narrower than they are."""
+    marked = corpus.gold(split) if split in corpus.links else ((pair, NO_LINKS) for pair in corpus.pairs(split))
+    once: dict[Pair, Links] = {}
+    for pair, links in marked:
+        once.setdefault(pair, links)
+    return list(once.items())

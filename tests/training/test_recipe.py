@@ -114,7 +114,7 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         (TABLES | {"data": {"train": "a", "dev": "b", "test_links": "l"}}, "takes test_links only beside test"),
         (TABLES | {"data": {"train": "a", "dev": "b", "dev_links": "-"}}, "takes standard input (-) for train alone"),
         (TABLES | {"data": {"train": "a", "dev": "b", "dev_links": ["l"]}}, "dev_links must be of type str, not ['l']"),
-        (changed("data", tokenizer="letters"), "[data] tokenizer must be one of bpe, word, character, not 'letters'"),
+        (changed("data", tokenizer="letters"), "[data] tokenizer is 'letters', no path"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_refused_with_section_and_setting(tables, message):

@@ -41,6 +41,7 @@ def train(
         auto, cpu or cuda: the same as --set train.device=…
     """
     from regard.training.card import bits_told
+    from regard.training.look import log_look
     from regard.training.recipe import load_recipe
     from regard.training.run import train_run
     from regard.view.progress import clock, training_progress
@@ -51,7 +52,7 @@ def train(
     loaded = load_recipe(recipe, changes)
     folder = out or Path("runs") / loaded.name
     with training_progress(loaded.name) as report:
-        run = train_run(loaded, folder, resume=resume, report=report)
+        run = train_run(loaded, folder, resume=resume, report=report, look=log_look)
     facts = run.facts
     Console(stderr=True).print(
         f"{loaded.name}: {facts['status']} after {facts['steps']:,} steps, {facts['epochs']:.1f} epochs, "

@@ -44,6 +44,8 @@ def with_files(data: DataConfig, change: Callable[[str], str]) -> DataConfig:
         for name, paths in files.items()
         if paths is not None
     }
+    if data.tokenizer_file is not None:
+        changed["tokenizer"] = change(data.tokenizer_file)
     return replace(data, **changed)
 
 

@@ -317,7 +317,8 @@ class _Run:
             for rows in self._order[first : first + self.config.accumulate]
         ]
         return [
-            [self.train.batch(rows).to(self.device) for rows in parts if len(rows)] for parts in zip(*cut, strict=True)
+            [self.train.batch(rows, epoch=epoch).to(self.device) for rows in parts if len(rows)]
+            for parts in zip(*cut, strict=True)
         ]
 
     def _epoch_order(self, epoch: int) -> list:

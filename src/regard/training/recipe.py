@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from regard.config import from_dict, read_toml, setting, suggest, to_toml
 from regard.data.corpora import Corpus, get_corpus
+from regard.data.normal_form import FORMS
 from regard.data.text import Text
 from regard.data.tokenizer import TOKENIZERS
 from regard.errors import RegardError
@@ -27,8 +28,10 @@ class DataConfig:
     test: str | list | None = setting(None)
     dev_links: str | None = setting(None)
     test_links: str | None = setting(None)
-    tokenizer: str = setting("bpe", choices=tuple(TOKENIZERS))
+    tokenizer: str = setting("bpe")
     vocab_size: int = setting(4000, least=5, most=1_000_000)
+    bpe_dropout: float = setting(0.0, least=0, below=1)
+    normalise: str = setting("NFC", choices=(*FORMS, "none"))
     strip_accents: bool = setting(False)
     documents: bool = setting(False)
 
@@ -46,8 +49,32 @@ class DataConfig:
             paths = getattr(self, name)
             if isinstance(paths, list):
                 _check_list(name, paths)
+        self._check_tokenizer()
         if "-" in (self.dev, self.test, *self.links.values()):
             raise RegardError("takes standard input (-) for train alone; give dev and test as files, or leave them out")
+
+    def _check_tokenizer(self) -> None:
+        if self.tokenizer_file is None:
+            if self.tokenizer not in TOKENIZERS:
+                raise RegardError(
+                    f"tokenizer is {self.tokenizer!r}, no path of a tokenizer.json or of a SentencePiece .model, and "
+                    f"no kind{suggest(self.tokenizer, TOKENIZERS)}"
+                )
+        elif self.strip_accents:
+            raise RegardError("takes strip_accents only where a tokenizer is trained: one from a file is as it is")
+        if self.bpe_dropout and self.tokenizer in TOKENIZERS and self.tokenizer != "bpe":
+            raise RegardError(f"takes bpe_dropout only with a bpe tokenizer, not {self.tokenizer!r}")
+
+    @property
+    def tokenizer_file(self) -> str | None:
+        """The file of a tokenizer that is taken over; None where one is trained."""
+        is_file = self.tokenizer not in TOKENIZERS and Path(self.tokenizer).suffix in (".json", ".model")
+        return self.tokenizer if is_file or os.sep in self.tokenizer else None
+
+    @property
+    def form(self) -> str | None:
+        """The Unicode normal form in which the model reads and writes."""
+        return None if self.normalise == "none" else self.normalise
 
     @property
     def links(self) -> dict[str, str]:
@@ -130,13 +157,12 @@ class Recipe:
                     f"a model of type {type_name(self.model)!r} learns of {wanted}, and {corpus.name} is {other}; "
                     "`regard corpus list` tells which is which"
                 )
-            return corpus
+            return replace(corpus, form=self.data.form)
         assert self.data.train is not None
+        files: dict[str, Any] = {split: getattr(self.data, split) for split in ("train", "dev", "test")}
         if not self.translates:
-            return Text.from_files(train=self.data.train, dev=self.data.dev, test=self.data.test, hashes=hashes)
-        return Corpus.from_files(
-            train=self.data.train, dev=self.data.dev, test=self.data.test, links=self.data.links, hashes=hashes
-        )
+            return Text.from_files(**files, hashes=hashes, form=self.data.form)
+        return Corpus.from_files(**files, links=self.data.links, hashes=hashes, form=self.data.form)
 
 
 def shipped_recipes() -> list[str]:
@@ -210,6 +236,8 @@ def _check_data(recipe: Recipe, *, where: str) -> None:
             f"{where} tokenizer = 'word' and strip_accents lose some of the text, which a language model must write "
             "whole; take 'bpe' or 'character'"
         )
+    if data.bpe_dropout:
+        raise RegardError(f"{where} bpe_dropout is of sentence pairs; a language model reads windows of one text")
     if data.train == "-":
         raise RegardError(f"{where} train is '-', but plain text is read several times; save it as a file")
 

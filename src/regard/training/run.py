@@ -2,7 +2,6 @@
 
 import collections
 import hashlib
-import itertools
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from torch import nn
 from regard.config import read_toml
 from regard.data.corpora import Corpus, cache_dir
 from regard.data.download import file_sha256
+from regard.data.dropout import BPEDropout
 from regard.data.packed import PackedText, pack
 from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
 from regard.data.text import Text
@@ -32,15 +32,15 @@ from regard.training import checkpoint
 from regard.training.card import model_card
 from regard.training.data_files import absolute, files_of_stdin, from_within, with_data_at_hand, with_files
 from regard.training.data_parallel import helpers, num_processes
+from regard.training.look import Look, log_warnings, look_at
 from regard.training.loop import Data, Outcome, Progress, State, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, Recipe, TrainConfig, read_recipe
+from regard.training.vocabulary import make_tokenizer
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
-# more text teaches a tokenizer little, while each new word that it counts takes memory
-TOKENIZER_BYTES = 50_000_000
 # facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
-# on how many threads, and whether its number of steps tells how to have it again
-BEGAN = ("hashes", "token_sums", "threads", "repeats")
+# on how many threads, whether its number of steps tells how to have it again, and what the look at its data found
+BEGAN = ("hashes", "token_sums", "threads", "repeats", "look")
 # what may be another when a run goes on
 FREE = (*BUDGETS, "device", "threads")
 
@@ -61,7 +61,11 @@ class Run:
             raise RegardError(f"{folder}: there is no such run; `regard train RECIPE --out {folder}` makes one")
         if not (folder / RECIPE).is_file():
             raise RegardError(f"{folder}: not a run, it holds no {RECIPE}; name a folder that `regard train` made")
-        recipe = read_recipe(read_toml(folder / RECIPE), where=str(folder / RECIPE))
+        tables = read_toml(folder / RECIPE)
+        if isinstance(data := tables.get("data"), dict):
+            # a run of before there was this setting took texts as they were
+            data.setdefault("normalise", "none")
+        recipe = read_recipe(tables, where=str(folder / RECIPE))
         recipe = replace(recipe, data=with_files(recipe.data, lambda path: str(folder.resolve() / path)))
         try:
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -148,9 +152,11 @@ def train_run(
     *,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
+    look: Callable[[Look], None] = log_warnings,
 ) -> Run:
     """Train by `recipe` into `folder`, which must not exist yet unless `resume` is set.
 
+    `look` is given what was seen in the data before a new run begins; the facts of the run keep it.
     A run goes on with the settings and the data that it began with; its budget may be another, and device and threads.
     Raises RegardError for data, settings or a folder that cannot be used; a folder made for nothing is removed.
     """
@@ -174,14 +180,21 @@ def train_run(
             collections.deque(run.pair_corpus().gold(split), maxlen=0)
         kept = replace(recipe, data=with_files(recipe.data, lambda path: from_within(folder, path)))
         if not before:
-            _train_tokenizer(recipe, corpus).save(folder / TOKENIZER)
+            make_tokenizer(recipe, corpus).save(folder / TOKENIZER)
             _write(folder / RECIPE, kept.to_toml())
         train, dev = run.tokenized("train"), run.tokenized("dev")
         sums = {split: run.token_sum(split) for split in ("train", "dev")}
         run = replace(run, facts=run.facts | {"token_sums": sums})
+        if isinstance(train, TokenizedCorpus) and recipe.data.bpe_dropout:
+            dropout = BPEDropout(run.tokenizer(), recipe.data.bpe_dropout, seed=recipe.train.seed)
+            train = train.with_dropout(dropout, max_length=recipe.model.max_length)
         if before:
             _check_same_data(run, began)
             _check_budget(run, train)
+        else:
+            seen = look_at(recipe, corpus, run.tokenizer(), train, dev)
+            look(seen)
+            run = replace(run, facts=run.facts | {"look": asdict(seen)})
         torch.manual_seed(recipe.train.seed)
         module = build(recipe.model, len(run.tokenizer())).to(device)
         count = recipe.train.threads or began.get("threads") or _fastest(module, train, recipe.train, device)
@@ -230,29 +243,15 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _train_tokenizer(recipe: Recipe, corpus: Corpus | Text) -> Tokenizer:
-    """Learnt from all training text, or, of files beyond TOKENIZER_BYTES, from every so many of them."""
-    # of a file that is not there the reading tells
-    size = sum(os.path.getsize(path) for path in corpus.splits["train"] if os.path.isfile(path))
-    every = 1 + size // TOKENIZER_BYTES
-    is_text = isinstance(corpus, Text)
-    units = ((passage.text,) for passage in corpus.passages("train")) if is_text else corpus.pairs("train")
-    lines = (text for unit in itertools.islice(units, 0, None, every) for text in unit)
-    data = recipe.data
-    return Tokenizer.train(
-        lines,
-        kind=data.tokenizer,  # pyright: ignore[reportArgumentType]
-        vocab_size=data.vocab_size,
-        strip_accents=data.strip_accents,
-    )
-
-
 def _resumed(recipe: Recipe, before: Run) -> Recipe:
     """The recipe that a run began with, with the budget, device and threads of `recipe`."""
     data = with_files(recipe.data, absolute)
     kept = files_of_stdin(before.path, data)
     if data.train == "-" and before.recipe.data.train == kept["train"]:
         data = replace(data, **kept)
+    if before.recipe.data.form is None:
+        # of an older run no recipe says so
+        data = replace(data, normalise=before.recipe.data.normalise)
     ours, theirs = _settings(before.recipe), _settings(replace(recipe, data=data))
     for name in ours:
         if ours[name] != theirs.get(name):
