@@ -14,7 +14,7 @@ from torch import nn
 from regard.config import shows
 from regard.data.batch import UNKNOWN
 from regard.data.corpus import Corpus
-from regard.data.formats import Pair
+from regard.data.formats import Pair, tell_once
 from regard.data.links import Links
 from regard.data.prepare import tokenize
 from regard.data.tokenizer import Tokenizer
@@ -297,7 +297,9 @@ class Translator:
 def _marked(corpus: Corpus, split: str) -> list[Marked]:
     """The pairs of a split, each once however often it occurs: copies would make intervals narrower than they are."""
     marked = corpus.gold(split) if split in corpus.links else ((pair, NO_LINKS) for pair in corpus.pairs(split))
-    once: dict[Pair, Links] = {}
-    for pair, links in marked:
+    all_marked, once = list(marked), dict[Pair, Links]()
+    for pair, links in all_marked:
         once.setdefault(pair, links)
+    if again := len(all_marked) - len(once):
+        tell_once("%s of %s: pairs that repeat an earlier one count once: %d", split, corpus.name, again)
     return list(once.items())

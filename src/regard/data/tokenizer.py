@@ -18,8 +18,8 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from regard.data.batch import SPECIAL_TOKENS, UNKNOWN
-from regard.data.normal_form import FORMS, in_form, over_marks
-from regard.data.tokenizer_files import BYTES, read_tokenizer, spelling, take_over
+from regard.data.normal_form import in_form, over_marks
+from regard.data.tokenizer_files import BYTES, form_of, read_tokenizer, spelling, take_over
 from regard.data.words import CHARACTER, UNSPACED, word_spans
 from regard.errors import RegardError
 from regard.files import new_file
@@ -55,7 +55,7 @@ class Tokenizer:
         stored = json.loads(backend.to_str())
         self.kind = _kind_of(stored)
         self._backend = backend
-        self._form = _form_of(stored)
+        self._form = form_of(stored)
         self._pieces = _pieces(backend, stored, self.kind)
         # whether every text is read as if a space stood before it, which then is not the text's own
         self._adds_space = b"".join(self._pieces_of(backend.encode("a").ids)).startswith(b" ")
@@ -324,12 +324,6 @@ def _kind_of(stored: Mapping[str, Any]) -> str:
     is_character = json.dumps(ANY_CHARACTER) in json.dumps(stored.get("pre_tokenizer"))
     kinds = {"BPE": "bpe", "Unigram": "unigram", "WordLevel": "character" if is_character else "word"}
     return kinds[stored["model"]["type"]]
-
-
-def _form_of(stored: Mapping[str, Any]) -> str | None:
-    normalizer = stored.get("normalizer") or {}
-    first = normalizer.get("normalizers", [normalizer])[0]
-    return first.get("type") if first.get("type") in FORMS else None
 
 
 def _show_bytes(error: UnicodeError) -> tuple[str, int]:

@@ -6,16 +6,17 @@ first, and those of its own maker are gone, which a model that begins from nothi
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, final
 
 import tokenizers
-from tokenizers import pre_tokenizers
+from tokenizers import normalizers, pre_tokenizers
 
 from regard.data import sentencepiece
 from regard.data.batch import SPECIAL_TOKENS, UNKNOWN
+from regard.data.normal_form import FORMS
 from regard.errors import RegardError
 
 # the largest that are known, of 250,000 tokens, have a third of this
@@ -57,7 +58,18 @@ def take_over(path: Path | str, *, form: str | None) -> tokenizers.Tokenizer:
     tokens = _checked_tokens(stored, path)
     if not _is_own(stored, tokens):
         stored = _renumbered(stored, tokens)
-    return _built(_normalising(stored, form), path)
+    backend = _built(stored, path)
+    if form is not None and form != form_of(json.loads(backend.to_str())):
+        own = [backend.normalizer] if backend.normalizer else []
+        backend.normalizer = normalizers.Sequence([getattr(normalizers, form)(), *own])
+    return backend
+
+
+def form_of(stored: Mapping[str, Any]) -> str | None:
+    """The Unicode normal form into which texts are brought first."""
+    normalizer = stored.get("normalizer") or {}
+    first, *_ = *normalizer.get("normalizers", [normalizer]), {}
+    return first.get("type") if first.get("type") in FORMS else None
 
 
 def spelling(stored: Mapping[str, Any], path: Path | str = "tokenizer") -> Spelling:
@@ -101,8 +113,9 @@ def _read(path: Path | str) -> bytes:
             data = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise RegardError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise RegardError(f"{path}: cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        # a path with a NUL in it is no error of the system's
+        raise RegardError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > LARGEST_FILE:
         raise RegardError(f"{path}: not a tokenizer file, it is larger than {LARGEST_FILE >> 20} MiB")
     return data
@@ -197,11 +210,12 @@ def _is_own(stored: Mapping[str, Any], tokens: Sequence[str]) -> bool:
     )
 
 
-def _missing(stored: Mapping[str, Any], tokens: Sequence[str]) -> list[str]:
+def _missing(stored: Mapping[str, Any], tokens: Iterable[str]) -> list[str]:
     """Bytes for which a byte-level model has no token: it would lose them silently."""
-    is_bytes = stored["model"]["type"] == "BPE" and _is_byte_level(stored)
+    if stored["model"]["type"] != "BPE" or not _is_byte_level(stored):
+        return []
     known = {*tokens}
-    return [letter for letter in BYTES if letter not in known] if is_bytes else []
+    return [letter for letter in BYTES if letter not in known]
 
 
 def _renumbered(stored: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
@@ -244,32 +258,19 @@ def _renumbered(stored: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, A
     }
 
 
-def _normalising(stored: Mapping[str, Any], form: str | None) -> dict[str, Any]:
-    """The tokenizer after a Unicode normal form; nothing of it cuts, fills up, adds, or differs from call to call."""
-    normalizer = stored.get("normalizer")
-    first = normalizer.get("normalizers", [normalizer])[0] if isinstance(normalizer, dict) else None
-    if form is not None and not (isinstance(first, dict) and first.get("type") == form):
-        own = [{"type": form}, *([normalizer] if normalizer else [])]
-        normalizer = own[0] if len(own) == 1 else {"type": "Sequence", "normalizers": own}
-    model = stored["model"] | ({"dropout": None} if stored["model"]["type"] == "BPE" else {})
-    nothing = dict.fromkeys(("truncation", "padding", "post_processor"))
-    return {"version": "1.0", **stored, **nothing, "normalizer": normalizer, "model": model}
-
-
 def _built(stored: Mapping[str, Any], path: Path | str) -> tokenizers.Tokenizer:
-    model = stored["model"]
-    special = {*SPECIAL_TOKENS, *(token["content"] for token in stored.get("added_tokens") or [])}
-    if model["type"] == "BPE" and _is_byte_level(stored):
-        letters = {letter for token in model["vocab"] if token not in special for letter in token}
-        if not letters <= {*BYTES} <= model["vocab"].keys():
-            raise RegardError(f"{path}: its tokens are not made of all bytes; this tokenizer is of another make")
-    spelling(stored, path)
+    """The library's tokenizer, of which nothing cuts, fills up, adds, or differs from call to call."""
+    model = stored["model"] | ({"dropout": None} if stored["model"]["type"] == "BPE" else {})
+    if missing := _missing(stored, model["vocab"]):
+        raise RegardError(f"{path}: it has no token for {len(missing)} of 256 bytes; this tokenizer is of another make")
+    nothing = dict.fromkeys(("truncation", "padding", "post_processor"))
     with _library(path):
-        backend = tokenizers.Tokenizer.from_str(json.dumps(stored))
+        backend = tokenizers.Tokenizer.from_str(json.dumps({"version": "1.0", **stored, **nothing, "model": model}))
         backend.encode("a b")
     ids = sorted(backend.get_vocab().values())
     if ids != list(range(len(ids))):
         raise RegardError(f"{path}: its token ids do not run from 0 to {len(ids) - 1}; train it or copy it again")
+    spelling(json.loads(backend.to_str()), path)
     # "<s>" typed by a user is ordinary characters
     backend.encode_special_tokens = True
     return backend

@@ -132,7 +132,8 @@ def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: TokenizedC
             f"the first pair, {first.source!r} and {first.target!r}, looks like the heading of a table; remove the "
             "line if it is one"
         )
-    _tell_overlap(look, corpus, lambda split: map(pair_hash, corpus.pairs(split)), "source sentences")
+    if recipe.data.corpus is None:
+        _tell_overlap(look, corpus, lambda split: map(pair_hash, corpus.pairs(split)), "source sentences")
 
 
 def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: PackedText) -> None:
@@ -156,7 +157,10 @@ def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: PackedText) -
     if again:
         look.lines.append(f"{again:,} of {len(hashes):,} passages repeat an earlier one")
     _tell_form(look, unformed, len(hashes), form, "passages")
-    _tell_overlap(look, corpus, lambda split: (plain_hash(each.text) for each in corpus.passages(split)), "passages")
+    if recipe.data.corpus is None:
+        _tell_overlap(
+            look, corpus, lambda split: (plain_hash(each.text) for each in corpus.passages(split)), "passages"
+        )
 
 
 def _look_at_vocabulary(
@@ -275,9 +279,9 @@ def _is_heading(text: str) -> bool:
 
 
 def _tell_overlap(look: Look, corpus: Corpus | Text, hashes: Callable[[str], Iterator[int]], what: str) -> None:
-    """What dev and test share with train; splits by hash share nothing, nor do those of a corpus by name."""
+    """What dev and test share with train; splits by hash share nothing."""
     splits = [split for split in ("dev", "test") if split in corpus.splits and split not in corpus.hashes]
-    if not splits or corpus.licence is not None:
+    if not splits:
         return
     train = np.unique(np.fromiter(hashes("train"), dtype=np.uint64))
     for split in splits:
