@@ -134,6 +134,17 @@ def test_a_tokenizer_of_another_run_is_taken_over_as_it_is(tmp_path):
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
 
 
+def test_a_tokenizer_made_before_goes_on_cutting_as_its_file_says(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    Tokenizer.train(["สวัสดี hi"], kind="word", vocab_size=20).save(path)
+    assert [token.text for token in Tokenizer.load(path).tokens("สวัสดี hi")] == ["", *["ส", "วั", "ส", "ดี"], " hi"]
+    stored = json.loads(path.read_text())
+    # as word tokenizers once took texts without spaces
+    stored["pre_tokenizer"]["pattern"]["Regex"] = r" ?[\p{L}\p{M}\p{N}]+| ?[^\s\p{L}\p{M}\p{N}]|\s"
+    path.write_text(json.dumps(stored))
+    assert [token.text for token in Tokenizer.load(path).tokens("สวัสดี hi")] == ["สวัสดี", " hi"]
+
+
 def test_what_cannot_write_spaces_back_is_refused(tmp_path):
     path = tmp_path / "tokenizer.json"
     # as in the library's quick tour

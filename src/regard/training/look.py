@@ -39,7 +39,8 @@ HEADINGS = re.compile(
     r"(?:source|target|src|tgt|trg|text|sentence|translation|original|reference|input|output|question|answer"
     r"|lang(?:uage)?|english|french|german|spanish|italian|portuguese|dutch|russian|chinese|japanese|korean|arabic"
     r"|hebrew|thai|lao|khmer|burmese|vietnamese|hindi|turkish|polish|français|deutsch|español|中文|英文|日本語"
-    r"|en|fr|de|es|it|pt|nl|ru|zh|ja|ko|ar|he|th|lo|km|my|vi|hi|tr|pl|el|la)(?:[ _.:-]?\w{1,8})?",
+    r")(?:[ _.:-]?\w{1,8})?"
+    r"|(?:en|fr|de|es|it|pt|nl|ru|zh|ja|ko|ar|he|th|lo|km|my|vi|hi|tr|pl|el|la)(?:[_.:-]\w{1,12})?",
     re.IGNORECASE,
 )
 
@@ -259,13 +260,11 @@ def _tell_form(look: Look, count: int, total: int, form: str | None, what: str) 
 
 def _tell_quotes(look: Look, sides: dict[str, list[str]]) -> None:
     for side, texts in sides.items():
-        quoted = sum(
-            any(len(t) > 1 and t.startswith(a) and t.endswith(b) for a, b in QUOTES) for t in map(str.strip, texts)
-        )
-        if quoted > MANY * len(texts):
+        quoted = [*filter(_is_quoted, texts)]
+        if len(quoted) > MANY * len(texts):
             look.warnings.append(
-                f"{quoted / len(texts):.0%} of the {side} texts stand in quotes, which are learnt as text, such as "
-                f"{texts[0][:SHOWN]!r}; remove them where they are of a table, not of the language"
+                f"{len(quoted) / len(texts):.0%} of the {side} texts are in quotes, which are learnt as text, such as "
+                f"{quoted[0][:SHOWN]!r}; remove them where they are of a table, not of the language"
             )
 
 
