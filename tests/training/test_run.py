@@ -407,7 +407,7 @@ def test_data_from_standard_input_stays_with_the_run(trained, toy, monkeypatch):
     assert weights(run) == weights(trained())
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
     found = regard.evaluate(run.path)
-    assert found.count == sum(1 for _ in Corpus.from_files(toy).pairs("test"))
+    assert found.count == len({*Corpus.from_files(toy).pairs("test")})
 
 
 def test_a_run_from_standard_input_can_be_moved_and_goes_on(trained, toy, tmp_path, ctrl_c, monkeypatch):

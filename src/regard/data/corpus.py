@@ -53,10 +53,6 @@ class Corpus:
         self._check_split(split)
         return self._pairs(split)
 
-    def first(self) -> Pair | None:
-        """The first pair of the files of train, of whichever split it is."""
-        return next(iter(read_pairs(self.splits["train"])), None)
-
     def gold(self, split: str) -> Iterator[tuple[Pair, Links]]:
         """The pairs of a split with their gold links, streamed, in the order of `pairs`.
 

@@ -65,6 +65,15 @@ class PackedText:
         """How many tokens there are, those at the start of documents counted."""
         return len(self._ids)
 
+    @property
+    def num_tokens(self) -> int:
+        return len(self)
+
+    @property
+    def num_unknown(self) -> int:
+        """How many of them stand for unknown text."""
+        return self.facts.unknown
+
     def order(self, *, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
         """Where the windows of each batch of an epoch begin; where the first one does is drawn, too.
 

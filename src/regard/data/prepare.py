@@ -36,7 +36,7 @@ class TokenizedCorpus:
     """Sentence pairs as token ids, without special tokens.
 
     `source_lengths` and `target_lengths` are those of a batch: with EOS, and with BOS and EOS.
-    `skipped` counts the pairs that were too long. `unknown` are the tokens of each side that stand for unknown text.
+    `skipped` counts the pairs that were too long.
     With `dropout` a batch of an epoch has the tokens that it makes of those of each pair.
     """
 
@@ -108,8 +108,9 @@ class TokenizedCorpus:
         return sum(len(self._ids[side]) for side in SIDES)
 
     @property
-    def unknown(self) -> dict[str, int]:
-        return {side: int(np.count_nonzero(self._ids[side] == UNKNOWN)) for side in SIDES}
+    def num_unknown(self) -> int:
+        """How many of them stand for unknown text."""
+        return sum(int(np.count_nonzero(self._ids[side] == UNKNOWN)) for side in SIDES)
 
     def _tokens(self, side: str, index: int, epoch: int | None) -> list[int]:
         ids = self._side(side, index).tolist()

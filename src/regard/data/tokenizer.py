@@ -57,8 +57,7 @@ class Tokenizer:
         self._backend = backend
         self._form = form_of(stored)
         self._pieces = _pieces(backend, stored, self.kind)
-        # whether every text is read as if a space stood before it, which then is not the text's own
-        self._adds_space = b"".join(self._pieces_of(backend.encode("a").ids)).startswith(b" ")
+        self._leading = b" " if b"".join(self._pieces_of(backend.encode("a").ids)).startswith(b" ") else b""
 
     @classmethod
     def train(
@@ -137,8 +136,7 @@ class Tokenizer:
 
         Raises RegardError for an id that is not in the vocabulary.
         """
-        data = b"".join(self._pieces_of(ids))
-        return (data.removeprefix(b" ") if self._adds_space else data).decode("utf-8", "replace")
+        return b"".join(self._pieces_of(ids)).removeprefix(self.leading).decode("utf-8", "replace")
 
     def tokens(self, text: str) -> list[Token]:
         """The tokens of a text and which of its characters each covers.
@@ -149,8 +147,8 @@ class Tokenizer:
         tokens = []
         spans = over_marks(text, encoding.offsets)
         for index, (id, (start, end)) in enumerate(zip(encoding.ids, spans, strict=True)):
-            if self._adds_space and index == 0 and self._pieces[id] == b" ":
-                # this space is not the text's own: every text is read as if one stood before it
+            if index == 0 and self.leading == self._pieces[id]:
+                # this space is not the text's own
                 start = end = 0
             spelt = self._pieces[id].decode("utf-8", "regard.show_bytes")
             shown = spelt if BROKEN in spelt else text[start:end]
@@ -184,6 +182,16 @@ class Tokenizer:
         """The tokenizer of Hugging Face's tokenizers that does the work."""
         return self._backend
 
+    @property
+    def pieces(self) -> list[bytes]:
+        """What each id adds to a text, in bytes: nothing for special tokens, ⁇ for unknown text."""
+        return self._pieces
+
+    @property
+    def leading(self) -> bytes:
+        """The space that every text is read as if it stood before it, if any; decoding drops it."""
+        return self._leading
+
     def continuations(self, id: int) -> list[int]:
         """All tokens whose bytes begin with those of this one, itself among them."""
         (start,) = self._pieces_of([id])
@@ -194,7 +202,7 @@ class Tokenizer:
         pieces = self._pieces_of(ids)
         data = b"".join(pieces)
         # a leading space that decoding drops stands before the first byte
-        end = -1 if self._adds_space and data.startswith(b" ") else 0
+        end = -len(self.leading) if data.startswith(self.leading) else 0
         starts = _character_starts(data[-end:])
         spans = []
         for piece in pieces:

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,32 +73,27 @@ def look_at(
     recipe: Recipe,
     corpus: Corpus | Text,
     tokenizer: Tokenizer,
-    train: TokenizedCorpus | PackedText,
+    train: Sequence[TokenizedCorpus] | Sequence[PackedText],
     dev: TokenizedCorpus | PackedText,
+    *,
+    steps_per_epoch: int,
 ) -> Look:
-    """A look at the data of a run that is about to begin, tokenized already."""
+    """A look at the data of a run that is about to begin, tokenized already: all parts of `train`, and `dev`."""
     look = Look()
     if isinstance(corpus, Corpus):
-        assert isinstance(train, TokenizedCorpus)
-        assert isinstance(dev, TokenizedCorpus)
-        _look_at_pairs(look, recipe, corpus, train)
-        unknown = {"train": sum(train.unknown.values()), "dev": sum(dev.unknown.values())}
-        tokens = {"train": train.num_tokens, "dev": dev.num_tokens}
+        _look_at_pairs(look, recipe, corpus, [part for part in train if isinstance(part, TokenizedCorpus)])
     else:
-        assert isinstance(train, PackedText)
-        assert isinstance(dev, PackedText)
-        _look_at_text(look, recipe, corpus, train)
-        unknown = {"train": train.facts.unknown, "dev": dev.facts.unknown}
-        tokens = {"train": len(train), "dev": len(dev)}
-    _look_at_vocabulary(look, recipe, corpus, tokenizer, unknown, tokens)
-    _look_at_steps(look, recipe, train)
+        _look_at_text(look, recipe, corpus, [part for part in train if isinstance(part, PackedText)])
+    _look_at_vocabulary(look, recipe, corpus, tokenizer, {"train": train, "dev": [dev]})
+    _look_at_steps(look, recipe, steps_per_epoch)
     return look
 
 
-def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: TokenizedCorpus) -> None:
+def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: Sequence[TokenizedCorpus]) -> None:
     form = recipe.data.form
     raw = replace(corpus, form=None)
-    every = 1 + (len(train) + train.skipped) // SAMPLE
+    too_long = sum(part.skipped for part in train)
+    every = 1 + (sum(map(len, train)) + too_long) // SAMPLE
     hashes, sample = array("Q"), []
     unformed = copies = 0
     for index, pair in enumerate(raw.pairs("train")):
@@ -108,10 +103,10 @@ def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: TokenizedC
         if index % every == 0:
             sample.append(pair)
     again = _repeated(hashes)
-    lengths = {side: getattr(train, f"{side}_lengths") for side in SIDES}
+    lengths = {side: np.concatenate([getattr(part, f"{side}_lengths") for part in train]) for side in SIDES}
     told = {side: {"median": float(np.median(each)), "longest": int(each.max())} for side, each in lengths.items()}
     look.figures |= {"pairs": len(hashes), "duplicates": again, "copies": copies, "not_normalised": unformed}
-    look.figures |= {"tokens": told, "too_long": train.skipped}
+    look.figures |= {"tokens": told, "too_long": too_long}
     look.lines.append(
         f"{len(hashes):,} pairs to train on; tokens of a sentence (median, longest): "
         + "; ".join(f"{side} {each['median']:g}, {each['longest']}" for side, each in told.items())
@@ -127,7 +122,8 @@ def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: TokenizedC
         )
     _tell_form(look, unformed, len(hashes), form, "pairs")
     _tell_quotes(look, sides)
-    first = raw.first()
+    # of whichever split it is
+    first = next(replace(raw, hashes={}).pairs("train"), None)
     if first is not None and all(map(_is_heading, first)):
         look.warnings.append(
             f"the first pair, {first.source!r} and {first.target!r}, looks like the heading of a table; remove the "
@@ -137,7 +133,7 @@ def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: TokenizedC
         _tell_overlap(look, corpus, lambda split: map(pair_hash, corpus.pairs(split)), "source sentences")
 
 
-def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: PackedText) -> None:
+def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: Sequence[PackedText]) -> None:
     form = recipe.data.form
     hashes, sample = array("Q"), []
     unformed = 0
@@ -147,12 +143,13 @@ def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: PackedText) -
         if index < SAMPLE:
             sample.append(passage.text[:SAMPLE])
     again = _repeated(hashes)
-    facts = train.facts
-    look.figures |= {"documents": facts.documents, "bytes": facts.bytes, "tokens": len(train)}
+    documents, size = (sum(getattr(part.facts, name) for part in train) for name in ("documents", "bytes"))
+    tokens, context = sum(map(len, train)), recipe.model.max_length
+    look.figures |= {"documents": documents, "bytes": size, "tokens": tokens}
     look.figures |= {"passages": len(hashes), "duplicates": again, "not_normalised": unformed}
     look.lines.append(
-        f"{facts.documents:,} documents to train on, {facts.bytes:,} bytes, {len(train):,} tokens: "
-        f"{len(train) // train.context:,} windows of {train.context}"
+        f"{documents:,} documents to train on, {size:,} bytes, {tokens:,} tokens: {tokens // context:,} windows of "
+        f"{context}"
     )
     _tell_scripts(look, {"text": sample})
     if again:
@@ -169,10 +166,11 @@ def _look_at_vocabulary(
     recipe: Recipe,
     corpus: Corpus | Text,
     tokenizer: Tokenizer,
-    unknown: dict[str, int],
-    tokens: dict[str, int],
+    splits: Mapping[str, Sequence[TokenizedCorpus] | Sequence[PackedText]],
 ) -> None:
     data = recipe.data
+    tokens = {split: sum(part.num_tokens for part in parts) for split, parts in splits.items()}
+    unknown = {split: sum(part.num_unknown for part in parts) for split, parts in splits.items()}
     look.figures |= {"vocabulary": len(tokenizer), "unknown": unknown}
     origin = f", of {data.tokenizer_file}" if data.tokenizer_file else f" of at most {data.vocab_size:,}"
     look.lines.append(f"vocabulary: {len(tokenizer):,} tokens{origin}, kind {tokenizer.kind}")
@@ -198,10 +196,8 @@ def _look_at_vocabulary(
         _tell_round_trip(look, corpus, tokenizer)
 
 
-def _look_at_steps(look: Look, recipe: Recipe, train: TokenizedCorpus | PackedText) -> None:
+def _look_at_steps(look: Look, recipe: Recipe, per_epoch: int) -> None:
     config = recipe.train
-    order = train.order(batch_tokens=config.batch_tokens, seed=config.seed, epoch=0)
-    per_epoch = -(-len(order) // config.accumulate)
     steps = config.steps if config.epochs is None else config.epochs * per_epoch
     look.figures |= {"steps_per_epoch": per_epoch, "steps": steps}
     if steps is not None:

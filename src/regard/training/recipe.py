@@ -11,7 +11,7 @@ from regard.config import from_dict, read_toml, setting, suggest, to_toml
 from regard.data.corpora import Corpus, get_corpus
 from regard.data.normal_form import FORMS
 from regard.data.text import Text
-from regard.data.tokenizer import TOKENIZERS
+from regard.data.tokenizer import TOKENIZERS, Tokenizer
 from regard.errors import RegardError
 from regard.models import ModelConfig, read_config, translates, type_name
 from regard.training.optimizers import OPTIMIZERS
@@ -163,6 +163,19 @@ class Recipe:
         if not self.translates:
             return Text.from_files(**files, hashes=hashes, form=self.data.form)
         return Corpus.from_files(**files, links=self.data.links, hashes=hashes, form=self.data.form)
+
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer that is taken over from a file; None where one is learnt from the text.
+
+        Raises RegardError for a file that is no tokenizer, or one that the model cannot use.
+        """
+        path = self.data.tokenizer_file
+        if path is None:
+            return None
+        tokenizer = Tokenizer.take_over(path, form=self.data.form)
+        if tokenizer.kind == "word" and not self.translates:
+            raise RegardError(f"{path}: a tokenizer of words loses some of the text, which a language model must write")
+        return tokenizer
 
 
 def shipped_recipes() -> list[str]:

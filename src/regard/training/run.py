@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -35,9 +36,10 @@ from regard.training.data_parallel import helpers, num_processes
 from regard.training.look import Look, log_warnings, look_at
 from regard.training.loop import Data, Outcome, Progress, State, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, Recipe, TrainConfig, read_recipe
-from regard.training.vocabulary import make_tokenizer
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
+# more text teaches a tokenizer little, while each new word that it counts takes memory
+TOKENIZER_BYTES = 50_000_000
 # facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
 # on how many threads, whether its number of steps tells how to have it again, and what the look at its data found
 BEGAN = ("hashes", "token_sums", "threads", "repeats", "look")
@@ -180,7 +182,7 @@ def train_run(
             collections.deque(run.pair_corpus().gold(split), maxlen=0)
         kept = replace(recipe, data=with_files(recipe.data, lambda path: from_within(folder, path)))
         if not before:
-            make_tokenizer(recipe, corpus).save(folder / TOKENIZER)
+            (recipe.tokenizer() or _train_tokenizer(recipe, corpus)).save(folder / TOKENIZER)
             _write(folder / RECIPE, kept.to_toml())
         train, dev = run.tokenized("train"), run.tokenized("dev")
         sums = {split: run.token_sum(split) for split in ("train", "dev")}
@@ -192,7 +194,8 @@ def train_run(
             _check_same_data(run, began)
             _check_budget(run, train)
         else:
-            seen = look_at(recipe, corpus, run.tokenizer(), train, dev)
+            per_epoch = _steps_per_epoch(train, recipe.train)
+            seen = look_at(recipe, corpus, run.tokenizer(), [train], dev, steps_per_epoch=per_epoch)
             look(seen)
             run = replace(run, facts=run.facts | {"look": asdict(seen)})
         torch.manual_seed(recipe.train.seed)
@@ -241,6 +244,24 @@ def find_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise RegardError("no CUDA device is found; use --device cpu, or auto")
     return torch.device(name)
+
+
+def _train_tokenizer(recipe: Recipe, corpus: Corpus | Text) -> Tokenizer:
+    """Learnt from all training text, or, of files beyond TOKENIZER_BYTES, from every so many of them."""
+    # of a file that is not there the reading tells
+    size = sum(os.path.getsize(path) for path in corpus.splits["train"] if os.path.isfile(path))
+    every = 1 + size // TOKENIZER_BYTES
+    is_text = isinstance(corpus, Text)
+    units = ((passage.text,) for passage in corpus.passages("train")) if is_text else corpus.pairs("train")
+    lines = (text for unit in itertools.islice(units, 0, None, every) for text in unit)
+    data = recipe.data
+    return Tokenizer.train(
+        lines,
+        kind=data.tokenizer,  # pyright: ignore[reportArgumentType]
+        vocab_size=data.vocab_size,
+        strip_accents=data.strip_accents,
+        form=data.form,
+    )
 
 
 def _resumed(recipe: Recipe, before: Run) -> Recipe:
