@@ -73,7 +73,7 @@ def look_at(
     recipe: Recipe,
     corpus: Corpus | Text,
     tokenizer: Tokenizer,
-    train: Sequence[TokenizedCorpus] | Sequence[PackedText],
+    train: Sequence[TokenizedCorpus | PackedText],
     dev: TokenizedCorpus | PackedText,
     *,
     steps_per_epoch: int,
@@ -166,7 +166,7 @@ def _look_at_vocabulary(
     recipe: Recipe,
     corpus: Corpus | Text,
     tokenizer: Tokenizer,
-    splits: Mapping[str, Sequence[TokenizedCorpus] | Sequence[PackedText]],
+    splits: Mapping[str, Sequence[TokenizedCorpus | PackedText]],
 ) -> None:
     data = recipe.data
     tokens = {split: sum(part.num_tokens for part in parts) for split, parts in splits.items()}
