@@ -20,10 +20,15 @@ def over_marks(text: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, i
     found = list(spans)
     for index, (start, end) in enumerate(found):
         after = found[index + 1][0] if index + 1 < len(found) else len(text)
-        while start < end < after and unicodedata.category(text[end]).startswith("M"):
+        while start < end < after and _joins(text[end]):
             end += 1
         found[index] = start, end
     return found
+
+
+def _joins(char: str) -> bool:
+    # vowels and final consonants of Hangul compose with the consonant before them
+    return unicodedata.category(char).startswith("M") or "\u1160" <= char <= "\u11ff"
 
 
 def is_in_form(text: str, form: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from regard.data.corpus import Corpus, pair_hash, plain_hash, text_hash
-from regard.data.normal_form import is_in_form
+from regard.data.normal_form import in_form, is_in_form
 from regard.data.packed import PackedText
 from regard.data.prepare import SIDES, TokenizedCorpus
 from regard.data.text import Text
@@ -97,7 +97,7 @@ def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: Sequence[T
     hashes, sample = array("Q"), []
     unformed = copies = 0
     for index, pair in enumerate(raw.pairs("train")):
-        hashes.append(text_hash("\t".join(pair)))
+        hashes.append(text_hash("\t".join(in_form(side, form) for side in pair)))
         copies += pair.source.strip() == pair.target.strip()
         unformed += not all(is_in_form(side, form or "NFC") for side in pair)
         if index % every == 0:
