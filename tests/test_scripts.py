@@ -88,7 +88,7 @@ def test_a_language_is_learnt_translated_measured_aligned_and_read(name, tmp_pat
     reading = translator.read(sources[longest])
     words = reading.sequences["source"].words
     assert words == split_words(sources[longest])
-    assert len(words) >= (4 if is_spaced else 8)
+    assert len(words) >= (4 if is_spaced else 6)
     # what was typed on another machine looks the same, and is
     other = [unicodedata.normalize("NFD", source) for source in sources[:9]]
     assert [each.text for each in translator.translate(other)] == texts[:9]

@@ -75,7 +75,7 @@ def test_what_no_sentence_is_long_enough_for_is_undefined_and_no_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "tokenizer"), [(CHINESE, "zh"), (JAPANESE, "char"), *((rows, "char") for rows in SEA)]
+    ("rows", "tokenizer"), [(CHINESE, "zh"), (JAPANESE, "char"), *((rows, "char") for rows in SOUTH_EAST_ASIAN)]
 )
 def test_the_script_of_the_references_chooses_the_tokenizer(rows: list, tokenizer: str) -> None:
     sources, hypotheses, references = map(list, zip(*rows, strict=True))
