@@ -322,7 +322,7 @@ def _pieces(backend: tokenizers.Tokenizer, stored: Mapping[str, Any], kind: str)
     """What each id adds to the decoded text, in bytes."""
     ids, spell = backend.get_vocab(), spelling(stored)
     pieces = [spell(token) for token in sorted(ids, key=ids.__getitem__)]
-    unknown = UNKNOWN_TEXT if kind == "word" else UNKNOWN_TEXT.strip()
+    unknown = UNKNOWN_TEXT.strip() if kind == "character" else UNKNOWN_TEXT
     pieces[: len(SPECIAL_TOKENS)] = [unknown.encode() if id == UNKNOWN else b"" for id in range(len(SPECIAL_TOKENS))]
     return pieces
 
