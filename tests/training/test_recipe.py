@@ -114,6 +114,9 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         (TABLES | {"data": {"train": "a", "dev": "b", "test_links": "l"}}, "takes test_links only beside test"),
         (TABLES | {"data": {"train": "a", "dev": "b", "dev_links": "-"}}, "takes standard input (-) for train alone"),
         (TABLES | {"data": {"train": "a", "dev": "b", "dev_links": ["l"]}}, "dev_links must be of type str, not ['l']"),
+        (changed("data", tokenizer="word", bpe_dropout=0.1), "takes bpe_dropout only with a bpe tokenizer, not 'word'"),
+        (changed("data", tokenizer="a.model", strip_accents=True), "takes strip_accents only where a tokenizer is"),
+        (changed("data", normalise="NFD"), "[data] normalise must be one of NFC, NFKC, none, not 'NFD'"),
         (changed("data", tokenizer="letters"), "[data] tokenizer is 'letters', no path"),
     ],
 )  # fmt: skip
