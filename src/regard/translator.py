@@ -1,5 +1,6 @@
 """A translator that a run trained: its module and tokenizer, and what can be done with them."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,19 +15,20 @@ from torch import nn
 from regard.config import shows
 from regard.data.batch import UNKNOWN
 from regard.data.corpus import Corpus
-from regard.data.formats import Pair
+from regard.data.formats import Pair, display_name
 from regard.data.links import Links
-from regard.data.prepare import tokenize
+from regard.data.prepare import SPECIAL_COUNTS, tokenize
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.evaluation.alignment import AlignmentQuality, Gold, evaluate_alignment
 from regard.evaluation.likelihood import likelihood
 from regard.evaluation.quality import Quality, evaluate_translations
+from regard.evaluation.test_set import Evaluation
 from regard.export import Agreement, check_export, export
 from regard.generation.decoding import Decoding
-from regard.generation.prefix import Prefix
 from regard.generation.result import Generation
 from regard.generation.search import Hypothesis
+from regard.generation.spelling import NEVER_SPELT, Prefix, Spelling
 from regard.generation.translate import translate_tokens
 from regard.reading.reading import Reading
 from regard.reading.replay import Words, alignments, replay
@@ -86,10 +88,11 @@ class Translator:
     ) -> list[list[Generation]]:
         """`n_best` translations of each text, or as many as there are; an empty text has an empty one.
 
-        Settings given by name override those of `decoding`. Each translation begins with its one of `prefixes`, to the
-        letter: only the last token of a prefix may become a longer one that begins with it, so that a word broken off,
-        or the space before the next, is completed in the model's own tokens.
-        With `replace_unknown` a model of words writes, for a word it does not know, the source word it looked at most.
+        Settings given by name override those of `decoding`. The translations of a beam search differ in their texts.
+        Each translation begins with its one of `prefixes`, to the letter. The model chooses the tokens that spell it,
+        so that a word that it breaks off is completed as the model would have written it.
+        With `replace_unknown` a model of words writes, for a word it does not know, the source word it looked at most,
+        of those that it does not know either where there are any.
         `first` is the place among all of the first text: its samples follow from it.
         Raises RegardError for a text or prefix longer than the model's limit and for settings that make no sense.
         """
@@ -109,9 +112,8 @@ class Translator:
             self.tokenizer.encode_batch([texts[index] for index in filled]),
             max_length=self.max_length,
             decoding=decoding,
-            prefixes=None
-            if prefixes is None
-            else [Prefix.of(self.tokenizer, prefixes[index], name=name(index)) for index in filled],
+            spelling=self._spelling,
+            prefixes=None if prefixes is None else [self._prefix(prefixes[index], name(index)) for index in filled],
             numbers=[first + index for index in filled],
             batch_size=batch_size,
             device=self.device,
@@ -121,7 +123,24 @@ class Translator:
         results = [[Generation(text="", tokens=[], score=0.0, finished=True)] for _ in texts]
         for index, hypotheses in zip(filled, found, strict=True):
             results[index] = [self._generation(hypothesis) for hypothesis in hypotheses]
-        return self._without_unknown(texts, results) if replace_unknown else results
+        if replace_unknown:
+            results = self._without_unknown(texts, results)
+        # samples are as drawn; what differed by an unknown word may now be the same
+        return results if decoding.do_sample else [_first_of_each_text(found) for found in results]
+
+    @functools.cached_property
+    def _spelling(self) -> Spelling:
+        return Spelling(self.tokenizer.pieces, leading=self.tokenizer.leading)
+
+    def _prefix(self, text: str, name: str) -> Prefix:
+        prefix = Prefix(self._spelling, text)
+        if prefix.need == NEVER_SPELT:
+            closest = self.tokenizer.decode(self.tokenizer.encode(text))
+            raise RegardError(
+                f"{name}: the model cannot begin with {text!r}, only with {closest!r}; use words that it knows, or a "
+                "model with a bpe tokenizer"
+            )
+        return prefix
 
     def check_replace_unknown(self) -> None:
         """Raises RegardError if the model has no unknown words, or no attention that says what to write for them."""
@@ -175,10 +194,22 @@ class Translator:
         list(self.alignments([self.tokenizer.decode(token)], [sample], layer=layer, head=head))
 
     def alignments(
-        self, sources: Sequence[str], translations: Sequence[Generation], *, layer: int = -1, head: int | None = None
+        self,
+        sources: Sequence[str],
+        translations: Sequence[Generation] | Sequence[str],
+        *,
+        layer: int = -1,
+        head: int | None = None,
     ) -> Iterator[Float[np.ndarray, "target source"]]:
-        """The word alignment of each translation with its source, read from one cross layer."""
-        pairs = [(source, written.tokens) for source, written in zip(sources, translations, strict=True)]
+        """The word alignment of each translation with its source, read from one cross layer.
+
+        Translations are the model's own or, as texts, anybody's: the model is made to write them, and `check_pairs`
+        says which are too long for that.
+        """
+        pairs = [
+            (source.strip() and source, target.strip() and target if isinstance(target, str) else target.tokens)
+            for source, target in zip(sources, translations, strict=True)
+        ]
         filled = [pair for pair in pairs if all(pair)]
         found = alignments(
             self.module,
@@ -191,37 +222,100 @@ class Translator:
         )
         return (next(found) if all(pair) else np.zeros((0, 0)) for pair in pairs)
 
-    def evaluate(
+    def check_pairs(
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        name: Callable[[int], str] = lambda index: f"pair {index + 1}",
+    ) -> None:
+        """Raises RegardError for lists of unequal length, and for a pair with a side longer than the model's limit."""
+        if len(sources) != len(targets):
+            raise RegardError(f"{len(sources)} sources for {len(targets)} targets; give one for each")
+        for side, texts in {"source": sources, "target": targets}.items():
+            for index, ids in enumerate(self.tokenizer.encode_batch(texts)):
+                if (length := len(ids) + SPECIAL_COUNTS[side]) > self.max_length:
+                    raise RegardError(
+                        f"{name(index)}: its {side} has {length} tokens, the model takes at most {self.max_length}; "
+                        "split it, or train with a larger model.max_length"
+                    )
+
+    def score(
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        name: Callable[[int], str] = lambda index: f"pair {index + 1}",
+    ) -> list[Generation]:
+        """Each target as if the model had written it: its natural log-probability, EOS counted, and that per token.
+
+        `name` says in errors which pair it is. Raises RegardError as `check_pairs` does.
+        """
+        self.check_pairs(sources, targets, name=name)
+        if not sources:
+            return []
+        pairs = [Pair(*pair) for pair in zip(sources, targets, strict=True)]
+        tokenized, _ = tokenize(pairs, self.tokenizer, max_length=self.max_length)
+        likely = likelihood(self.module, tokenized, device=self.device)
+        return [
+            Generation(
+                text=pair.target,
+                tokens=self.tokenizer.encode(pair.target),
+                score=log_probability / count,
+                finished=True,
+                log_probability=log_probability,
+            )
+            for pair, log_probability, count in zip(
+                pairs, likely.log_probs.tolist(), likely.token_counts.tolist(), strict=True
+            )
+        ]
+
+    def evaluate(self, split: str = "test", decoding: Decoding | None = None, **settings: Any) -> Quality:
+        """Quality on a test set, overall and by source length: that of `evaluation`, which takes the same."""
+        return self.evaluation(split, decoding, **settings).quality
+
+    def evaluation(
         self,
         split: str = "test",
         decoding: Decoding | None = None,
         *,
+        files: Sequence[str | Path] | None = None,
+        links: str | Path | None = None,
         batch_size: int = 64,
         progress: Callable[[int], None] = lambda sentences: None,
         **settings: Any,
-    ) -> Quality:
-        """Quality on a split of the corpus that the run was trained on, overall and by source length.
+    ) -> Evaluation:
+        """The translations of a test set beside their references, and their quality.
 
-        Where the split has gold links, also how well attention links words, as `evaluate_alignment` measures it.
+        It is a split of the corpus that the run was trained on or, by `files`, any other pairs: one file with both
+        sides or two aligned ones, and with `links` a file of gold links. Where there are gold links the quality has the
+        alignment error rate, as `evaluate_alignment` measures it; for `files` of the mean of the last layer's heads.
         Pairs longer than the model's limit are left out, and told in the log. Settings as in `translate`.
         """
-        corpus = self.run.pair_corpus()
+        if files is None:
+            corpus = self.run.pair_corpus()
+        else:
+            name = " and ".join(display_name(path) for path in files)
+            corpus = Corpus(name=name, splits={split: files}, links={} if links is None else {split: Path(links)})
         marked = _marked(corpus, split)
+        if not marked:
+            raise RegardError(f"{corpus.name}: no pair has text on both sides; there is nothing to evaluate")
         tokenized, kept = tokenize([pair for pair, _ in marked], self.tokenizer, max_length=self.max_length)
-        sources, references = zip(*(marked[index][0] for index in kept), strict=True)
-        hypotheses = self.translate(
-            list(sources), decoding=decoding, batch_size=batch_size, progress=progress, **settings
-        )
+        sources, references = (list(side) for side in zip(*(marked[index][0] for index in kept), strict=True))
+        found = self.translate(sources, decoding=decoding, batch_size=batch_size, progress=progress, **settings)
+        outputs = [each.text for each in found]
         likely = likelihood(self.module, tokenized, device=self.device)
         quality = evaluate_translations(
             sources,
-            [hypothesis.text for hypothesis in hypotheses],
+            outputs,
             references,
             log_probs=likely.log_probs.tolist(),
             token_counts=likely.token_counts.tolist(),
         )
         alignment = self._evaluate_alignment(corpus, split, [marked[index] for index in kept])
-        return quality if alignment is None else replace(quality, **vars(alignment))
+        if alignment is not None:
+            quality = replace(quality, **vars(alignment))
+        return Evaluation(sources=sources, outputs=outputs, references=references, quality=quality)
 
     def evaluate_alignment(self, split: str = "test") -> AlignmentQuality | None:
         """How well attention links words, by the corpus's gold links; None where it has none or the model no attention.
@@ -292,3 +386,10 @@ class Translator:
 
 def _marked(corpus: Corpus, split: str) -> list[Marked]:
     return list(corpus.gold(split)) if split in corpus.links else [(pair, NO_LINKS) for pair in corpus.pairs(split)]
+
+
+def _first_of_each_text(generations: list[Generation]) -> list[Generation]:
+    found: dict[str, Generation] = {}
+    for generation in generations:
+        found.setdefault(generation.text, generation)
+    return list(found.values())

@@ -1,12 +1,13 @@
 """What several verbs take."""
 
 import dataclasses
+import itertools
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -18,10 +19,18 @@ from regard.generation.decoding import Decoding
 from regard.generation.options import SamplingOptions
 from regard.reading.options import ReadOptions
 
+if TYPE_CHECKING:
+    from regard.data.formats import Pair
+
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float64"]
 Split = Literal["train", "dev", "test"]
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
+# pairs that are read together: enough to find many of like length
+CHUNK = 1024
+# one with both sides or two aligned ones; and those in place of a split
+PairFiles = Annotated[tuple[Path, ...], Parameter(allow_leading_hyphen=True)]
+TestFiles = Annotated[tuple[Path, ...], Parameter(consume_multiple=True)]
 
 
 def _accepted_by(kind: type, check: Callable[[Any], object]) -> Callable[[object, Any], None]:
@@ -52,6 +61,25 @@ def _not_an_option(_: object, text: str | None) -> None:
 
 
 HyphenOrText = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_not_an_option)]
+
+
+def pair_chunks(files: tuple[Path, ...]) -> Iterator[tuple[list["Pair"], Callable[[int], str]]]:
+    """The pairs of one file or of two, blank ones too, some at a time, and what errors call each of these."""
+    from regard.data.formats import display_name, read_all_pairs
+
+    pairs, done, name = read_all_pairs(files), 0, " and ".join(map(display_name, files))
+    while chunk := list(itertools.islice(pairs, CHUNK)):
+        yield chunk, lambda index, first=done + 1: f"{name}: pair {first + index}"
+        done += len(chunk)
+
+
+def test_set(split: str | None, file: tuple[Path, ...]) -> tuple[str, list[Path] | None, dict[str, Any]]:
+    """The split and the files that a run is measured on, and how a JSON document names them."""
+    if file and split is not None:
+        raise RegardError("--file takes the place of a split; leave out --split")
+    if file:
+        return "test", list(file), {"files": list(map(str, file))}
+    return split or "test", None, {"split": split or "test"}
 
 
 def text_or_standard_input(text: str) -> str:

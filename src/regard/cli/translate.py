@@ -82,11 +82,12 @@ def translate(
     file
         A text file, plain, gzip or xz; `-` is standard input.
     prefix
-        What each translation begins with, to the letter; it may end within a word, or in the space before one.
+        What each translation begins with, to the letter; it may end anywhere, also within a word.
     prefixes
         A text file with a prefix for each line.
     replace_unknown
-        Models of words write, for a word they do not know, the source word that they looked at most.
+        Models of words write, for a word they do not know, the source word that they looked at most: one that they do
+        not know either, where there is one.
     batch_size
         Sentences translated at a time. In float32 it changes the last digits of scores alone; the coarser rounding of
         bfloat16 turns some translations into others.

@@ -125,6 +125,8 @@ class Corpus:
                 )
             elif lacking := [split for split in missing if split not in hashes]:
                 raise RegardError(f"{name}: it is not recorded which pairs are {lacking[0]}; give files for them")
+            # a split that has been given a file of its own since is all of that file
+            hashes = {split: ends for split, ends in hashes.items() if split in missing or split == "train"}
             splits = {split: paths or given["train"] for split, paths in given.items()}
             corpus = cls(name=name, splits=splits, hashes=hashes, links=links)
             weakref.finalize(corpus, undo.pop_all().close)

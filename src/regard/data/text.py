@@ -94,6 +94,8 @@ class Text:
             hashes = hash_ranges(name, found, missing, "passages", "text") if missing else {}
         elif lacking := [split for split in missing if split not in hashes]:
             raise RegardError(f"{name}: it is not recorded which passages are {lacking[0]}; give files for them")
+        # a split that has been given a file of its own since is all of that file
+        hashes = {split: ends for split, ends in hashes.items() if split in missing or split == "train"}
         return cls(name=name, splits={split: paths or given["train"] for split, paths in given.items()}, hashes=hashes)
 
 

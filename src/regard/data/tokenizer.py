@@ -34,6 +34,17 @@ WORD_PATTERN = rf"[{CJK}]| ?[\p{{L}}\p{{M}}\p{{N}}&&[^{CJK}]]+| ?[^\s\p{{L}}\p{{
 ANY_CHARACTER = r"[\s\S]"
 
 
+def _byte_of() -> dict[str, int]:
+    """Which byte each letter of the byte-level alphabet stands for (Radford et al.'s `bytes_to_unicode`)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable}
+    return letters | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+BYTE_OF = _byte_of()
+
+
 @dataclass(frozen=True)
 class Token:
     """One token of a text: `text` is what it shows, `start` and `end` are characters of that text."""
@@ -120,8 +131,7 @@ class Tokenizer:
 
         Raises RegardError for an id that is not in the vocabulary.
         """
-        data = b"".join(self._pieces_of(ids))
-        return (data.removeprefix(b" ") if self.kind == "word" else data).decode("utf-8", "replace")
+        return b"".join(self._pieces_of(ids)).removeprefix(self.leading).decode("utf-8", "replace")
 
     def tokens(self, text: str) -> list[Token]:
         """The tokens of a text and which of its characters each covers.
@@ -165,17 +175,22 @@ class Tokenizer:
         """The tokenizer of Hugging Face's tokenizers that does the work."""
         return self._backend
 
-    def continuations(self, id: int) -> list[int]:
-        """All tokens whose bytes begin with those of this one, itself among them."""
-        (start,) = self._pieces_of([id])
-        return [other for other, piece in enumerate(self._pieces) if piece.startswith(start)]
+    @property
+    def pieces(self) -> list[bytes]:
+        """What each id adds to a text, in bytes: nothing for special tokens, ⁇ for an unknown word."""
+        return self._pieces
+
+    @property
+    def leading(self) -> bytes:
+        """What every text is read as if it stood before it; decoding drops it."""
+        return b" " if self.kind == "word" else b""
 
     def _decoded_spans(self, ids: Iterable[int]) -> list[tuple[int, int]]:
         """First and last character, exclusive, of each id in `decode(ids)`; a part of a character covers it."""
         pieces = self._pieces_of(ids)
         data = b"".join(pieces)
         # a leading space that decoding drops stands before the first byte
-        end = -1 if self.kind == "word" and data.startswith(b" ") else 0
+        end = -len(self.leading) if data.startswith(self.leading) else 0
         starts = _character_starts(data[-end:])
         spans = []
         for piece in pieces:
@@ -300,19 +315,10 @@ def _checked(texts: Iterable[str]) -> Iterator[str]:
         yield text
 
 
-def _byte_of() -> dict[str, int]:
-    """Which byte each letter of the byte-level alphabet stands for (Radford et al.'s `bytes_to_unicode`)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = {chr(byte): byte for byte in printable}
-    return letters | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
 def _pieces(backend: tokenizers.Tokenizer, kind: str) -> list[bytes]:
     """What each id adds to the decoded text, in bytes."""
-    byte_of = _byte_of()
     tokens = sorted(backend.get_vocab().items(), key=lambda item: item[1])
-    pieces = [bytes(byte_of[letter] for letter in token) if kind == "bpe" else token.encode() for token, _ in tokens]
+    pieces = [bytes(BYTE_OF[letter] for letter in token) if kind == "bpe" else token.encode() for token, _ in tokens]
     unknown = UNKNOWN_TEXT.strip() if kind == "character" else UNKNOWN_TEXT
     pieces[: len(SPECIAL_TOKENS)] = [unknown.encode() if id == UNKNOWN else b"" for id in range(len(SPECIAL_TOKENS))]
     return pieces

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from regard.evaluation.counts import bleu, bleu_counts, chrf, chrf_counts, signa
 
 # columns of a sentence's counts; what follows is chrF's
 EXACT, BLEU_COLUMNS, FIRST_CHRF_COLUMN = 0, slice(1, 11), 11
+METRICS = ("bleu", "chrf", "exact")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +98,11 @@ def evaluate_translations(
     number of tokens, both with the end of sentence. The same seed gives the same intervals.
     Raises RegardError for lists that are empty or of unequal length, and for figures out of range.
     """
-    _check_lists({"sources": sources, "hypotheses": hypotheses, "references": references})
+    check_lists({"sources": sources, "hypotheses": hypotheses, "references": references})
     _check_at_least_one({"bin_size": bin_size, "num_resamples": num_resamples})
     tokens = _tokens(log_probs, token_counts, count=len(sources))
     tokenizer = tokenizer_for(references)
-    is_exact = [
-        hypothesis.strip() == reference.strip() for hypothesis, reference in zip(hypotheses, references, strict=True)
-    ]
-    counts = np.column_stack(
-        [is_exact, bleu_counts(hypotheses, references, tokenizer=tokenizer), chrf_counts(hypotheses, references)]
-    )
+    counts = sentence_counts(hypotheses, references, tokenizer=tokenizer)
     characters = counts_characters(sources)
     bins = np.array([math.ceil(length(source, characters) / bin_size) for source in sources])
     by_length = []
@@ -124,6 +121,24 @@ def evaluate_translations(
     )
 
 
+def sentence_counts(
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenizer: str
+) -> Float[np.ndarray, "sentence count"]:
+    """What the scores of any set of these sentences follow from, by `scores_of` of its sums."""
+    is_exact = [
+        hypothesis.strip() == reference.strip() for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
+    return np.column_stack(
+        [is_exact, bleu_counts(hypotheses, references, tokenizer=tokenizer), chrf_counts(hypotheses, references)]
+    )
+
+
+def scores_of(sums: Float[np.ndarray, "set count"], num_sentences: int) -> Float[np.ndarray, "set 3"]:
+    """BLEU, chrF and the share of exact matches, the METRICS, of sets of `num_sentences` each."""
+    exact = sums[:, EXACT] / num_sentences
+    return np.column_stack([bleu(sums[:, BLEU_COLUMNS]), chrf(sums[:, FIRST_CHRF_COLUMN:]), exact])
+
+
 def _scores(
     counts: Float[np.ndarray, "sentence count"],
     tokens: Float[np.ndarray, "sentence 2"] | None,
@@ -132,15 +147,11 @@ def _scores(
     seed: Sequence[int],
 ) -> dict:
     num_sentences = len(counts)
-
-    def score(sums: Float[np.ndarray, "set count"]) -> Float[np.ndarray, "set 3"]:
-        exact = sums[:, EXACT] / num_sentences
-        return np.column_stack([bleu(sums[:, BLEU_COLUMNS]), chrf(sums[:, FIRST_CHRF_COLUMN:]), exact])
-
+    score = partial(scores_of, num_sentences=num_sentences)
     (values,) = score(counts.sum(axis=0, keepdims=True))
     low, high = intervals(counts, score, num_resamples=num_resamples, seed=seed)
     scores: dict = {"count": num_sentences, "perplexity": None if tokens is None else _perplexity(tokens)}
-    for index, name in enumerate(("bleu", "chrf", "exact")):
+    for index, name in enumerate(METRICS):
         scores |= {name: float(values[index]), f"{name}_low": float(low[index]), f"{name}_high": float(high[index])}
     return scores
 
@@ -156,12 +167,13 @@ def _perplexity(tokens: Float[np.ndarray, "sentence 2"]) -> float:
         ) from None
 
 
-def _check_lists(lists: dict[str, Sequence[str]]) -> None:
+def check_lists(lists: dict[str, Sequence[str]]) -> None:
+    """Raises RegardError for lists that are empty or of unequal length."""
     sizes = {name: len(values) for name, values in lists.items()}
     told = ", ".join(f"{size} {name}" for name, size in sizes.items())
     if len(set(sizes.values())) > 1:
         raise RegardError(f"there are {told}; give one hypothesis and one reference for each source")
-    if not sizes["sources"]:
+    if not all(sizes.values()):
         raise RegardError("there are no sentences to evaluate; give at least one")
 
 

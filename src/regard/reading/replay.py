@@ -150,16 +150,22 @@ def alignments(
     module: nn.Module,
     tokenizer: Tokenizer,
     sources: Sequence[str],
-    targets: Sequence[list[int]],
+    targets: Sequence[list[int] | str],
     *,
     layer: int = -1,
     head: int | None = None,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
 ) -> Iterator[Float[np.ndarray, "target source"]]:
-    """The word alignment of each text and its translation's ids, as `Reading.alignment` gives it, many at a time."""
+    """The word alignment of each text and its translation, as `Reading.alignment` gives it, many at a time.
+
+    A translation is given as the ids that the model wrote, or as text.
+    """
     pairs = [
-        (Words.of_text(tokenizer, source), Words.of_ids(tokenizer, target))
+        (
+            Words.of_text(tokenizer, source),
+            Words.of_text(tokenizer, target) if isinstance(target, str) else Words.of_ids(tokenizer, target),
+        )
         for source, target in zip(sources, targets, strict=True)
     ]
     for tables in cross_attention(module, pairs, layer=layer, batch_size=batch_size, device=device):

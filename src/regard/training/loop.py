@@ -31,6 +31,7 @@ from regard.training.data_parallel import Helper
 from regard.training.loss import add_gradients, batch_loss
 from regard.training.optimizers import OPTIMIZERS, Optimizer
 from regard.training.recipe import BUDGETS, TrainConfig
+from regard.training.reports import metrics_log
 from regard.training.schedule import share, total_steps
 
 Data = TokenizedCorpus | PackedText
@@ -109,7 +110,10 @@ def fit(
     status, tokens, started = "finished", 0, time.perf_counter()
     dev_loss, validated = None, -1
     recent: list[tuple[float, int]] = []
-    with _interruptible() as interrupted, (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+    with (
+        _interruptible() as interrupted,
+        metrics_log(folder, config.report, asdict(config), step=state.step) as note,
+    ):
         seconds_before = state.seconds
         while not run.over():
             rate, loss, count = run.step()
@@ -130,10 +134,10 @@ def fit(
             )
             if state.step % config.validate_every == 0:
                 dev_loss, validated = run.validate(), state.step
-                _note(metrics, run.told(dev_loss))
+                note(run.told(dev_loss))
                 run.save_state()
             if state.step % LOG_EVERY == 0:
-                _note(metrics, {key: value for key, value in asdict(progress).items() if not key.startswith("dev")})
+                note({key: value for key, value in asdict(progress).items() if not key.startswith("dev")})
             report(progress)
             if config.patience is not None and state.validations_without_gain >= config.patience:
                 status = "stopped early"
@@ -144,9 +148,9 @@ def fit(
                 break
         seconds = time.perf_counter() - started
         if validated != state.step:
-            _note(metrics, run.told(run.validate()))
+            note(run.told(run.validate()))
         final_loss = run.settle()
-        _note(metrics, {"step": state.step, "epoch": run.epoch, "final_dev_loss": final_loss, "status": status})
+        note({"step": state.step, "epoch": run.epoch, "final_dev_loss": final_loss, "status": status})
     return Outcome(
         status=status,
         steps=state.step,
@@ -382,8 +386,3 @@ def _speed(recent: list[tuple[float, int]], tokens: int, seconds: float) -> floa
         return tokens / seconds if seconds else 0.0
     (first_seconds, first), (last_seconds, last) = recent[0], recent[-1]
     return (last - first) / (last_seconds - first_seconds)
-
-
-def _note(metrics, values: Mapping) -> None:
-    metrics.write(json.dumps(values) + "\n")
-    metrics.flush()

@@ -14,6 +14,7 @@ from regard.data.tokenizer import TOKENIZERS
 from regard.errors import RegardError
 from regard.models import ModelConfig, read_config, translates, type_name
 from regard.training.optimizers import OPTIMIZERS
+from regard.training.reports import REPORTS
 from regard.training.schedule import SCHEDULES
 
 
@@ -81,8 +82,12 @@ class TrainConfig:
     patience: int | None = setting(None, least=1)
     average: int = setting(1, least=1)
     compile: bool = setting(False)
+    report: list | tuple = setting(())
 
     def __post_init__(self) -> None:
+        for name in self.report:
+            if name not in REPORTS:
+                raise RegardError(f"report has no {name!r}{suggest(str(name), REPORTS)}")
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) != 1:
             given = " and ".join(budgets) or "none"

@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from regard.data.corpora import Corpus, cache_dir
 from regard.data.download import file_sha256
 from regard.data.packed import PackedText, pack
 from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
-from regard.data.text import Text
+from regard.data.text import Text, read_passages
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import new_file
@@ -34,6 +35,7 @@ from regard.training.data_files import absolute, files_of_stdin, from_within, wi
 from regard.training.data_parallel import helpers, num_processes
 from regard.training.loop import Data, Outcome, Progress, State, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, Recipe, TrainConfig, read_recipe
+from regard.training.reports import check_reports
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 # more text teaches a tokenizer little, while each new word that it counts takes memory
@@ -42,7 +44,7 @@ TOKENIZER_BYTES = 50_000_000
 # on how many threads, and whether its number of steps tells how to have it again
 BEGAN = ("hashes", "token_sums", "threads", "repeats")
 # what may be another when a run goes on
-FREE = (*BUDGETS, "device", "threads")
+FREE = (*BUDGETS, "device", "threads", "report")
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,15 @@ class Run:
         assert isinstance(text, PackedText)
         return text
 
+    @contextmanager
+    def text_of(self, files: Sequence[str | Path]) -> Iterator[PackedText]:
+        """The text of any files, as this run tokenizes it; of a short one the window is all of it."""
+        with tempfile.TemporaryDirectory(prefix="regard-") as folder:
+            pack(read_passages(files), self.tokenizer(), Path(folder) / "text")
+            text = PackedText.open(Path(folder) / "text", context=1)
+            context = min(len(text), self.recipe.model.max_length)
+            yield PackedText.open(Path(folder) / "text", context=context, documents=self.recipe.data.documents)
+
     def token_sum(self, split: str) -> str:
         """SHA-256 over the token ids of a split that is tokenized."""
         folder = self._token_folder(self.corpus(), split)
@@ -156,6 +167,7 @@ def train_run(
     """
     device = find_device(recipe.train.device)
     check_dtype(recipe.train.dtype, device)
+    check_reports(recipe.train.report)
     if recipe.train.compile:
         check_compiler("train.compile", "set it to false")
     before = Run.open(folder) if resume else None
