@@ -112,7 +112,7 @@ def fit(
     recent: list[tuple[float, int]] = []
     with (
         _interruptible() as interrupted,
-        metrics_log(folder, config.report, asdict(config), step=state.step) as note,
+        metrics_log(folder, config.reports, asdict(config), step=state.step) as note,
     ):
         seconds_before = state.seconds
         while not run.over():

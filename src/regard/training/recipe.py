@@ -82,10 +82,10 @@ class TrainConfig:
     patience: int | None = setting(None, least=1)
     average: int = setting(1, least=1)
     compile: bool = setting(False)
-    report: list | tuple = setting(())
+    report: str | tuple = setting(())
 
     def __post_init__(self) -> None:
-        for name in self.report:
+        for name in self.reports:
             if name not in REPORTS:
                 raise RegardError(f"report has no {name!r}{suggest(str(name), REPORTS)}")
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
@@ -96,6 +96,11 @@ class TrainConfig:
             raise RegardError(
                 "schedule 'cosine' by minutes measures its speed in the warm-up: set warmup_steps to 1 or more"
             )
+
+    @property
+    def reports(self) -> tuple:
+        """Where metrics go beside metrics.jsonl."""
+        return (self.report,) if isinstance(self.report, str) else self.report
 
 
 ONE_OR_TWO = "must be the path of a file, or a list of one or two such texts"
@@ -176,13 +181,15 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
     for section, table in sections.items():
         if not isinstance(table, Mapping):
             raise RegardError(f"{where}: [{section}] must be a table of settings, not {table!r}")
+    # TOML gives lists, which a frozen setting cannot be
+    train = {name: tuple(value) if isinstance(value, list) else value for name, value in sections["train"].items()}
     # Python gives tuples where TOML gives lists
     data = {name: list(value) if isinstance(value, tuple) else value for name, value in sections["data"].items()}
     recipe = Recipe(
         name=str(tables.get("name", "run")),
         data=from_dict(DataConfig, data, where=f"{where}: [data]"),
         model=read_config(sections["model"], where=f"{where}: [model]"),
-        train=from_dict(TrainConfig, sections["train"], where=f"{where}: [train]"),
+        train=from_dict(TrainConfig, train, where=f"{where}: [train]"),
     )
     _check_data(recipe, where=f"{where}: [data]")
     if recipe.train.batch_tokens < recipe.model.max_length:

@@ -167,7 +167,7 @@ def train_run(
     """
     device = find_device(recipe.train.device)
     check_dtype(recipe.train.dtype, device)
-    check_reports(recipe.train.report)
+    check_reports(recipe.train.reports)
     if recipe.train.compile:
         check_compiler("train.compile", "set it to false")
     before = Run.open(folder) if resume else None
