@@ -36,7 +36,7 @@ def test_every_setting_of_a_recipe_is_documented_with_its_default() -> None:
             if isinstance(default, float):
                 same = default in map(float, told[field.name])
             else:
-                same = {"True": "true", "False": "false", "None": ""}.get(str(default), str(default)) in told[
+                same = {"True": "true", "False": "false", "None": "", "()": ""}.get(str(default), str(default)) in told[
                     field.name
                 ]
             assert same, f"docs/recipes.md tells {field.name} = {told[field.name]}, the code {default}"
