@@ -72,7 +72,7 @@ def sequence_search(
         sums = sums + log_probs.gather(2, tokens[:, :, None]).squeeze(2)
         written = torch.cat([written.expand(-1, samples, -1), tokens[:, :, None]], dim=2)
         scores = sums / decoding.normalizer(step + 1)
-        states = constraint.after(sentences, states.expand_as(tokens), tokens)
+        limits, states = limits.expand_as(tokens), constraint.after(sentences, states.expand_as(tokens), tokens)
         ended = ((tokens == EOS) | constraint.cut(limits, states, step)) & sums.isfinite()
         total, sums = sums, sums.masked_fill(ended, -torch.inf)
         ends, going = _look(ended, sums.isfinite())
@@ -82,7 +82,6 @@ def sequence_search(
         kept = going.any(dim=1).nonzero().flatten().to(source.device)
         beams = torch.arange(samples, device=source.device) if step else torch.zeros_like(tokens[0])
         cache.select(kept, beams.expand(len(kept), -1))
-        limits = limits.expand_as(tokens)
         sentences, limits, states, tokens, sums, written = (
             x[kept] for x in (sentences, limits, states, tokens, sums, written)
         )
