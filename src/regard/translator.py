@@ -113,7 +113,7 @@ class Translator:
             max_length=self.max_length,
             decoding=decoding,
             spelling=self._spelling,
-            prefixes=None if prefixes is None else [self._prefix(prefixes[index], name(index)) for index in filled],
+            prefixes=None if prefixes is None else self._prefixes({index: prefixes[index] for index in filled}, name),
             numbers=[first + index for index in filled],
             batch_size=batch_size,
             device=self.device,
@@ -132,15 +132,17 @@ class Translator:
     def _spelling(self) -> Spelling:
         return Spelling(self.tokenizer.pieces, leading=self.tokenizer.leading)
 
-    def _prefix(self, text: str, name: str) -> Prefix:
-        prefix = Prefix(self._spelling, text)
-        if prefix.need == NEVER_SPELT:
-            closest = self.tokenizer.decode(self.tokenizer.encode(text))
-            raise RegardError(
-                f"{name}: the model cannot begin with {text!r}, only with {closest!r}; use words that it knows, or a "
-                "model with a bpe tokenizer"
-            )
-        return prefix
+    def _prefixes(self, texts: dict[int, str], name: Callable[[int], str]) -> list[Prefix]:
+        # often one for all
+        found = {text: Prefix(self._spelling, text) for text in dict.fromkeys(texts.values())}
+        for index, text in texts.items():
+            if found[text].need == NEVER_SPELT:
+                closest = self.tokenizer.decode(self.tokenizer.encode(text))
+                raise RegardError(
+                    f"{name(index)}: the model cannot begin with {text!r}, only with {closest!r}; use words that it "
+                    "knows, or a model with a bpe tokenizer"
+                )
+        return [found[text] for text in texts.values()]
 
     def check_replace_unknown(self) -> None:
         """Raises RegardError if the model has no unknown words, or no attention that says what to write for them."""

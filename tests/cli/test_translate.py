@@ -635,6 +635,15 @@ def test_for_a_word_it_does_not_know_a_model_writes_the_source_word_that_it_look
     ]
 
 
+def test_a_model_of_words_begins_with_words_that_it_knows_also_where_one_is_broken_off(cli, words):
+    known = next(piece.decode() for piece in words.tokenizer.pieces if len(piece) > 4 and piece.isascii())
+    (found,) = lines(cli("translate", words.run.path, "--prefix", known[1:3], given=b"one\n"))
+    assert found.startswith(known[1:3])
+    done = cli("translate", words.run.path, "--prefix", "zèbre", given=b"one\n")
+    assert (done.code, done.out) == (1, "")
+    assert "standard input:1: the model cannot begin with 'zèbre', only with '⁇'; use words that it knows" in done.err
+
+
 def test_unknown_words_are_not_replaced_where_there_are_none_or_nothing_was_looked_at(cli, runs, recipes, tmp_path):
     done = cli("translate", runs["bahdanau"], "--replace-unknown", given=b"one\n")
     assert (done.code, done.out) == (1, "")

@@ -43,7 +43,7 @@ def evaluate(
         train, dev or test, of the run's own corpus; by default test.
     file
         A test set of your own in place of the split, in any format that training takes: one file with both sides, or
-        two aligned files, source first; for a language model text files. `-` is standard input.
+        two aligned files, source first; for a language model text files.
     links
         Gold links of the words of --file, a line for each pair: measures the alignment error rate too.
     out

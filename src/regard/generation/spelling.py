@@ -73,7 +73,8 @@ class Spelling:
     def __init__(self, pieces: Sequence[bytes], *, leading: bytes = b"") -> None:
         self.pieces = pieces
         self.leading = leading
-        self._longest = max(map(len, pieces), default=0)
+        self._lengths = sorted({len(piece) for piece in pieces} - {0})
+        self.longest = max(self._lengths, default=0)
 
     def text(self, tokens: Sequence[int]) -> bytes:
         """The bytes of the text of these tokens."""
@@ -126,7 +127,9 @@ class Spelling:
 
     def agreeing(self, rest: bytes) -> Iterator[tuple[int, int]]:
         """Tokens that begin with `rest`, or are the beginning of it, and how many of their bytes are in it."""
-        for length in range(1, min(self._longest, len(rest)) + 1):
+        for length in self._lengths:
+            if length > len(rest):
+                break
             for token in self._by_bytes.get(rest[:length], ()):
                 yield token, length
         for index in range(bisect_left(self._sorted, rest), len(self._sorted)):
@@ -169,12 +172,16 @@ class Prefix:
 
     def _of(self, position: int) -> Iterator[Option]:
         spelling, leading = self._spelling, self._spelling.leading
-        yield from self._from(position, spelling.agreeing(self._target[position:]))
+        yield from self._from(position, spelling.agreeing(self._rest(position)))
         if position == 0 and leading:
             # decoding drops what leads where it is there, so that it may as well be left out
-            rest = spelling.agreeing(self._target[len(leading) :])
+            rest = spelling.agreeing(self._rest(len(leading)))
             others = ((token, count) for token, count in rest if not spelling.pieces[token].startswith(leading))
             yield from self._from(len(leading), others)
+
+    def _rest(self, position: int) -> bytes:
+        # one more than any token has, so that none that goes past it seems to complete the prefix
+        return self._target[position : position + self._spelling.longest + 1]
 
     def _from(self, position: int, agreeing: Iterator[tuple[int, int]]) -> Iterator[Option]:
         for token, count in agreeing:
