@@ -1,6 +1,7 @@
 """Decoding means text: what is written is valid, begins with its prefix, and no two beams say the same."""
 
 import itertools
+import math
 import random
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regard.attention.cache import Cache
+from regard.attention.output import ModelOutput
 from regard.data.batch import BOS, EOS, PAD, UNKNOWN, collate, pad
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
@@ -221,6 +224,36 @@ def test_translations_of_a_beam_search_differ_in_their_texts(name):
                 spelt_anew += sum(tokenizer.encode(text_of(spelling, one)) != one.tokens for one in each)
     # the model does write what the tokenizer would cut otherwise
     assert spelt_anew > 5
+
+
+# after these tokens, or any others
+CHANCES = {(): {6: 0.5, 4: 0.4, 5: 0.1}, (6,): {EOS: 0.9, 5: 0.1}, (4,): {5: 0.95, EOS: 0.05}}
+OTHERS = {EOS: 0.6, 4: 0.4}
+
+
+class Table:
+    """A model that gives tokens these chances, whatever the source."""
+
+    def __call__(self, batch, read=False):
+        raise NotImplementedError
+
+    def encode(self, source, lengths):
+        return Cache(source=[source], hypotheses=[source[:, :0]], batch_size=len(source))
+
+    def decode_step(self, tokens, cache, read=False):
+        written = torch.cat([cache.hypotheses[0], tokens.reshape(-1, 1)], dim=1)
+        cache.hypotheses = [written]
+        rows = [CHANCES.get(tuple(past[1:]), OTHERS) for past in written.tolist()]
+        chances = torch.tensor([[row.get(token, 0.0) for token in range(len(PIECES))] for row in rows])
+        return ModelOutput(logits=chances.log().reshape(*tokens.shape, -1), attention=[])
+
+
+def test_two_spellings_of_a_text_are_one_of_those_that_a_search_looks_for():
+    """The most likely text is the next likely as well, spelt in two tokens."""
+    ((first, second),) = translate(Table(), Spelling(PIECES), sources=[[4]], num_beams=2, n_best=2)
+    assert (first.tokens, first.log_probability) == ([6], pytest.approx(math.log(0.5 * 0.9)))
+    assert second.finished
+    assert b"".join(PIECES[token] for token in second.tokens) != b"ab"
 
 
 @pytest.mark.parametrize("settings", SEARCHES, ids=str)
