@@ -198,7 +198,7 @@ def test_a_text_that_is_read_or_shall_end_does_so_at_the_context_and_says_it(end
         found = endless.generate("a cat", max_new_tokens=70, **how)
     assert (len(found.tokens), found.finished) == (room, False)
     assert [record.message for record in caplog.records] == [
-        f"prompt and text fill the model's context of {CONTEXT} tokens: the text ends here"
+        f"prompt and text fill the model's context of {CONTEXT} tokens: the text ends there"
     ]
     reading = endless.read_written("a cat", found)
     assert len(reading.queries("decoder")) == room

@@ -1,6 +1,7 @@
 """`regard generate`: a language model goes on with a text."""
 
 import json as json_module
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +16,7 @@ from regard.generation.writing import Writing
 if TYPE_CHECKING:
     from regard.generation.result import Generation
 
+logger = logging.getLogger("regard")
 # an option for each field
 WritingOptions = Annotated[Writing, Parameter(name="*")]
 GREEDY = Writing()
@@ -122,12 +124,21 @@ def _streamed(generate: Any, text: str | None, settings: dict[str, Any]) -> "Gen
         started = True
         _say(piece)
 
+    def end_line(*_: object) -> bool:
+        nonlocal started
+        if started:
+            _say("\n")
+        started = False
+        return True
+
+    # what the log says once the text has ended begins a line of its own
+    logger.addFilter(end_line)
     try:
         return generate(text, stream=say, **settings)
     finally:
+        logger.removeFilter(end_line)
         # of what was interrupted too
-        if started:
-            _say("\n")
+        end_line()
 
 
 def _say(text: str) -> None:

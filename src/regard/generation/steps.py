@@ -1,7 +1,6 @@
 """A language model writes: one token after another, each the likeliest or drawn, until it ends or is stopped."""
 
 import inspect
-import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
@@ -18,8 +17,6 @@ from regard.generation.sampling import draw, sampling_probabilities
 from regard.generation.spelling import BETWEEN, NEVER_SPELT, PREFIX, Option, Prefix
 from regard.generation.writing import Writing
 from regard.models.gpt import GPT
-
-logger = logging.getLogger("regard")
 
 
 @runtime_checkable
@@ -142,13 +139,14 @@ def write(
     going_on: Callable[[int], bool] = lambda row: True,
     prefix: Prefix | None = None,
     slide: Callable[[Sequence[Sequence[int]]], Feed] | None = None,
+    on_full: Callable[[], object] = lambda: None,
 ) -> Iterator[Written]:
     """The steps of `samples` samples of each prompt, all in one batch; the samples of a prompt are adjacent rows.
 
     A row ends with a token of `ends`, after `max_new_tokens`, to which those of its `prefix` do not count, or when
-    `going_on` says no. Once prompt and text fill the model's `context_length`, `slide` feeds their last half to a model
-    anew, and the text goes on from there; without `slide` it ends. The log says so. `first` is the place among all of
-    the first prompt.
+    `going_on` says no. Once prompt and text fill the model's `context_length`, which `on_full` hears of, `slide` feeds
+    their last half to a model anew, and the text goes on from there; without `slide` it ends. `first` is the place among
+    all of the first prompt.
     Raises RegardError for an empty prompt and for one that leaves no room.
     """
     _check(prompts, context_length, first, need=0 if prefix is None or slide is not None else prefix.need)
@@ -172,7 +170,6 @@ def write(
         seen = torch.zeros(len(rows), logits.shape[1], dtype=torch.bool, device=device)
         for row in rows:
             seen[row.number, row.window] = True
-    told = False
     while True:
         # in float32 whatever the model's dtype
         logits = logits.float()
@@ -197,12 +194,9 @@ def write(
         full = [place for place in kept if context_length is not None and len(rows[place].window) >= context_length]
         if full:
             assert context_length is not None
-            half = max(1, context_length // 2)
-            if not told:
-                _tell_full(context_length, None if slide is None else half)
-            told = True
+            on_full()
             for place in full:
-                del rows[place].window[:-half]
+                del rows[place].window[: -half_of(context_length)]
             if slide is None:
                 kept = [place for place in kept if place not in full]
         if not kept:
@@ -222,12 +216,9 @@ def write(
             logits = feed(chosen[:, None], None)
 
 
-def _tell_full(context_length: int, half: int | None) -> None:
-    filled = f"prompt and text fill the model's context of {context_length} tokens"
-    if half is None:
-        logger.warning("%s: the text ends here", filled)
-    else:
-        logger.warning("%s: the text goes on from the last %d of them, and so each time they are filled", filled, half)
+def half_of(context_length: int) -> int:
+    """How many tokens of a context that is full stay in it."""
+    return max(1, context_length // 2)
 
 
 def _fed(feed: Feed, texts: Sequence[Sequence[int]], device: torch.device) -> Float[Tensor, "row vocabulary"]:

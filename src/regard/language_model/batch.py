@@ -1,15 +1,18 @@
 """A language model continues prompts, as text."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from regard.generation.result import Generation
 from regard.generation.spelling import Prefix
-from regard.generation.steps import write
+from regard.generation.steps import half_of, write
 from regard.generation.streaming import TextStream
 from regard.generation.writing import Writing
 from regard.language_model.pieces import prefix_of
+
+logger = logging.getLogger("regard")
 
 if TYPE_CHECKING:
     from regard.language_model import LanguageModel
@@ -57,6 +60,8 @@ def write_batch(
     streams = [TextStream(model.decode, writing.stop, one_line=one_line) for _ in range(count)]
     tokens: list[list[int]] = [[] for _ in range(count)]
     sums = [0.0] * count
+    ends_there = read or writing.past_context == "end"
+    full: list[bool] = []
     try:
         for step in write(
             feed,
@@ -69,7 +74,8 @@ def write_batch(
             first=first,
             samples=samples,
             prefix=prefix,
-            slide=None if read or writing.past_context == "end" else feed_for,
+            slide=None if ends_there else feed_for,
+            on_full=lambda: full.append(True),
         ):
             for row, token, log_probability in zip(step.rows, step.tokens, step.log_probabilities, strict=True):
                 tokens[row].append(token)
@@ -80,6 +86,12 @@ def write_batch(
         # of what was interrupted too
         for each in streams:
             show(each.finish())
+    if full:
+        # not amid a text that is shown as it comes
+        length = model.context_length or 0
+        told = f"prompt and text fill the model's context of {length} tokens: the text "
+        half = f"goes on from the last {half_of(length)} of them, and so each time they are filled"
+        logger.warning("%s", told + ("ends there" if ends_there else half))
     attention = feed.attention()
     return [
         Generation(
