@@ -145,8 +145,8 @@ def write(
 
     A row ends with a token of `ends`, after `max_new_tokens`, to which those of its `prefix` do not count, or when
     `going_on` says no. Once prompt and text fill the model's `context_length`, which `on_full` hears of, `slide` feeds
-    their last half to a model anew, and the text goes on from there; without `slide` it ends. `first` is the place among
-    all of the first prompt.
+    their last half to a model anew, and the text goes on from there; without `slide` it ends. `first` is the place
+    among all of the first prompt.
     Raises RegardError for an empty prompt and for one that leaves no room.
     """
     _check(prompts, context_length, first, need=0 if prefix is None or slide is not None else prefix.need)
