@@ -11,6 +11,7 @@ from rich.text import Text
 
 from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split
 from regard.errors import RegardError
+from regard.files import real_path
 
 
 def compare(
@@ -58,7 +59,7 @@ def compare(
 
     if len(runs) < 2:
         raise RegardError("compare takes two runs or more; `regard evaluate RUN` measures one")
-    if len({run.resolve() for run in runs}) < len(runs):
+    if len({real_path(run) for run in runs}) < len(runs):
         raise RegardError("a run is named twice; compare takes different runs")
     for path in out:
         check_path(path)
@@ -119,5 +120,5 @@ def _compare_texts(runs: tuple[Path, ...], split: str, *, json: bool, device: st
 
 def _names(runs: list[Path]) -> list[str]:
     """The folders' own names, or their paths where two have the same."""
-    names = [run.resolve().name for run in runs]
+    names = [real_path(run).name for run in runs]
     return names if len(set(names)) == len(names) else [str(run) for run in runs]

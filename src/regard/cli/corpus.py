@@ -110,7 +110,7 @@ def show(name: str, /, *, split: Split = "test", count: Count = 10, json: bool =
         return
     lengths = {each: _lengths(list(found.pairs(each))) for each in found.splits}
     total = lengths[split]["pairs"]
-    indices = sorted({number * total // count for number in range(count)})
+    indices = _spread(count, total)
     examples = _examples(found, split, indices)
     if json:
         document = {
@@ -136,6 +136,12 @@ def show(name: str, /, *, split: Split = "test", count: Count = 10, json: bool =
     console.print(f"\nLicence: {found.licence}. {found.attribution or ''}")
 
 
+def _spread(count: int, total: int) -> list[int]:
+    """The places of `count` of `total`, or of all where they are fewer."""
+    count = min(count, total)
+    return [number * total // count for number in range(count)]
+
+
 def _units(corpus: "Corpus | Text", split: str) -> "Iterator[Pair | str]":
     from regard.data.text import Text
 
@@ -148,7 +154,7 @@ def _show_text(text: "Text", about: str, split: str, count: int, *, json: bool) 
     documents = {each: list(text.documents(each)) for each in text.splits}
     sizes = {each: {"documents": len(found), "characters": sum(map(len, found))} for each, found in documents.items()}
     total = len(documents[split])
-    indices = sorted({number * total // count for number in range(count)})
+    indices = _spread(count, total)
     examples = [{"line": index + 1, "text": documents[split][index]} for index in indices]
     if json:
         facts = {"name": text.name, "about": about, "licence": text.licence, "attribution": text.attribution}

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # an option for each field
 WritingOptions = Annotated[Writing, Parameter(name="*")]
 GREEDY = Writing()
+# they are drawn together, and kept until all are written
+MOST_SAMPLES = 10_000
 INPUT = Group("Input", help="One of these.", validator=mutually_exclusive)
 
 
@@ -73,13 +75,16 @@ def generate(
         compiled, which takes about a minute and a C++ compiler, and then kept.
     """
     from regard.api import load
+    from regard.kernels.threads import check_threads
     from regard.kernels.threads import threads as compute_on
     from regard.language_model import LanguageModel
 
     # what makes no sense is told before a model is loaded
     Writing.of(vars(options))
-    if num_samples < 1:
-        raise RegardError(f"--num-samples must be at least 1, not {num_samples}")
+    if not 1 <= num_samples <= MOST_SAMPLES:
+        raise RegardError(f"--num-samples must be at least 1 and at most {MOST_SAMPLES:,}, not {num_samples}")
+    if threads is not None:
+        check_threads(threads)
     if attention is not None:
         _check_attention(attention, num_samples)
     inputs = _inputs(prompt, messages, system)

@@ -14,6 +14,7 @@ from cyclopts.validators import Number
 from regard.config import texts
 from regard.data.messages import check_messages
 from regard.errors import RegardError
+from regard.files import read_whole
 from regard.generation.decoding import Decoding
 from regard.generation.options import SamplingOptions
 from regard.reading.options import ReadOptions
@@ -21,6 +22,8 @@ from regard.reading.options import ReadOptions
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float64"]
 Split = Literal["train", "dev", "test"]
+# bytes of a text that a model is given at once
+LONGEST_TEXT = 1 << 26
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
 
 
@@ -58,7 +61,15 @@ def text_or_standard_input(text: str) -> str:
     """The text, or the lines of standard input where it is `-`. Raises RegardError if they are not UTF-8 text."""
     from regard.data.formats import read_lines
 
-    return "\n".join(read_lines("-")).strip("\n") if text == "-" else text
+    if text != "-":
+        return text
+    lines, length = [], 0
+    for line in read_lines("-"):
+        lines.append(line)
+        length += len(line) + 1
+        if length > LONGEST_TEXT:
+            raise RegardError(f"standard input: more than {LONGEST_TEXT:,} characters, which no model takes; give less")
+    return "\n".join(lines).strip("\n")
 
 
 def text_of_file(path: Path | str) -> str:
@@ -68,9 +79,11 @@ def text_of_file(path: Path | str) -> str:
     """
     name = "standard input" if str(path) == "-" else str(path)
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
+        data = sys.stdin.buffer.read(LONGEST_TEXT + 1) if str(path) == "-" else read_whole(Path(path), LONGEST_TEXT)
     except OSError as error:
         raise RegardError(f"{name}: cannot be read: {error.strerror or error}; check the path") from None
+    if len(data) > LONGEST_TEXT:
+        raise RegardError(f"{name}: more than {LONGEST_TEXT:,} bytes, which no model takes; give less")
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n")
     except UnicodeDecodeError as error:
@@ -84,8 +97,8 @@ def messages_of_file(path: Path) -> list[dict[str, Any]]:
         found = json.loads(text_of_file(path))
     except json.JSONDecodeError as error:
         raise RegardError(f"{name}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
-    except RecursionError:
-        raise RegardError(f"{name}: nested too deeply for a list of messages") from None
+    except (RecursionError, ValueError):
+        raise RegardError(f"{name}: nested too deeply, or with numbers too long, for a list of messages") from None
     check_messages(found, name)
     return found
 

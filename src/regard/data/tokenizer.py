@@ -20,12 +20,13 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from regard.data.batch import SPECIAL_TOKENS, UNKNOWN
 from regard.data.words import CJK, word_spans
 from regard.errors import RegardError
-from regard.files import new_file
+from regard.files import new_file, read_whole
 from regard.kernels.memory import give_back_freed_memory
 
 # threads of tokenizers do not survive a fork; who sets the variable decides otherwise
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+LARGEST_TOKENIZER = 1 << 28
 # how an unknown word is written, as SentencePiece does: it is not text that anybody typed
 UNKNOWN_TEXT = " ⁇"
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -85,7 +86,7 @@ class Tokenizer:
     def load(cls, path: Path | str) -> "Tokenizer":
         """A tokenizer that `save` wrote. Raises RegardError if the file is missing, broken or of another make."""
         try:
-            stored = json.loads(Path(path).read_text(encoding="utf-8"))
+            stored = json.loads(read_whole(Path(path), LARGEST_TOKENIZER))
         except FileNotFoundError:
             raise RegardError(f"{path}: there is no such file") from None
         except OSError as error:
