@@ -69,13 +69,13 @@ def trained(recipe, tmp_path):
 
 @pytest.fixture(scope="session")
 def ctrl_c():
-    """Makes a report that presses Ctrl-C at a step, so many times."""
+    """Makes a report that presses Ctrl-C at a step, so many times, or sends other signals."""
 
-    def press(step, times=1):
+    def press(step, times=1, signals=(signal.SIGINT,)):
         def report(progress):
             if progress.step == step:
-                for _ in range(times):
-                    os.kill(os.getpid(), signal.SIGINT)
+                for number in signals * times:
+                    os.kill(os.getpid(), number)
 
         return report
 

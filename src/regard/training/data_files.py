@@ -1,17 +1,16 @@
 """Where a run finds its data again: paths that hold from any folder, and a copy of what came by standard input."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from regard.data.corpora import Corpus
 from regard.data.formats import write_tsv
 from regard.data.links import write_links
-from regard.training.recipe import DataConfig, Recipe
-
-SPLITS = ("train", "dev", "test")
-# settings that name files
-FILES = (*SPLITS, "dev_links", "test_links")
+from regard.files import real_path
+from regard.training.recipe import FILES, SPLITS, DataConfig, Recipe
 
 
 def with_data_at_hand(recipe: Recipe, folder: Path) -> Recipe:
@@ -33,7 +32,7 @@ def with_data_at_hand(recipe: Recipe, folder: Path) -> Recipe:
 def files_of_stdin(folder: Path, data: DataConfig) -> dict[str, str]:
     """Where a run keeps its data that came by standard input, by the settings that name them."""
     names = {split: f"{split}.tsv" for split in SPLITS} | {f"{split}_links": f"{split}.links" for split in data.links}
-    return {setting: str((folder / "data" / name).resolve()) for setting, name in names.items()}
+    return {setting: str(real_path(folder / "data" / name)) for setting, name in names.items()}
 
 
 def with_files(data: DataConfig, change: Callable[[str], str]) -> DataConfig:
@@ -49,10 +48,26 @@ def with_files(data: DataConfig, change: Callable[[str], str]) -> DataConfig:
 
 def absolute(path: str) -> str:
     """The path as seen from any folder; standard input stays what it is."""
-    return path if path == "-" else str(Path(path).resolve())
+    return path if path == "-" else str(real_path(path))
 
 
 def from_within(folder: Path, path: str) -> str:
     """The path of a file in the run as seen from the run, so that the folder can be moved."""
-    inside = Path(path).is_relative_to(folder.resolve())
-    return Path(path).relative_to(folder.resolve()).as_posix() if inside else path
+    inside = Path(path).is_relative_to(real_path(folder))
+    return Path(path).relative_to(real_path(folder)).as_posix() if inside else path
+
+
+def with_files_of(data: DataConfig, other: DataConfig) -> DataConfig:
+    """The settings with the files of others, wherever both name some; standard input is no file."""
+    pairs = ((name, getattr(data, name), getattr(other, name)) for name in FILES)
+    return replace(data, **{name: new for name, old, new in pairs if old is not None and new not in (None, "-")})
+
+
+def moved_along(path: str, folder: Path, facts: Mapping[str, Any]) -> str:
+    """Where a file of the run in `folder` is: where it was, or, if it is gone, as far from the run as it was."""
+    found = str(real_path(folder) / path)
+    was_in = facts.get("folder")
+    if not os.path.exists(found) and isinstance(was_in, str):
+        moved = os.path.normpath(real_path(folder) / os.path.relpath(found, was_in))
+        return moved if os.path.exists(moved) else found
+    return found

@@ -28,6 +28,7 @@ from regard.kernels.memory import keep_freed_memory
 from regard.kernels.threads import threads
 from regard.training import checkpoint
 from regard.training.data_parallel import Helper
+from regard.training.folder import METRICS, STATE, keep_metrics
 from regard.training.loss import add_gradients, batch_loss
 from regard.training.optimizers import OPTIMIZERS, Optimizer
 from regard.training.recipe import BUDGETS, TrainConfig
@@ -36,6 +37,8 @@ from regard.training.schedule import share, total_steps
 Data = TokenizedCorpus | PackedText
 # optimiser steps between two lines of metrics.jsonl
 LOG_EVERY = 20
+# Ctrl-C, and what ends a job of a cluster or a container
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -96,20 +99,23 @@ def fit(
 
     Of every batch each of the `helpers` does a part.
 
-    Writes metrics.jsonl, checkpoints/ and resume/ in `folder`. Ctrl-C ends the step and returns with the
+    Writes metrics.jsonl, checkpoints/ and resume/ in `folder`. Ctrl-C and SIGTERM end the step and return with the
     status interrupted; a second one ends at once.
     Raises RegardError if the loss is no longer finite or a file cannot be written.
     """
     check_dtype(config.dtype, device)
     keep_freed_memory()
     optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay)
-    state = _load_state(model, optimizer, folder) if resume else State()
+    state = State()
+    if resume:
+        state = _load_state(model, optimizer, folder)
+        keep_metrics(folder / METRICS, state.step)
     run = _Run(model, train, dev, config, folder, device, optimizer, state, helpers)
     model.train()
     status, tokens, started = "finished", 0, time.perf_counter()
     dev_loss, validated = None, -1
     recent: list[tuple[float, int]] = []
-    with _interruptible() as interrupted, (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+    with _interruptible() as interrupted, (folder / METRICS).open("a", encoding="utf-8") as metrics:
         seconds_before = state.seconds
         while not run.over():
             rate, loss, count = run.step()
@@ -294,7 +300,7 @@ class _Run:
         return best_loss
 
     def save_state(self) -> None:
-        with new_folder(self.folder / "resume") as partial:
+        with new_folder(self.folder / STATE) as partial:
             checkpoint.save_weights(self.model, partial / "model.safetensors")
             checkpoint.save_optimizer(self.optimizer, self.model, partial / "optimizer.safetensors")
             (partial / "state.json").write_text(json.dumps(asdict(self.state)), encoding="utf-8")
@@ -340,12 +346,12 @@ def rehearsal(model: nn.Module, train: Data, config: TrainConfig, processes: int
 
 
 def _load_state(model: nn.Module, optimizer: Optimizer, folder: Path) -> State:
-    resume = folder / "resume"
+    resume = folder / STATE
     try:
-        state = State(**json.loads((resume / "state.json").read_text(encoding="utf-8")))
+        state = State(**json.loads((resume / "state.json").read_bytes()))
     except FileNotFoundError:
         raise RegardError(f"{folder}: there is nothing to resume; the run is finished, or was never saved") from None
-    except (json.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise RegardError(f"{resume / 'state.json'}: cannot be understood: {error}; train again") from None
     state.best = [(loss, step) for loss, step in state.best]
     weights = resume / "model.safetensors"
@@ -356,24 +362,24 @@ def _load_state(model: nn.Module, optimizer: Optimizer, folder: Path) -> State:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C was pressed; the second one is not held back."""
+    """Tells whether Ctrl-C was pressed or SIGTERM sent; the second one is not held back."""
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         # only the main thread may hear signals
         yield pressed.is_set
         return
 
-    before = signal.getsignal(signal.SIGINT)
-
     def hear(*_: object) -> None:
         pressed.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in SIGNALS:
+            signal.signal(number, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, hear)
+    before = {number: signal.signal(number, hear) for number in SIGNALS}
     try:
         yield pressed.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _speed(recent: list[tuple[float, int]], tokens: int, seconds: float) -> float:

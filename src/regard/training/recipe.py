@@ -16,6 +16,9 @@ from regard.models import ModelConfig, read_config, translates, type_name
 from regard.training.optimizers import OPTIMIZERS
 from regard.training.schedule import SCHEDULES
 
+# more is a slip of the finger
+MOST_STEPS = 1_000_000_000
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -60,26 +63,26 @@ class DataConfig:
 class TrainConfig:
     """How a model is trained. The budget is one of `steps`, `epochs` and `minutes`."""
 
-    steps: int | None = setting(None, least=1)
-    epochs: int | None = setting(None, least=1)
-    minutes: float | None = setting(None, above=0)
+    steps: int | None = setting(None, least=1, most=MOST_STEPS)
+    epochs: int | None = setting(None, least=1, most=MOST_STEPS)
+    minutes: float | None = setting(None, above=0, most=MOST_STEPS)
     seed: int = setting(1, least=0, most=2**31 - 1)
     threads: int = setting(0, least=0)
     device: str = setting("auto", choices=("auto", "cpu", "cuda"))
     dtype: str = setting("float32", choices=("float32", "bfloat16"))
-    batch_tokens: int = setting(2048, least=1)
-    accumulate: int = setting(1, least=1)
+    batch_tokens: int = setting(2048, least=1, most=MOST_STEPS)
+    accumulate: int = setting(1, least=1, most=MOST_STEPS)
     optimizer: str = setting("adamw", choices=tuple(OPTIMIZERS))
     learning_rate: float = setting(1e-3, above=0)
     schedule: str = setting("wsd", choices=tuple(SCHEDULES))
-    warmup_steps: int = setting(100, least=0)
+    warmup_steps: int = setting(100, least=0, most=MOST_STEPS)
     decay: float = setting(0.25, above=0, below=1)
     weight_decay: float = setting(0.01, least=0)
     clip: float = setting(1.0, above=0)
     label_smoothing: float = setting(0.1, least=0, below=1)
-    validate_every: int = setting(500, least=1)
-    patience: int | None = setting(None, least=1)
-    average: int = setting(1, least=1)
+    validate_every: int = setting(500, least=1, most=MOST_STEPS)
+    patience: int | None = setting(None, least=1, most=MOST_STEPS)
+    average: int = setting(1, least=1, most=1000)
     compile: bool = setting(False)
 
     def __post_init__(self) -> None:
@@ -93,6 +96,9 @@ class TrainConfig:
             )
 
 
+SPLITS = ("train", "dev", "test")
+# settings that name files
+FILES = (*SPLITS, "dev_links", "test_links")
 ONE_OR_TWO = "must be the path of a file, or a list of one or two such texts"
 BUDGETS = ("steps", "epochs", "minutes")
 # settings of which one takes the place of the others
@@ -146,12 +152,13 @@ def shipped_recipes() -> list[str]:
 def load_recipe(recipe: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe from a file or by the name of a shipped one, with `changes` such as {"train.minutes": 1}.
 
-    Setting a budget takes the place of the recipe's own, and `data.train` that of its corpus.
+    Setting a budget takes the place of the recipe's own, and `data.train` that of its corpus. Paths in a file are
+    relative to its folder, or, where nothing is there, to the current one; those in `changes` to the current one.
     Raises RegardError that names file, section and setting.
     """
     path = Path(recipe)
     if path.suffix == ".toml" or path.is_file():
-        where, name, tables = str(path), path.stem, read_toml(path)
+        where, name, tables = str(path), path.stem, _beside(read_toml(path), path)
     elif str(recipe) in shipped_recipes():
         where, name = str(recipe), str(recipe)
         with resources.as_file(_shipped() / f"{recipe}.toml") as file:
@@ -161,6 +168,23 @@ def load_recipe(recipe: str | os.PathLike[str], changes: Mapping[str, Any] | Non
         raise RegardError(f"there is no recipe {str(recipe)!r}, neither a file nor a shipped one{near}")
     _change(tables, changes or {})
     return read_recipe({"name": name, **tables}, where=where)
+
+
+def _beside(tables: dict[str, Any], recipe: Path) -> dict[str, Any]:
+    """The tables of a recipe file, with the paths in it as seen from the current folder."""
+
+    def seen(path: Any) -> Any:
+        if isinstance(path, list):
+            return [seen(each) for each in path]
+        if not isinstance(path, str) or path == "-":
+            return path
+        beside = str(recipe.parent / path)
+        return path if os.path.exists(path) and not os.path.exists(beside) else beside
+
+    data = tables.get("data")
+    if isinstance(data, dict):
+        tables["data"] = data | {name: seen(data[name]) for name in FILES if name in data}
+    return tables
 
 
 def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
@@ -180,6 +204,10 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
         train=from_dict(TrainConfig, sections["train"], where=f"{where}: [train]"),
     )
     _check_data(recipe, where=f"{where}: [data]")
+    for name in FILES:
+        paths = getattr(recipe.data, name)
+        if any("\0" in path for path in ([paths] if isinstance(paths, str) else paths or ())):
+            raise RegardError(f"{where}: [data] {name} holds NUL, which is in the name of no file")
     if recipe.train.batch_tokens < recipe.model.max_length:
         one = "sentence" if recipe.translates else "window"
         raise RegardError(

@@ -1,14 +1,14 @@
 """A run is the folder that training leaves: recipe, tokenizer, weights, metrics and a model card."""
 
 import collections
+import functools
 import hashlib
 import itertools
 import json
+import logging
 import os
 import platform
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,26 +16,36 @@ from typing import Any
 import torch
 from torch import nn
 
+from regard import __version__
 from regard.config import read_toml
 from regard.data.corpora import Corpus, cache_dir
 from regard.data.download import file_sha256
 from regard.data.packed import PackedText, pack
 from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
 from regard.data.text import Text
-from regard.data.tokenizer import Tokenizer
+from regard.data.tokenizer import LARGEST_TOKENIZER, Tokenizer
 from regard.errors import RegardError
-from regard.files import new_file
+from regard.files import clear_leftovers, new_file, read_whole, real_path
 from regard.kernels.compiler import check_compiler
-from regard.kernels.threads import fastest_threads, threads
-from regard.models import build
+from regard.kernels.memory import memory_for
+from regard.kernels.threads import check_threads, fastest_threads, most_threads, threads
+from regard.models import build, check_memory
 from regard.training import checkpoint
 from regard.training.card import model_card
-from regard.training.data_files import absolute, files_of_stdin, from_within, with_data_at_hand, with_files
+from regard.training.data_files import (
+    absolute,
+    files_of_stdin,
+    from_within,
+    moved_along,
+    with_data_at_hand,
+    with_files,
+    with_files_of,
+)
 from regard.training.data_parallel import helpers, num_processes
+from regard.training.folder import CARD, FACTS, RECIPE, STATE, TOKENIZER, WEIGHTS, claimed, remove_state
 from regard.training.loop import Data, Outcome, Progress, State, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, Recipe, TrainConfig, read_recipe
 
-RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 # more text teaches a tokenizer little, while each new word that it counts takes memory
 TOKENIZER_BYTES = 50_000_000
 # facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
@@ -43,6 +53,9 @@ TOKENIZER_BYTES = 50_000_000
 BEGAN = ("hashes", "token_sums", "threads", "repeats")
 # what may be another when a run goes on
 FREE = (*BUDGETS, "device", "threads")
+LARGEST_FACTS = 1 << 24
+
+logger = logging.getLogger("regard")
 
 
 @dataclass(frozen=True)
@@ -61,16 +74,9 @@ class Run:
             raise RegardError(f"{folder}: there is no such run; `regard train RECIPE --out {folder}` makes one")
         if not (folder / RECIPE).is_file():
             raise RegardError(f"{folder}: not a run, it holds no {RECIPE}; name a folder that `regard train` made")
+        facts = _read_facts(folder / FACTS)
         recipe = read_recipe(read_toml(folder / RECIPE), where=str(folder / RECIPE))
-        recipe = replace(recipe, data=with_files(recipe.data, lambda path: str(folder.resolve() / path)))
-        try:
-            facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            facts = {}
-        except (OSError, ValueError) as error:
-            raise RegardError(f"{folder / FACTS}: cannot be understood: {error}") from None
-        if not isinstance(facts, dict):
-            raise RegardError(f"{folder / FACTS}: cannot be understood: it must hold an object; put it back")
+        recipe = replace(recipe, data=with_files(recipe.data, lambda path: moved_along(path, folder, facts)))
         return cls(path=folder, recipe=recipe, facts=facts)
 
     def tokenizer(self) -> Tokenizer:
@@ -112,10 +118,12 @@ class Run:
         corpus, max_length = self.corpus(), self.recipe.model.max_length
         if isinstance(corpus, Text):
             passages, folder = corpus.passages(split), self._token_folder(corpus, split)
+            clear_leftovers(folder)
             if not folder.is_dir():
                 pack(passages, self.tokenizer(), folder)
             return PackedText.open(folder, context=max_length, documents=self.recipe.data.documents)
         pairs, folder = corpus.pairs(split), self._token_folder(corpus, split)
+        clear_leftovers(folder)
         if folder.is_dir():
             return open_prepared(folder, max_length=max_length)
         return prepare(pairs, self.tokenizer(), folder, max_length=max_length, name=f"{split} of {corpus.name}")
@@ -134,7 +142,7 @@ class Run:
 
     def _token_folder(self, corpus: Corpus | Text, split: str) -> Path:
         try:
-            key = hashlib.sha256((self.path / TOKENIZER).read_bytes())
+            key = hashlib.sha256(read_whole(self.path / TOKENIZER, LARGEST_TOKENIZER))
             files = [(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in corpus.splits[split]]
         except OSError as error:
             raise RegardError(f"{error.filename}: cannot be read: {error.strerror}; check the path") from None
@@ -151,24 +159,23 @@ def train_run(
 ) -> Run:
     """Train by `recipe` into `folder`, which must not exist yet unless `resume` is set.
 
-    A run goes on with the settings and the data that it began with; its budget may be another, and device and threads.
-    Raises RegardError for data, settings or a folder that cannot be used; a folder made for nothing is removed.
+    A run goes on with the settings and the data that it began with; its budget may be another, device and threads, and
+    the names of its files. One that was ended before it saved a state begins anew, with `resume` and without.
+    Raises RegardError for data, settings or a folder that cannot be used, and where another process trains in it; a
+    folder made for nothing is removed.
     """
     device = find_device(recipe.train.device)
     check_dtype(recipe.train.dtype, device)
+    check_threads(recipe.train.threads)
     if recipe.train.compile:
         check_compiler("train.compile", "set it to false")
-    before = Run.open(folder) if resume else None
-    if before:
-        recipe = _resumed(recipe, before)
-    elif folder.exists():
-        raise RegardError(f"{folder} exists already; choose another --out, or go on with it by --resume")
-    with _made(folder, resume=resume):
-        if not before:
-            recipe = with_data_at_hand(recipe, folder)
+    with claimed(folder, resume=resume) as goes_on:
+        before = Run.open(folder) if goes_on else None
+        recipe = _resumed(recipe, before) if before else with_data_at_hand(recipe, folder)
         began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
         corpus = Run(folder, recipe, facts=began).corpus()
-        run = Run(folder, recipe, facts={"hashes": {split: list(ends) for split, ends in corpus.hashes.items()}})
+        hashes = {split: list(ends) for split, ends in corpus.hashes.items()}
+        run = Run(folder, recipe, facts={"regard": __version__, "folder": str(real_path(folder)), "hashes": hashes})
         for split in corpus.links:
             # read for their errors, before and not after the training
             collections.deque(run.pair_corpus().gold(split), maxlen=0)
@@ -182,9 +189,13 @@ def train_run(
         if before:
             _check_same_data(run, began)
             _check_budget(run, train)
+        if device.type == "cpu":
+            check_memory(recipe.model, len(run.tokenizer()))
         torch.manual_seed(recipe.train.seed)
         module = build(recipe.model, len(run.tokenizer())).to(device)
-        count = recipe.train.threads or began.get("threads") or _fastest(module, train, recipe.train, device)
+        # a run may have come from a larger machine
+        was = min(began.get("threads", 0), most_threads())
+        count = recipe.train.threads or was or _fastest(module, train, recipe.train, device)
         repeats = before is None or _goes_on_as_it_was(before, recipe, count)
         run = replace(run, facts=run.facts | {"threads": count, "repeats": repeats})
         if not before:
@@ -193,6 +204,7 @@ def train_run(
         with (
             threads(count),
             helpers(module, folder, count=processes - 1, num_threads=count // processes) as others,
+            memory_for("a step of this training", "lower train.batch_tokens or the sizes in [model]"),
         ):
             outcome = fit(
                 module,
@@ -202,7 +214,7 @@ def train_run(
                 folder=folder,
                 device=device,
                 report=report,
-                resume=resume,
+                resume=goes_on,
                 helpers=others,
             )
         facts = run.facts | _facts(corpus, train, module, outcome, device)
@@ -214,8 +226,7 @@ def train_run(
         _write(folder / CARD, model_card(kept, facts))
         if outcome.status != "interrupted":
             # what was kept to go on from has served
-            shutil.rmtree(folder / "resume", ignore_errors=True)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            remove_state(folder)
         return run
 
 
@@ -248,26 +259,30 @@ def _train_tokenizer(recipe: Recipe, corpus: Corpus | Text) -> Tokenizer:
 
 
 def _resumed(recipe: Recipe, before: Run) -> Recipe:
-    """The recipe that a run began with, with the budget, device and threads of `recipe`."""
+    """The recipe that a run began with, with the budget, device, threads and paths of `recipe`."""
     data = with_files(recipe.data, absolute)
     kept = files_of_stdin(before.path, data)
     if data.train == "-" and before.recipe.data.train == kept["train"]:
         data = replace(data, **kept)
-    ours, theirs = _settings(before.recipe), _settings(replace(recipe, data=data))
+    # where sums are known, the data are known by them, whatever their files are called by now
+    begun = with_files_of(before.recipe.data, data) if "token_sums" in before.facts else before.recipe.data
+    begun = replace(before.recipe, data=begun)
+    ours, theirs = _settings(begun), _settings(replace(recipe, data=data))
     for name in ours:
         if ours[name] != theirs.get(name):
             raise RegardError(
                 f"{before.path} began with {name} = {ours[name]!r}, not {theirs.get(name)!r}; "
                 "a run goes on as it began, or begins anew under another --out"
             )
-    return replace(before.recipe, train=recipe.train)
+    return replace(begun, train=recipe.train)
 
 
 def _goes_on_as_it_was(before: Run, recipe: Recipe, threads: int) -> bool:
-    """Whether a run has had one budget, one device and one number of threads since it began."""
+    """Whether a run has had one budget, device, number of threads and version of Regard since it began."""
     had, has = before.recipe.train, recipe.train
     same = all(getattr(had, name) == getattr(has, name) for name in (*BUDGETS, "device"))
-    return same and before.facts.get("threads") == threads and before.facts.get("repeats", True)
+    same = same and before.facts.get("threads") == threads and before.facts.get("regard") == __version__
+    return same and before.facts.get("repeats", True)
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -293,8 +308,8 @@ def _check_same_data(run: Run, began: dict[str, Any]) -> None:
 def _check_budget(run: Run, train: Data) -> None:
     """Raises RegardError for a new budget that the run has used up already."""
     try:
-        state = State(**json.loads((run.path / "resume" / "state.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        state = State(**json.loads(read_whole(run.path / STATE / "state.json", LARGEST_FACTS)))
+    except (OSError, ValueError, TypeError, RecursionError):
         # the loop says what is wrong with it
         return
     config = run.recipe.train
@@ -329,7 +344,8 @@ def _facts(
     if isinstance(train, PackedText):
         size = {**train.facts._asdict(), "tokens": len(train)}
     else:
-        size = {"pairs": len(train), "pairs_skipped": train.skipped}
+        longest = int(train.source_lengths.max())
+        size = {"pairs": len(train), "pairs_skipped": train.skipped, "longest_source": longest}
     return {
         **asdict(outcome),
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
@@ -341,6 +357,25 @@ def _facts(
         "machine": platform.machine(),
         "torch": torch.__version__,
     }
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(read_whole(path, LARGEST_FACTS))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise RegardError(f"{path}: cannot be understood: {error}") from None
+    if not isinstance(facts, dict):
+        raise RegardError(f"{path}: cannot be understood: it must hold an object; put it back")
+    if (version := facts.get("regard")) != __version__:
+        _tell_version(path.parent, "an older Regard" if version is None else f"Regard {version}")
+    return facts
+
+
+@functools.cache
+def _tell_version(folder: Path, maker: str) -> None:
+    logger.info("%s: made by %s; this is Regard %s", folder, maker, __version__)
 
 
 def _write_facts(run: Run) -> None:
@@ -359,20 +394,3 @@ def _fastest(module: nn.Module, train: Data, config: TrainConfig, device: torch.
         return most
     processes = num_processes(config, device, most)
     return processes * fastest_threads(rehearsal(module, train, config, processes), most // processes)
-
-
-@contextmanager
-def _made(folder: Path, *, resume: bool) -> Iterator[None]:
-    """The folder, which goes again if it was made now and nothing was trained in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RegardError(f"{folder}: cannot be made: {error.strerror}; choose another --out") from None
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or folder
-        raise RegardError(f"{where}: {error.strerror or error}; free the disk, or choose another place") from None
-    finally:
-        if not resume and not (folder / WEIGHTS).exists() and not (folder / "resume").exists():
-            shutil.rmtree(folder, ignore_errors=True)
