@@ -29,6 +29,7 @@ ORDER = [
     "view",
     "language_model",
     "translator",
+    "jobs",
     "api",
     "cli",
 ]

@@ -57,6 +57,16 @@ class Translator:
     def name(self) -> str:
         return self.run.path.name
 
+    @property
+    def longest_source(self) -> int | None:
+        """The tokens of the longest source trained on, EOS counted; None of a run that has not recorded it."""
+        longest = self.run.facts.get("longest_source")
+        return longest if isinstance(longest, int) else None
+
+    def source_lengths(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text as the model reads it, EOS counted."""
+        return [len(ids) + 1 for ids in self.tokenizer.encode_batch(texts)]
+
     @overload
     def translate(self, texts: str, decoding: Decoding | None = None, **settings: Any) -> Generation: ...
     @overload
@@ -80,6 +90,7 @@ class Translator:
         replace_unknown: bool = False,
         batch_size: int = 64,
         first: int = 0,
+        numbers: Sequence[int] | None = None,
         progress: Callable[[int], None] = lambda sentences: None,
         name: Callable[[int], str] = lambda index: f"sentence {index + 1}",
         **settings: Any,
@@ -90,7 +101,7 @@ class Translator:
         letter: only the last token of a prefix may become a longer one that begins with it, so that a word broken off,
         or the space before the next, is completed in the model's own tokens.
         With `replace_unknown` a model of words writes, for a word it does not know, the source word it looked at most.
-        `first` is the place among all of the first text: its samples follow from it.
+        `first` is the place among all of the first text, `numbers` those of each: samples follow from them.
         Raises RegardError for a text or prefix longer than the model's limit and for settings that make no sense.
         """
         decoding = Decoding.of(decoding, settings)
@@ -112,7 +123,7 @@ class Translator:
             prefixes=None
             if prefixes is None
             else [Prefix.of(self.tokenizer, prefixes[index], name=name(index)) for index in filled],
-            numbers=[first + index for index in filled],
+            numbers=[first + index if numbers is None else numbers[index] for index in filled],
             batch_size=batch_size,
             device=self.device,
             progress=progress,

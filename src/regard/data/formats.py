@@ -38,8 +38,10 @@ class Pair(NamedTuple):
         return not (self.source.strip() and self.target.strip())
 
 
-def read_lines(path: Path | str) -> Iterator[str]:
+def read_lines(path: Path | str, *, stream: io.BufferedIOBase | None = None) -> Iterator[str]:
     r"""The lines of a UTF-8 text file, split at "\n" only; "-" is standard input, gzip and xz are unpacked.
+
+    Where there is a `stream`, it is read, and the path is but its name.
 
     Raises RegardError for what is not text: no file, nothing in it, another encoding, NUL bytes, HTML, a broken
     archive, a line longer than LONGEST_LINE bytes; and for carriage returns in place of newlines.
@@ -48,8 +50,8 @@ def read_lines(path: Path | str) -> Iterator[str]:
     return_told = False
     offset = 0
     at_start = True
-    with _reading(path, name) as stream:
-        for number, raw in enumerate(_raw_lines(stream, name), 1):
+    with _reading(path, name, stream) as data:
+        for number, raw in enumerate(_raw_lines(data, name), 1):
             line = raw.removesuffix(b"\n")
             if number == 1 and line.startswith(BOM):
                 tell_once("%s: byte order mark dropped", name)
@@ -122,11 +124,11 @@ def display_name(path: Path | str) -> str:
 
 
 @contextmanager
-def _reading(path: Path | str, name: str) -> Iterator[BinaryIO]:
+def _reading(path: Path | str, name: str, stream: io.BufferedIOBase | None) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked, with every way in which that can fail said as a RegardError."""
     try:
-        if str(path) == "-":
-            yield _unpacked(sys.stdin.buffer)
+        if stream is not None or str(path) == "-":
+            yield _unpacked(stream or sys.stdin.buffer)
         else:
             with open(path, "rb") as file:
                 yield _unpacked(file)
