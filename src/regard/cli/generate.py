@@ -9,6 +9,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import mutually_exclusive
 
 from regard.cli.options import Count, Device, HyphenOrText, messages_of_file, text_of_file, with_system
+from regard.config import shown
 from regard.errors import RegardError
 from regard.generation.writing import Writing
 
@@ -81,8 +82,10 @@ def generate(
 
     # what makes no sense is told before a model is loaded
     Writing.of(vars(options))
-    if not 1 <= num_samples <= MOST_SAMPLES:
-        raise RegardError(f"--num-samples must be at least 1 and at most {MOST_SAMPLES:,}, not {num_samples}")
+    if num_samples < 1:
+        raise RegardError(f"--num-samples must be at least 1, not {num_samples}")
+    if num_samples > MOST_SAMPLES:
+        raise RegardError(f"--num-samples must be at most {MOST_SAMPLES:,}, not {shown(num_samples)}")
     if threads is not None:
         check_threads(threads)
     if attention is not None:
