@@ -56,6 +56,7 @@ READING = [
     "options",
     "compute.rows",
     "answer_run",
+    "removal",
     "passages",
     "probe",
     "copying",

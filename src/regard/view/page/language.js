@@ -18,6 +18,7 @@ export const WORDS = {
     source: "Source",
     target: "Translation",
     grainLabel: "Grain",
+    grainOf: (part) => `${part} by`,
     grain: { token: "tokens", word: "words", sentence: "sentences", paragraph: "paragraphs" },
     measureLabel: "Measure",
     weights: "weights",
@@ -70,7 +71,7 @@ export const WORDS = {
     start: "to the start",
     play: "play",
     pause: "pause",
-    keys: "← → step · Enter pins · Esc lets go · / finds · drag over text to see who looked at it",
+    keys: "← → step · Enter pins · Esc lets go · / finds · mark text: who looked at it, does it matter",
     find: "Find in the text",
     found: (place, count) => `${place} of ${count}`,
     notFound: "not found",
@@ -80,22 +81,42 @@ export const WORDS = {
     weightScale: "share of weight",
     largestScale: "largest weight",
     effect: "Does it matter?",
-    effectIs: (value) =>
-      `${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(2)} log-probability of the token when this is hidden`,
+    marked: "What is marked",
+    theAnswer: "the answer",
+    whatFollows: "what follows",
+    removing: (done) => (done ? "Running the model without it…" : "Running the model with it…"),
+    without: (what) => `How much less likely ${what} is without it, in nats`,
+    // `times` as likely, and what is lost in nats
+    matters: {
+      less: (what, times, nats) => `Without it ${what} is ${times} times less likely (${nats} nats).`,
+      more: (what, times, nats) => `Without it ${what} is ${times} times more likely (${nats} nats).`,
+      same: (what) => `Hardly: without it ${what} is as likely.`,
+    },
+    stop: "Stop",
+    interrupts: "Interrupt the kernel to stop.",
     sources: "Sources",
+    sourcesAgain: "Ask again",
     sourcesHint: "Which passages does this answer rest on?",
-    seeking: "Removing passages, to see what the answer is without them…",
+    sourcesGrain: "Passages",
+    by: "by",
+    passages: { sentences: "sentences", paragraphs: "paragraphs", turns: "turns", documents: "documents" },
+    ofPart: (part) => `of ${part ?? "the whole answer"}`,
+    seeking: (done) =>
+      done
+        ? `Running the model without the strongest passages: ${done - 1} done…`
+        : "Running the model over prompt and answer…",
     waiting: (count) => `Waiting for ${count} other ${count === 1 ? "answer" : "answers"}…`,
-    verdict: (on, either, hasQuestion) => {
-      if (!on.length) return `This answer rests on no passage: on ${hasQuestion ? "the question, or on " : ""}what the model knows`;
+    thisAnswer: "This answer",
+    verdict: (what, on, either, hasQuestion) => {
+      if (!on.length) return `${what} rests on no passage: on ${hasQuestion ? "the question, or on " : ""}what the model knows`;
       const last = on[on.length - 1];
-      return `This answer rests on ${on.length > 1 ? `${on.slice(0, -1).join(", ")} ${either ? "or" : "and"} ${last}` : last}`;
+      return `${what} rests on ${on.length > 1 ? `${on.slice(0, -1).join(", ")} ${either ? "or" : "and"} ${last}` : last}`;
     },
     withoutIs: (name, times) => `without ${name} it is ${times} times less likely`,
     eitherIs: (times) => `either is enough; without all that were tried it is ${times} times less likely`,
     semicolon: "; ",
     others: (count) => `the other ${count}`,
-    lossNote: "How much less likely the answer is without the passage, in nats; ≈ is an estimate.",
+    lossNote: (what) => `How much less likely ${what} is without the passage, in nats; ≈ is an estimate.`,
     copied: (why) => `Estimates are from heads that copy: ${why}`,
     loading: (done, all) => `layer ${done} of ${all}`,
     about: "Attention is not explanation:",
@@ -148,6 +169,7 @@ export const WORDS = {
     source: "源文",
     target: "译文",
     grainLabel: "粒度",
+    grainOf: (part) => `${part}粒度`,
     grain: { token: "词元", word: "词", sentence: "句", paragraph: "段" },
     measureLabel: "度量",
     weights: "权重",
@@ -199,7 +221,7 @@ export const WORDS = {
     start: "回到开头",
     play: "播放",
     pause: "暂停",
-    keys: "← → 逐步 · Enter 固定 · Esc 取消 · / 查找 · 拖选文字可看谁看了它",
+    keys: "← → 逐步 · Enter 固定 · Esc 取消 · / 查找 · 拖选文字可看谁看了它、有没有影响",
     find: "在文本中查找",
     found: (place, count) => `第 ${place} 处，共 ${count} 处`,
     notFound: "没有找到",
@@ -209,21 +231,38 @@ export const WORDS = {
     weightScale: "权重占比",
     largestScale: "最大权重",
     effect: "有影响吗？",
-    effectIs: (value) => `隐藏它后，该词元的对数概率变化 ${value >= 0 ? "+" : "−"}${Math.abs(value).toFixed(2)}`,
+    marked: "所选部分",
+    theAnswer: "这个回答",
+    whatFollows: "后文",
+    removing: (done) => (done ? "正在不含它运行模型…" : "正在含它运行模型…"),
+    without: (what) => `没有它时${what}的可能性降低多少，单位为纳特`,
+    matters: {
+      less: (what, times, nats) => `没有它，${what}的可能性只有 1/${times}（${nats} 纳特）。`,
+      more: (what, times, nats) => `没有它，${what}的可能性是 ${times} 倍（${nats} 纳特）。`,
+      same: (what) => `几乎没有：没有它，${what}的可能性不变。`,
+    },
+    stop: "停止",
+    interrupts: "要停止，请中断内核。",
     sources: "依据",
+    sourcesAgain: "再问",
     sourcesHint: "这个回答依据哪几段？",
-    seeking: "正在逐段移除，看回答有何变化…",
+    sourcesGrain: "段落划分",
+    by: "按",
+    passages: { sentences: "句", paragraphs: "段", turns: "轮次", documents: "文档" },
+    ofPart: (part) => `针对${part ?? "整个回答"}`,
+    seeking: (done) => (done ? `正在逐一去掉最强的几段运行模型：已完成 ${done - 1} 段…` : "正在对提示和回答运行模型…"),
     waiting: (count) => `前面还有 ${count} 个回答…`,
-    verdict: (on, either, hasQuestion) => {
-      if (!on.length) return `这个回答不依据任何一段，而是出自${hasQuestion ? "问题本身或" : ""}模型所知`;
+    thisAnswer: "这个回答",
+    verdict: (what, on, either, hasQuestion) => {
+      if (!on.length) return `${what}不依据任何一段，而是出自${hasQuestion ? "问题本身或" : ""}模型所知`;
       const last = on[on.length - 1];
-      return `这个回答依据${on.length > 1 ? `${on.slice(0, -1).join("、")}${either ? "或" : "和"}${last}` : last}`;
+      return `${what}依据${on.length > 1 ? `${on.slice(0, -1).join("、")}${either ? "或" : "和"}${last}` : last}`;
     },
     withoutIs: (name, times) => `没有${name}，它的可能性只有 1/${times}`,
     eitherIs: (times) => `有其一即可；移除所有试过的段落，它的可能性只有 1/${times}`,
     semicolon: "；",
     others: (count) => `其余 ${count} 段`,
-    lossNote: "没有该段时回答的可能性降低多少，单位为纳特；≈ 为估计值。",
+    lossNote: (what) => `没有该段时${what}的可能性降低多少，单位为纳特；≈ 为估计值。`,
     copied: (why) => `估计值来自复制的头：${why}`,
     loading: (done, all) => `第 ${done} 层，共 ${all} 层`,
     about: "注意力不是解释：",

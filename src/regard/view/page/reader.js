@@ -69,7 +69,7 @@ export class Reader {
       this.box.append(box);
     }
     this.find.build();
-    this.box.append(this.walk());
+    this.box.append(viewer.removals.strip, this.walk());
   }
 
   // whether the text leaves most of the height to something else
@@ -130,7 +130,7 @@ export class Reader {
       else if (spine.isKey && current.vector) spine.minimap.update(this.without(current.vector), palette, view.join);
       else spine.minimap.update(null, palette);
     }
-    this.legend(showsUsage ? usage.largest : current.largest);
+    this.legend(showsUsage ? usage.largest : current.largest, !showsUsage && current.isBeyond);
     this.playing.textContent = viewer.timer ? "‖" : "▶";
     this.playing.setAttribute("aria-label", viewer.timer ? words.pause : words.play);
     this.status.textContent = view.failure ?? view.progress ?? this.told ?? words.keys;
@@ -153,10 +153,11 @@ export class Reader {
     return vector.map((weight, token) => (aside[keyUnits.of[token]] ? 0 : weight));
   }
 
-  legend(largest) {
+  // `isBeyond`: something stronger has the last colour too
+  legend(largest, isBeyond) {
     const { palette, words, isLargest } = this.view;
     const label = isLargest ? words.largestScale : words.weightScale;
-    const sign = `${palette.theme} ${largest} ${label}`;
+    const sign = `${palette.theme} ${largest} ${isBeyond} ${label}`;
     if (this.scaleSign === sign && this.scale.childElementCount) return;
     this.scaleSign = sign;
     const ramp = element("i", { class: "ramp" });
@@ -165,7 +166,7 @@ export class Reader {
       element("span", {}, label),
       element("span", { class: "tick" }, "0"),
       ramp,
-      element("span", { class: "tick" }, largest ? format(largest) : ""),
+      element("span", { class: "tick" }, largest ? `${isBeyond ? "≥ " : ""}${format(largest)}` : ""),
     );
   }
 
@@ -202,12 +203,14 @@ export class Reader {
     }
   }
 
-  // in an input of its own arrows move through what can be asked about, and with shift widen it
+  // in an input of its own arrows move through what can be asked about, with shift widen it, and Enter asks
   key(event) {
     const { view, viewer } = this;
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const spine = this.spines[0];
-    if (!by || this.spines.length < 2 || !event.target.matches(".spine") || event.target !== spine.scroller) return false;
+    if (this.spines.length < 2 || event.target !== spine.scroller) return false;
+    if (event.key === "Enter") return viewer.removals.ask();
+    if (!by) return false;
     const { keyUnits } = view;
     const last = Math.min(spine.to, view.kind.keys);
     if (!view.span) {

@@ -3,7 +3,7 @@
 import { palette } from "./colours.js";
 import { WORDS } from "./language.js";
 import { printable, shorten } from "./printable.js";
-import { joined, joining, spanText, units } from "./units.js";
+import { joined, joining, spanText, tokensOf, units } from "./units.js";
 
 const BESIDE = ["output_norm", "value_norm"];
 
@@ -12,9 +12,11 @@ export class View {
     this.reading = reading;
     this.live = reading.host.get("live") === true;
     this.exact = reading.host.get("exact") === true;
+    this.stops = reading.host.get("stops") === true;
     this.language = language;
     this.theme = theme;
-    this.grain = "token";
+    // of what is looked at, and of what looks
+    Object.assign(this, { keyGrain: "token", ownRowGrain: "token" });
     this.statistic = "entropy";
     this.detail = "heatmap";
     this.progress = null;
@@ -35,6 +37,31 @@ export class View {
 
   get words() {
     return WORDS[this.language];
+  }
+
+  // whether what looks stands apart from what is looked at, as an answer or a translation
+  get hasTwoParts() {
+    const { within, prompt, size } = this.kind;
+    return !within || (prompt > 0 && prompt < size);
+  }
+
+  get rowGrain() {
+    return this.hasTwoParts ? this.ownRowGrain : this.keyGrain;
+  }
+
+  get sources() {
+    const { kind, reading } = this;
+    return kind?.sequence === reading.sequences.text ? (reading.settings.sources ?? null) : null;
+  }
+
+  // the part of the answer that is marked or else pinned, as tokens; null is all of it
+  get part() {
+    const { kind, span, pinned, rowUnits } = this;
+    const { prompt, regions } = kind;
+    const pin = pinned === null ? null : rowUnits.span(rowUnits.of[pinned]);
+    const [start, end] = span && span[1] > prompt ? span : (pin ?? [prompt, regions.last]);
+    const part = [Math.max(start, prompt), Math.min(end, regions.last)];
+    return part[0] < part[1] && part[1] - part[0] < regions.last - prompt ? part : null;
   }
 
   // a measure or a number of heads by its label
@@ -65,11 +92,13 @@ export class View {
     this.palette = palette(this.theme);
     if (!kind) return;
     const count = kind.size + (kind.rowOf.has(kind.size) ? 1 : 0);
-    const signs = [this.grain, this.folded];
-    this.rowUnits = this.once("rowUnits", signs, () => this.unitsOf(kind.sequence, count, kind.regions));
+    const signs = [this.keyGrain, this.folded];
+    const { rowGrain, keyGrain } = this;
+    this.rowUnits = this.once("rowUnits", [rowGrain, this.folded], () => this.unitsOf(kind.sequence, rowGrain, count, kind.regions));
     const keyRegions = kind.within ? kind.regions : { of: new Int32Array(kind.keys), roles: [null] };
-    this.keyUnits = this.once("keyUnits", signs, () => this.unitsOf(kind.looked, kind.keys, keyRegions));
+    this.keyUnits = this.once("keyUnits", signs, () => this.unitsOf(kind.looked, keyGrain, kind.keys, keyRegions));
     this.aside = this.once("aside", [...signs, this.apart], () => this.setAside());
+    this.offScale = this.once("offScale", [...signs, this.apart, this.asks], () => this.setOffScale());
     this.isReady = kind.ready(this.choice);
     this.matrix = this.isReady ? this.once("matrix", this.sign(), () => this.table()) : null;
     this.usage = this.span && this.matrix ? this.used() : null;
@@ -79,7 +108,8 @@ export class View {
 
   sign() {
     const heads = this.heads ? [...this.heads].join() : "all";
-    return [this.grain, this.measure, this.reduce, heads, this.apart, this.folded, this.language];
+    const { keyGrain, rowGrain, measure, reduce, apart, folded, asks, language } = this;
+    return [keyGrain, rowGrain, measure, reduce, heads, apart, folded, asks, language];
   }
 
   // remembers the last answer to a question
@@ -89,13 +119,28 @@ export class View {
     return this.memory[name].found;
   }
 
-  unitsOf(sequence, count, regions) {
-    return units(sequence, this.grain, count, regions, (region) => this.folded && regions.roles[region] !== null);
+  unitsOf(sequence, grain, count, regions) {
+    return units(sequence, grain, count, regions, (region) => this.folded && regions.roles[region] !== null);
   }
 
   // of each key unit whether it is left out of colours and lists: the first token, and what is folded away
   setAside() {
     return Uint8Array.from(this.keyUnits.first, (token) => (this.apart && token === 0) || this.isFolded(token));
+  }
+
+  // the tokens of the prompt that ask, where that is known
+  get asks() {
+    const question = this.sources?.question;
+    return question ? tokensOf(this.kind.sequence, question, this.kind.prompt) : null;
+  }
+
+  // of each key unit whether the scale of colours goes past it: that is the scale of the prompt, without its question
+  setOffScale() {
+    const { kind, keyUnits, aside, asks } = this;
+    const isBeside = (token) => (this.hasTwoParts && kind.within && token >= kind.prompt) || this.isTemplate(token);
+    const off = (isOff) => Uint8Array.from(keyUnits.first, (token, unit) => aside[unit] || isOff(token));
+    const found = off((token) => isBeside(token) || (asks && asks[0] <= token && token < asks[1]));
+    return found.includes(0) ? found : off(isBeside).includes(0) ? off(isBeside) : aside;
   }
 
   isTemplate(token) {
@@ -163,7 +208,7 @@ export class View {
   }
 
   most(weights) {
-    return weights.reduce((most, weight, unit) => (this.aside[unit] ? most : Math.max(most, weight)), 0);
+    return weights.reduce((most, weight, unit) => (this.offScale[unit] ? most : Math.max(most, weight)), 0);
   }
 
   // every unit of the output that is shown and has rows, with what it gave to every unit that it looked at
@@ -212,6 +257,7 @@ export class View {
     if (!found.vector) return found;
     found.units = this.grouped(found.vector);
     found.largest = this.most(found.units);
+    found.isBeyond = found.units.some((weight, unit) => weight > found.largest && !this.aside[unit]);
     found.isExact = this.isExact(found.rows);
     found.balance = this.isLargest ? [] : this.balanced(found.vector);
     this.stand(found);
