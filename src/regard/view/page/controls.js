@@ -20,7 +20,7 @@ export class Controls {
   update() {
     const { view, viewer } = this;
     const { kind, words, reading } = view;
-    const sign = [view.language, kind?.kind, view.keyGrain, view.rowGrain, view.measure, view.reduce, view.apart, view.folded, viewer.wanted].join();
+    const sign = [view.language, kind?.kind, view.keyGrain, view.rowGrain, view.measure, view.reduce, view.apart, view.folded, view.asks, view.asksApart, viewer.wanted].join();
     if (sign === this.sign) return;
     this.sign = sign;
     keepingFocus(this.box, () => this.build());
@@ -54,6 +54,10 @@ export class Controls {
       if (kind.within) {
         const box = element("input", { type: "checkbox", checked: view.apart, onchange: () => viewer.set({ apart: box.checked }) });
         choices.append(element("label", { class: "check" }, box, words.apart));
+      }
+      if (view.asks) {
+        const box = element("input", { type: "checkbox", checked: view.asksApart, onchange: () => viewer.set({ asksApart: box.checked }) });
+        choices.append(element("label", { class: "check" }, box, words.asksApart));
       }
       if (kind.regions.isChat) {
         const box = element("input", { type: "checkbox", checked: view.folded, onchange: () => viewer.fold(box.checked) });

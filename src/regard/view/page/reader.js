@@ -62,8 +62,8 @@ export class Reader {
       Object.assign(spine, { isKey: part.isKey, isQuery: part.isQuery });
       spine.minimap = new Minimap(spine, view.words.minimap);
       this.spines.push(spine);
-      const head = element("div", { class: "part-head" }, element("h2", {}, part.label));
-      if (part === parts[0]) head.append((this.scale = element("div", { class: "scale" })));
+      spine.scale = element("div", { class: "scale" });
+      const head = element("div", { class: "part-head" }, element("h2", {}, part.label), spine.scale);
       const box = element("div", { class: `part is-${part.name}${parts.length === 1 ? " is-alone" : ""}` }, head);
       box.append(element("div", { class: "spine-box" }, spine.scroller, spine.minimap.canvas));
       this.box.append(box);
@@ -129,8 +129,10 @@ export class Reader {
       if (isUsed) spine.minimap.update(usage.byToken, palette, view.join);
       else if (spine.isKey && current.vector) spine.minimap.update(this.without(current.vector), palette, view.join);
       else spine.minimap.update(null, palette);
+      if (isUsed) this.legend(spine.scale, usage.largest, { label: words.statistic.span });
+      else if (spine === this.spines[0]) this.legend(spine.scale, current.largest, current);
+      else spine.scale.replaceChildren();
     }
-    this.legend(showsUsage ? usage.largest : current.largest, !showsUsage && current.isBeyond);
     this.playing.textContent = viewer.timer ? "‖" : "▶";
     this.playing.setAttribute("aria-label", viewer.timer ? words.pause : words.play);
     this.status.textContent = view.failure ?? view.progress ?? this.told ?? words.keys;
@@ -154,15 +156,14 @@ export class Reader {
   }
 
   // `isBeyond`: something stronger has the last colour too
-  legend(largest, isBeyond) {
-    const { palette, words, isLargest } = this.view;
-    const label = isLargest ? words.largestScale : words.weightScale;
+  legend(scale, largest, { isBeyond = false, label = this.view.scaleName }) {
+    const { palette } = this.view;
     const sign = `${palette.theme} ${largest} ${isBeyond} ${label}`;
-    if (this.scaleSign === sign && this.scale.childElementCount) return;
-    this.scaleSign = sign;
+    if (scale.sign === sign && scale.childElementCount) return;
+    scale.sign = sign;
     const ramp = element("i", { class: "ramp" });
     ramp.style.background = strip(palette);
-    this.scale.replaceChildren(
+    scale.replaceChildren(
       element("span", {}, label),
       element("span", { class: "tick" }, "0"),
       ramp,

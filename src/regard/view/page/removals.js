@@ -5,8 +5,8 @@ import { element, keepingFocus } from "./dom.js";
 import { figure, passage, times } from "./passage.js";
 import { shorten } from "./printable.js";
 
-// what changes less is as likely as before, in nats
-const HARDLY = 0.05;
+// what changes less is as likely as before, and what changes less than twofold is told as a share, in nats
+const [HARDLY, LITTLE] = [0.05, Math.LN2];
 
 export class Removals {
   // `on.mark(span)` marks a part of the text, `on.home()` takes the keyboard back to it, `on.changed()` draws anew
@@ -76,9 +76,7 @@ export class Removals {
     const isOwn = String(this.asked) === String(span);
     let told = "";
     if (found) {
-      const { name, loss } = this.said(found);
-      const change = Math.abs(loss) < HARDLY ? "same" : loss > 0 ? "less" : "more";
-      told = words.matters[change](name, times(Math.abs(loss)), figure(loss));
+      told = matters(words, this.said(found));
     } else if (isOwn) told = asking.told(words.removing);
     if (this.told.textContent !== told) this.told.textContent = told;
     const state = found ? "" : asking.isRunning ? `stop${isOwn}` : "ask";
@@ -133,4 +131,10 @@ export class Removals {
       ),
     );
   }
+}
+
+function matters({ matters: say }, { name, loss }) {
+  if (Math.abs(loss) < HARDLY) return say.same(name);
+  if (Math.abs(loss) >= LITTLE) return say[loss > 0 ? "less" : "more"](name, figure(loss), times(Math.abs(loss)));
+  return say[loss > 0 ? "aLittleLess" : "aLittleMore"](name, figure(loss), `${Math.round(100 * Math.abs(Math.expm1(-loss)))}\u00a0%`);
 }

@@ -119,7 +119,8 @@ export class Sources {
     const subject = this.named(asked.of) ?? words.thisAnswer;
     return [
       element("h2", { class: "verdict" }, words.verdict(subject, verdict.on.map(numbered), verdict.either, question !== null)),
-      verdict.on.length ? element("p", { class: "scope" }, this.likelihood(found, words)) : "",
+      // of more passages the list says it shorter
+      [1, 2, 3].includes(verdict.on.length) ? element("p", { class: "scope" }, this.likelihood(found, words)) : "",
       list,
       element("p", { class: "note" }, words.lossNote(this.named(asked.of) ?? words.theAnswer)),
       found.method === "gradient" ? "" : element("p", { class: "note" }, words.copied(printable(found.why))),

@@ -3,7 +3,7 @@
 import { palette } from "./colours.js";
 import { WORDS } from "./language.js";
 import { printable, shorten } from "./printable.js";
-import { joined, joining, spanText, tokensOf, units } from "./units.js";
+import { joined, joining, spanText, tokensOf, tokenText, units } from "./units.js";
 
 const BESIDE = ["output_norm", "value_norm"];
 
@@ -31,6 +31,7 @@ export class View {
     Object.assign(this, { hover: null, pinned: null, span: null, walking: false });
     this.apart = Boolean(this.kind?.within && this.kind.kind !== "vision");
     this.folded = Boolean(this.kind?.regions.isChat);
+    this.asksApart = true;
     this.memory = {};
     if (this.kind && !(this.statistic in this.kind.summary)) this.statistic = Object.keys(this.kind.summary)[0];
   }
@@ -82,6 +83,10 @@ export class View {
     return this.reduce === "max" && hasHeads && (this.heads?.size ?? this.kind.heads) > 1;
   }
 
+  get scaleName() {
+    return this.isLargest ? this.words.largestScale : this.words.weightScale;
+  }
+
   get join() {
     return joining(this.isLargest);
   }
@@ -97,8 +102,7 @@ export class View {
     this.rowUnits = this.once("rowUnits", [rowGrain, this.folded], () => this.unitsOf(kind.sequence, rowGrain, count, kind.regions));
     const keyRegions = kind.within ? kind.regions : { of: new Int32Array(kind.keys), roles: [null] };
     this.keyUnits = this.once("keyUnits", signs, () => this.unitsOf(kind.looked, keyGrain, kind.keys, keyRegions));
-    this.aside = this.once("aside", [...signs, this.apart], () => this.setAside());
-    this.offScale = this.once("offScale", [...signs, this.apart, this.asks], () => this.setOffScale());
+    this.aside = this.once("aside", [...signs, this.apart, this.asks, this.asksApart], () => this.setAside());
     this.isReady = kind.ready(this.choice);
     this.matrix = this.isReady ? this.once("matrix", this.sign(), () => this.table()) : null;
     this.usage = this.span && this.matrix ? this.used() : null;
@@ -108,8 +112,8 @@ export class View {
 
   sign() {
     const heads = this.heads ? [...this.heads].join() : "all";
-    const { keyGrain, rowGrain, measure, reduce, apart, folded, asks, language } = this;
-    return [keyGrain, rowGrain, measure, reduce, heads, apart, folded, asks, language];
+    const { keyGrain, rowGrain, measure, reduce, apart, folded, asks, asksApart, language } = this;
+    return [keyGrain, rowGrain, measure, reduce, heads, apart, folded, asks, asksApart, language];
   }
 
   // remembers the last answer to a question
@@ -123,9 +127,14 @@ export class View {
     return units(sequence, grain, count, regions, (region) => this.folded && regions.roles[region] !== null);
   }
 
-  // of each key unit whether it is left out of colours and lists: the first token, and what is folded away
+  // of each key unit whether it is left out of colours and lists: the first token, the question, and what is folded away
   setAside() {
-    return Uint8Array.from(this.keyUnits.first, (token) => (this.apart && token === 0) || this.isFolded(token));
+    const { apart, keyUnits } = this;
+    const [from, to] = (this.asksApart && this.asks) || [0, 0];
+    return Uint8Array.from(keyUnits.first, (token, unit) => {
+      const begin = this.begin(keyUnits.span(unit));
+      return (apart && token === 0) || (from <= begin && begin < to) || this.isFolded(token);
+    });
   }
 
   // the tokens of the prompt that ask, where that is known
@@ -134,13 +143,10 @@ export class View {
     return question ? tokensOf(this.kind.sequence, question, this.kind.prompt) : null;
   }
 
-  // of each key unit whether the scale of colours goes past it: that is the scale of the prompt, without its question
-  setOffScale() {
-    const { kind, keyUnits, aside, asks } = this;
-    const isBeside = (token) => (this.hasTwoParts && kind.within && token >= kind.prompt) || this.isTemplate(token);
-    const off = (isOff) => Uint8Array.from(keyUnits.first, (token, unit) => aside[unit] || isOff(token));
-    const found = off((token) => isBeside(token) || (asks && asks[0] <= token && token < asks[1]));
-    return found.includes(0) ? found : off(isBeside).includes(0) ? off(isBeside) : aside;
+  // the first token that is more than space
+  begin([first, last]) {
+    while (first < last - 1 && !tokenText(this.kind.looked, first).trim()) first++;
+    return first;
   }
 
   isTemplate(token) {
@@ -207,8 +213,12 @@ export class View {
     return this.keyUnits.first.length === weights.length ? weights : joined(weights, this.keyUnits, this.join);
   }
 
+  // the largest weight of the prompt, which is the scale of colours
   most(weights) {
-    return weights.reduce((most, weight, unit) => (this.offScale[unit] ? most : Math.max(most, weight)), 0);
+    const { kind, aside, keyUnits } = this;
+    const end = this.hasTwoParts && kind.within ? kind.prompt : kind.keys;
+    const isOnScale = (unit) => !aside[unit] && keyUnits.first[unit] < end && !this.isTemplate(keyUnits.first[unit]);
+    return weights.reduce((most, weight, unit) => (isOnScale(unit) ? Math.max(most, weight) : most), 0);
   }
 
   // every unit of the output that is shown and has rows, with what it gave to every unit that it looked at
@@ -294,7 +304,9 @@ export class View {
     const size = kind.prompt || kind.keys;
     const label = kind.prompt ? words.prompt : kind.within ? words.input : words.source;
     const template = vector.reduce((sum, weight, token) => sum + (token >= start && this.isTemplate(token) ? weight : 0), 0);
-    parts.push({ name: "input", share: between(start, size) - template, label: label.toLowerCase() });
+    const question = this.asks && this.asksApart ? between(...this.asks) : 0;
+    parts.push({ name: "input", share: between(start, size) - template - question, label: label.toLowerCase() });
+    if (question) parts.push({ name: "question", share: question, label: words.question });
     if (kind.regions.isChat) parts.push({ name: "template", share: template, label: words.template });
     if (kind.prompt) parts.push({ name: "answer", share: between(size, kind.keys), label: words.answer.toLowerCase() });
     if (this.apart) parts.push({ name: "first", share: vector[0], label: words.first(shorten(spanText(kind.looked, [0, 1]), 16)) });
