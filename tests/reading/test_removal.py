@@ -5,6 +5,7 @@ import torch
 
 import regard
 from regard.errors import RegardError
+from regard.reading import removal
 from regard.reading.compute import rows as reading_rows
 from regard.reading.reading import Reading
 
@@ -47,11 +48,13 @@ def test_of_an_answer_every_token_is_judged_without_the_span(model):
     assert "Four five six." in "".join(token.text for token in tokens[named.start : named.end])
 
 
-def test_of_a_text_what_follows_the_span_is_judged(model):
+def test_of_a_text_what_follows_the_span_is_judged_in_parts(model, monkeypatch):
+    monkeypatch.setattr(removal, "AT_ONCE", 8)
     reading = model.read(text=PROMPT, rows="all")
     ids = [token.id for token in reading.sequences["text"].tokens]
-    found = reading.removal((2, 5))
-    assert found.first == 5
+    steps = []
+    found = reading.removal((2, 5), progress=steps.append)
+    assert (found.first, sum(steps)) == (5, 2 * -(-(len(ids) - 5) // 8))
     assert found.effects == pytest.approx(change(model, ids, (2, 5), 5), abs=2e-5)
 
 

@@ -69,8 +69,8 @@ class Reading(Tables):
         """How the log-probability of each token of the answer changes when a span of positions is removed.
 
         A span may be a piece of the text, which stands for all tokens that have a part of it. Without an answer the
-        tokens after the span are judged, from the first on that a kept row wrote. `progress` hears of two runs as they
-        are done.
+        tokens after the span are judged, from the first on that a kept row wrote. `progress` hears of each run of the
+        model as it is done.
         Raises RegardError where the model is not at hand, as in a reading from a file, or is no language model; for a
         text that is not there, or several times; and for a span that leaves nothing to judge, or nothing else.
         """

@@ -16,6 +16,9 @@ from regard.reading.answer_run import AnswerRun
 from regard.reading.capture import session
 from regard.reading.record import Span
 
+# tokens whose logits are held at once
+AT_ONCE = 512
+
 
 class Removal(NamedTuple):
     """The positions `start` to before `end` were removed.
@@ -38,24 +41,27 @@ class Removal(NamedTuple):
 def remove(module: Any, ids: Sequence[int], span: Span, *, first: int, progress: Callable[[int], None]) -> Removal:
     """Run a causal language model over tokens with and without a span, for its effect on those from `first` on.
 
-    `progress` hears of the two runs as they are done. Raises RegardError for a span that is not within the tokens, has
-    no token after it that is judged, or leaves nothing before them.
+    `progress` hears of each run as it is done: one with the span and one without, for every 512 tokens. Raises
+    RegardError for a span that is not within the tokens, has no token after it that is judged, or leaves nothing before
+    them.
     """
     start, end = span
     first = max(first, end)
     if not 0 <= start < end <= len(ids):
         raise RegardError(f"the text has positions 0 to {len(ids) - 1}, which the span {start}:{end} is not within")
     if first >= len(ids):
-        raise RegardError(f"no token after the span {start}:{end} is judged; remove an earlier one")
+        raise RegardError(f"no token after the span {start}:{end} is judged; remove an earlier one, or read more rows")
     if end - start == first:
         raise RegardError(f"the span {start}:{end} is all that comes before token {first}; remove less of it")
     if module.training:
         raise RegardError("the model is in training mode, where dropout hides at random; call model.eval() first")
-    run = AnswerRun(module, list(ids[:first]), list(ids[first:]))
-    # it is no run of the user's, whose watch may be open
+    effects = []
+    # they are no runs of the user's, whose watch may be open
     with session.only():
-        before = run.run()
-        progress(1)
-        effects = (run.without([span]) - before).cpu().numpy()
-    progress(1)
-    return Removal(start, end, first, effects)
+        for begin in range(first, len(ids), AT_ONCE):
+            run = AnswerRun(module, list(ids[:begin]), list(ids[begin : begin + AT_ONCE]))
+            before = run.run()
+            progress(1)
+            effects.append((run.without([span]) - before).cpu().numpy())
+            progress(1)
+    return Removal(start, end, first, np.concatenate(effects))

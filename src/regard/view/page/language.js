@@ -86,7 +86,7 @@ export const WORDS = {
     marked: "What is marked",
     theAnswer: "the answer",
     whatFollows: "what follows",
-    removing: (done) => (done ? "Running the model without it…" : "Running the model with it…"),
+    removing: (done) => (done % 2 ? "Running the model without it…" : "Running the model with it…"),
     without: (what) => `How much less likely ${what} is without it, in nats`,
     // of what is lost, in nats: as a factor, or as a share where it is small
     matters: {
@@ -240,7 +240,7 @@ export const WORDS = {
     marked: "所选部分",
     theAnswer: "这个回答",
     whatFollows: "后文",
-    removing: (done) => (done ? "正在不含它运行模型…" : "正在含它运行模型…"),
+    removing: (done) => (done % 2 ? "正在不含它运行模型…" : "正在含它运行模型…"),
     without: (what) => `没有它时${what}的可能性降低多少，单位为纳特`,
     matters: {
       less: (what, nats, times) => `没有它，${what}的可能性只有 1/${times}（${nats} 纳特）。`,
