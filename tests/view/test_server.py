@@ -234,6 +234,8 @@ def test_an_answer_comes_though_the_history_cannot_be_written(serving, model, tm
     done = run(served, answered["reading"]["id"], {"type": "removal", "start": 1, "end": 3})[-1]
     assert done["type"] == "done"
     assert "the history cannot be used" in done["warning"]
+    status, state = served.ask("/api/state")
+    assert (status, state["history"], state["warning"]) == (200, [], answered["warning"])
 
 
 def test_sources_that_cannot_be_had_are_told(served, tmp_path):

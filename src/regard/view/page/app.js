@@ -18,7 +18,7 @@ class App {
     this.head = element("header", { class: "top" });
     this.form = element("section", { class: state.models.length ? "composer" : "notice" });
     this.answers = element("div", { class: "answers" });
-    this.recent = new Recent(this, state.history);
+    this.recent = new Recent(this, state);
     const onkeydown = (event) => event.key === "Escape" && this.stop();
     this.root = element("div", { class: "page", onkeydown }, this.head, this.form, this.answers, this.recent.root);
     this.speak(language);

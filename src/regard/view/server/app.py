@@ -145,7 +145,7 @@ class Api:
             {
                 "models": models,
                 "readings": [await run_in_threadpool(_shown, each) for each in self.first],
-                "history": await run_in_threadpool(self._entries),
+                **await run_in_threadpool(self._entries),
                 "formats": [suffix for suffix in SAVED_AS if suffix in FORMATS | RENDERERS],
                 "language": self.language,
                 "characters": self.limits.characters,
@@ -241,7 +241,7 @@ class Api:
     async def forget(self, asked: Entry) -> Response:
         if self.history is not None:
             await run_in_threadpool(self.history.forget, asked.entry)
-        return JSONResponse({"history": await run_in_threadpool(self._entries)})
+        return JSONResponse(await run_in_threadpool(self._entries))
 
     def _model(self, name: str) -> ServedModel:
         if name not in self.models:
@@ -254,8 +254,12 @@ class Api:
         except KeyError:
             raise HTTPException(404, "this reading is no longer open; ask again, or open its file") from None
 
-    def _entries(self) -> list[dict[str, Any]] | None:
-        return None if self.history is None else self.history.entries()
+    def _entries(self) -> dict[str, Any]:
+        """What the history has, None where there is none, and why that cannot be told."""
+        try:
+            return {"history": None if self.history is None else self.history.entries(), "warning": None}
+        except RegardError as error:
+            return {"history": [], "warning": str(error)}
 
     async def _opened(self, reading: Reading, title: str) -> Response:
         return JSONResponse(await run_in_threadpool(_shown, self.readings.add(reading, title=title)))

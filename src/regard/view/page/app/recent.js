@@ -4,9 +4,9 @@ import { element } from "../dom.js";
 import { printable } from "../printable.js";
 
 export class Recent {
-  constructor(app, entries) {
-    Object.assign(this, { app, entries: entries ?? [], failure: null });
-    this.root = element("section", { class: "recent", hidden: entries === null });
+  constructor(app, { history, warning }) {
+    Object.assign(this, { app, entries: history ?? [], failure: warning });
+    this.root = element("section", { class: "recent", hidden: history === null });
   }
 
   /** Say it in the page's language, which may have changed. */
@@ -39,8 +39,8 @@ export class Recent {
   /** Show what the server has after this was asked of it. */
   async update(name, body) {
     try {
-      const { history } = await this.app.server.json(name, body);
-      Object.assign(this, { entries: history ?? [], failure: null });
+      const { history, warning } = await this.app.server.json(name, body);
+      Object.assign(this, { entries: history ?? [], failure: warning });
     } catch (error) {
       this.failure = error.message;
     }
