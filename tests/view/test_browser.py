@@ -931,6 +931,17 @@ def test_a_verdict_is_said_in_both_languages(show, sourced):
     )
 
 
+def test_what_each_sentence_of_an_answer_rests_on_is_said(show, sourced):
+    nothing, found = {"on": [], "either": False, "text": ""}, sourced.settings["sources"]
+    found["sentences"] = [{"text": "Ann.", "start": 0, "end": 4, "verdict": found["verdict"]}]
+    assert show(sourced).locator(".by-sentence").count() == 0
+    found["sentences"].append({"text": "Yes\n so.", "start": 5, "end": 13, "verdict": nothing})
+    assert show(sourced).locator(".by-sentence li").all_inner_texts() == [
+        "“Ann.” rests on ①",
+        "“Yes so.” rests on no passage: on the question, or on what the model knows",
+    ]
+
+
 def test_of_many_passages_the_rest_is_summed_until_it_is_asked_for(show, sourced):
     sources = sourced.settings["sources"]
     sources["sources"] += [sources["sources"][2]] * 9

@@ -121,10 +121,21 @@ export class Sources {
       element("h2", { class: "verdict" }, words.verdict(subject, verdict.on.map(numbered), verdict.either, question !== null)),
       // of more passages the list says it shorter
       [1, 2, 3].includes(verdict.on.length) ? element("p", { class: "scope" }, this.likelihood(found, words)) : "",
+      this.bySentence(found, words),
       list,
       element("p", { class: "note" }, words.lossNote(this.named(asked.of) ?? words.theAnswer)),
       found.method === "gradient" ? "" : element("p", { class: "note" }, words.copied(printable(found.why))),
     ];
+  }
+
+  // of an answer of several sentences what each rests on, where that is known
+  bySentence({ sentences = [], question }, words) {
+    if (sentences.length < 2) return "";
+    const lines = sentences.map(({ text, verdict: { on, either } }) => {
+      const name = `“${printable(shorten(text.replace(/\s+/g, " ").trim(), 60))}”`;
+      return element("li", {}, words.verdict(name, on.map(numbered), either, question !== null));
+    });
+    return element("ul", { class: "by-sentence" }, ...lines);
   }
 
   likelihood({ verdict, sources, together }, words) {
