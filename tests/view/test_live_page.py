@@ -80,7 +80,7 @@ def test_a_model_is_asked_and_shows_what_it_looked_at(visit, live):
 
 def test_the_text_comes_while_it_is_written_and_stops_when_it_is_told(visit, live):
     page = visit()
-    ask(page, "one two three", max_new_tokens=2000)
+    ask(page, "one two", max_new_tokens=2000)
     written = page.locator(".written")
     expect(written).not_to_be_empty()
     first = written.text_content()
@@ -98,7 +98,7 @@ def test_the_text_comes_while_it_is_written_and_stops_when_it_is_told(visit, liv
 
 def test_the_model_stops_when_the_page_is_closed(visit, live):
     page = visit()
-    ask(page, "one two three", max_new_tokens=2000)
+    ask(page, "one two", max_new_tokens=2000)
     expect(page.locator(".written")).not_to_be_empty()
     assert live.api.workers.count() == 1
     page.close()
