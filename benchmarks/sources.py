@@ -59,7 +59,8 @@ def update(part: str, cache: Path) -> None:
 
 
 def made(figures: Any) -> dict[str, Any]:
-    return {"date": datetime.date.today().isoformat(), "commit": report.commit(), "figures": figures}
+    about = {"date": datetime.date.today().isoformat(), "commit": report.commit(), "machine": report.machine()}
+    return {**about, "figures": figures}
 
 
 def written() -> dict[str, Any]:
@@ -125,7 +126,9 @@ PARTS: dict[str, Callable[..., Any]] = {
 def write_page(parts: dict[str, Any]) -> None:
     prompts = parts["ranking"]["figures"]
     strong = [each for each in prompts if _is_strong(each)]
-    groups = {f"all {len(prompts)}": prompts, f"{len(strong)} with a strong one": strong}
+    groups = {f"all {len(prompts)}": prompts}
+    if len(strong) < len(prompts):
+        groups[f"{len(strong)} with a strong one"] = strong
     for model, language in ((MODEL, "English"), (CHINESE_MODEL, "Chinese")):
         chosen = [each for each in prompts if each["model"] == model]
         groups[f"{language}, {len(chosen)}"] = chosen
@@ -138,11 +141,15 @@ def write_page(parts: dict[str, Any]) -> None:
     header = ["prompts", "ranked by", "truly strongest first", "share of the loss", "Spearman", "LDS", "passes"]
     sections = {"ranking": _about_ranking, "nesting": _about_nesting, "verdicts": _about_verdicts, "cost": _about_cost}
     notes = [
-        f"{about(parts[part]['figures'])}\n\nMeasured on {parts[part]['date']}, commit {parts[part]['commit']}."
+        f"{about(parts[part]['figures'])}\n\nMeasured {_made(parts[part])}."
         for part, about in sections.items()
         if part in parts
     ]
     report.write("sources", "The passages that answers rest on", header, rows, parts, "\n\n".join(notes))
+
+
+def _made(part: dict[str, Any]) -> str:
+    return f"on {part['date']}, commit {part['commit']}, {part['machine']}"
 
 
 def _is_strong(prompt: dict[str, Any]) -> bool:
