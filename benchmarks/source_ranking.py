@@ -46,7 +46,7 @@ SIZES = (10, 12, 15, 20)
 # random halves that test, and that ContextCite and the weights of heads learn from
 HALVES, LEARNED = 32, 64
 # prompts from which weights of heads can be learned
-FEWEST = 8
+FEWEST = 6
 # what the estimates depend on
 MODULES = (answer_run, copying, passages, probe, sources)
 
