@@ -129,6 +129,9 @@ def write_page(parts: dict[str, Any]) -> None:
     groups = {f"all {len(prompts)}": prompts}
     if len(strong) < len(prompts):
         groups[f"{len(strong)} with a strong one"] = strong
+    every = [each for each in prompts if WAYS.keys() <= each["ways"].keys()]
+    if 0 < len(every) < len(prompts):
+        groups[f"{len(every)} measured in every way"] = every
     for model, language in ((MODEL, "English"), (CHINESE_MODEL, "Chinese")):
         chosen = [each for each in prompts if each["model"] == model]
         groups[f"{language}, {len(chosen)}"] = chosen
@@ -136,7 +139,7 @@ def write_page(parts: dict[str, Any]) -> None:
         [name, WAYS[way], *_means(chosen, way)]
         for name, chosen in groups.items()
         for way in WAYS
-        if any(way in each["ways"] for each in chosen)
+        if all(way in each["ways"] for each in chosen)
     ]
     header = ["prompts", "ranked by", "truly strongest first", "share of the loss", "Spearman", "LDS", "passes"]
     sections = {"ranking": _about_ranking, "nesting": _about_nesting, "verdicts": _about_verdicts, "cost": _about_cost}
@@ -157,7 +160,6 @@ def _is_strong(prompt: dict[str, Any]) -> bool:
 
 
 def _means(prompts: Sequence[dict[str, Any]], way: str) -> list[str]:
-    prompts = [each for each in prompts if way in each["ways"]]
     values = np.array([[each["ways"][way][metric] for metric in METRICS] for each in prompts])
     low, high = intervals(values, lambda sums: sums / len(values), num_resamples=RESAMPLES, seed=0)
     cells = [f"{mean:.2f} ({a:.2f}–{b:.2f})" for mean, a, b in zip(values.mean(0), low, high, strict=True)]
@@ -178,7 +180,7 @@ def _about_ranking(prompts: Sequence[dict[str, Any]]) -> str:
         f"rebuilt: ContextCite with its LASSO on the log-odds of the answer, AT2 by ridge regression, both on up to "
         f"{LEARNED} other halves, AttnLRP as gradients of transformers' own modules under its rules. A pass is one run "
         "over prompt and answer, a backward pass two; what precedes a removed passage is not run again. Passes that "
-        "weights of heads are learned with are not counted."
+        "weights of heads are learned with are not counted. Ways are left out where some prompts lack them."
     )
     by_style = []
     for style in dict.fromkeys(each["style"] for each in prompts):
@@ -195,8 +197,9 @@ def _about_ranking(prompts: Sequence[dict[str, Any]]) -> str:
 
 
 def _first(prompts: Sequence[dict[str, Any]], way: str) -> str:
-    firsts = [each["ways"][way]["first"] for each in prompts if way in each["ways"]]
-    return f"{statistics.mean(firsts):.2f}" if firsts else "–"
+    if any(way not in each["ways"] for each in prompts):
+        return "–"
+    return f"{statistics.mean(each['ways'][way]['first'] for each in prompts):.2f}"
 
 
 # ways beside which the first of `sources` is shown by style
