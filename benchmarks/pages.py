@@ -10,8 +10,8 @@ from regard.language_model import LanguageModel
 MODEL, NEW_TOKENS = "smollm2", 24
 
 
-def load(name: str = MODEL) -> LanguageModel:
-    model = regard.load(name)
+def load(name: str = MODEL, library: str | None = None) -> LanguageModel:
+    model = regard.load(name, library=library)
     assert isinstance(model, LanguageModel)
     return model
 
@@ -139,7 +139,8 @@ KNOWN = (
 class Page:
     """A prompt of sentences and a question, and the answer that is given; None where the model is to write its own.
 
-    `target` is the sentence that answers, `value` what it says; None where there is none.
+    `target` is the sentence that answers, `value` what it says; None where there is none. With the grain "paragraphs"
+    its sentences are paragraphs, and `value` is the sentence of the paragraph that answers.
     """
 
     style: str
@@ -148,10 +149,16 @@ class Page:
     answer: str | None = None
     target: int | None = None
     value: str | None = None
+    grain: str = "sentences"
+
+    @property
+    def is_chinese(self) -> bool:
+        return self.style.startswith("Chinese")
 
     @property
     def prompt(self) -> str:
-        page = ("" if self.style == "Chinese" else " ").join(self.sentences)
+        between = "\n\n" if self.grain == "paragraphs" else "" if self.is_chinese else " "
+        page = between.join(self.sentences)
         return f"{self.question}\n\n{page}" if self.style == "question first" else f"{page}\n\n{self.question}"
 
     def changed(self, value: str) -> "Page":
@@ -166,7 +173,7 @@ class Page:
 def facts(seed: str, count: int, style: str = "facts") -> Page:
     """Facts about people, one of which is asked; the sentence itself is the answer."""
     draw = random.Random(seed)
-    kinds, names = (CHINESE_KINDS, CHINESE_NAMES) if style == "Chinese" else (KINDS, NAMES)
+    kinds, names = (CHINESE_KINDS, CHINESE_NAMES) if style.startswith("Chinese") else (KINDS, NAMES)
     picked = draw.sample([(kind, name) for kind in kinds for name in names], count)
     values = [draw.choice(kind[2]) for kind, _ in picked]
     sentences = tuple(
@@ -221,5 +228,5 @@ STYLES: dict[str, Maker] = {
     "prose": lambda seed, count, number: prose(seed, count, is_given=number % 2 == 0),
     "free answer": lambda seed, count, number: free(seed, count),
     "question first": lambda seed, count, number: facts(seed, count, "question first"),
-    "Chinese": lambda seed, count, number: facts(seed, count, "Chinese"),
+    "Chinese facts": lambda seed, count, number: facts(seed, count, "Chinese facts"),
 }

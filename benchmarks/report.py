@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def write(name: str, title: str, header: Sequence[str], rows: Sequence[Sequence[str]], figures: Any, note: str) -> None:
     """Print the table and write results/NAME.md and results/NAME.json."""
-    facts = {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": _machine()}
+    facts = {"date": datetime.date.today().isoformat(), "commit": commit(), "machine": machine()}
     table = "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
     text = f"# {title}\n\n{table}\n\n{note}\n\n{facts['date']}, commit {facts['commit']}, {facts['machine']}.\n"
     print(text)
@@ -37,7 +37,8 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The processor, how many cores, and the build of torch."""
     capability = torch.backends.cpu.get_cpu_capability()
     name = f"{_processor()} ({platform.machine()}, {capability})"
     return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}"

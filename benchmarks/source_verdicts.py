@@ -1,5 +1,6 @@
 """The verdict on an answer, judged by editing its page: a value that it follows, or pages that it does not need."""
 
+import functools
 import itertools
 import math
 import re
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.kept import Kept, digest
 from benchmarks.pages import KNOWN, NEW_TOKENS, Page, facts, load, other_value
+from benchmarks.source_ranking import code
 from regard.language_model import LanguageModel
 from regard.reading.segments import sentences
 from regard.reading.source_record import Sources
@@ -24,21 +27,40 @@ CRITERIA: dict[str, Callable[[Sequence[float]], float]] = {
     "the token that loses most": min,
     "the mean of tokens": lambda tokens: sum(tokens) / len(tokens),
 }
+# pages with the model's own answers
+Answered = Callable[[Sequence[Page]], list[Page]]
 THRESHOLDS = np.geomspace(0.02, 20, 300)
 CHOSEN_ON, MEASURED_ON = "choosing", "measuring"
 
 
-def verdicts(names: Sequence[str] = (CHOSEN_ON, MEASURED_ON)) -> list[dict[str, Any]]:
+def verdicts(kept: Kept) -> list[dict[str, Any]]:
     """Of each judged answer what was confirmed, where in it the passage that it follows is, and the verdict."""
     model = load()
+
+    def answered(pages: Sequence[Page]) -> list[Page]:
+        prompts = [page.prompt for page in pages]
+        written = kept.get(f"answers-{digest(prompts)}", "", lambda: _written(model, prompts))
+        return [replace(page, answer=text) for page, text in zip(pages, written, strict=True)]
+
     found = []
-    for name in names:
-        for kind, pages in (("follows", _followed(model, name)), ("knows", _known(model, name))):
-            for page in itertools.islice(pages, JUDGED):
-                sources = model.sources(page.prompt, chat=True, answer=page.answer)
-                found.append({"set": name, "kind": kind, **judged(sources, page)})
-                print(kind, sources.verdict, file=sys.stderr, flush=True)
+    for name in (CHOSEN_ON, MEASURED_ON):
+        for kind, pages in (("follows", _followed(answered, name)), ("knows", _known(answered, name))):
+            for number, page in enumerate(itertools.islice(pages, JUDGED)):
+                about = digest(page.prompt, page.answer, code())
+                found.append(kept.get(f"{name}-{kind}-{number}", about, functools.partial(_judged, model, page)))
+                found[-1] |= {"set": name, "kind": kind}
+                print(name, kind, number, found[-1]["named"], file=sys.stderr, flush=True)
     return found
+
+
+def _written(model: LanguageModel, prompts: Sequence[str]) -> list[str]:
+    """The model's own answers."""
+    found = model.generate(prompts, chat=True, max_new_tokens=NEW_TOKENS, batch_size=BATCH) if prompts else []
+    return [each.text for each in found]
+
+
+def _judged(model: LanguageModel, page: Page) -> dict[str, Any]:
+    return judged(model.sources(page.prompt, chat=True, answer=page.answer), page)
 
 
 def judged(sources: Sources, page: Page) -> dict[str, Any]:
@@ -54,16 +76,16 @@ def judged(sources: Sources, page: Page) -> dict[str, Any]:
     }
 
 
-def _followed(model: LanguageModel, name: str) -> Iterator[Page]:
+def _followed(answered: Answered, name: str) -> Iterator[Page]:
     """Pages whose answer has the value of one sentence, and another value when that says so."""
     for numbers in _batches():
         pages = [facts(f"{name} follows {each}", SIZES[each % len(SIZES)]) for each in numbers]
-        pages = [page for page in _answered(model, pages) if _is_right(page)]
-        others = _answered(model, [page.changed(other_value(page)) for page in pages])
+        pages = [page for page in answered(pages) if _is_right(page)]
+        others = answered([page.changed(other_value(page)) for page in pages])
         yield from (page for page, other in zip(pages, others, strict=True) if _is_right(other))
 
 
-def _known(model: LanguageModel, name: str) -> Iterator[Page]:
+def _known(answered: Answered, name: str) -> Iterator[Page]:
     """Questions answered from knowledge: the answer's first sentence is right, and the same under another page.
 
     What follows it is not judged, for it may quote the page.
@@ -72,7 +94,7 @@ def _known(model: LanguageModel, name: str) -> Iterator[Page]:
     for numbers in _batches():
         asked = [(each, *questions[each % len(questions)]) for each in numbers]
         halves = [
-            _answered(model, [_unrelated(f"{name} knows {each} {half}", each, *about) for each, *about in asked])
+            answered([_unrelated(f"{name} knows {each} {half}", each, *about) for each, *about in asked])
             for half in range(2)
         ]
         for pages in zip(*halves, strict=True):
@@ -93,13 +115,6 @@ def _unrelated(seed: str, number: int, question: str, value: str) -> Page:
 def _batches() -> Iterator[range]:
     for start in range(0, TRIES, BATCH):
         yield range(start, start + BATCH)
-
-
-def _answered(model: LanguageModel, pages: Sequence[Page]) -> list[Page]:
-    """The same with the model's own answers."""
-    prompts = [page.prompt for page in pages]
-    written = model.generate(prompts, chat=True, max_new_tokens=NEW_TOKENS, batch_size=BATCH) if prompts else []
-    return [replace(page, answer=each.text) for page, each in zip(pages, written, strict=True)]
 
 
 def _is_right(page: Page) -> bool:

@@ -1,5 +1,7 @@
 """The sources of an answer: whether their ranking is right, whether the verdict is, and what they cost."""
 
+import argparse
+import datetime
 import json
 import os
 import resource
@@ -8,13 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import report, source_ranking, source_verdicts
+from benchmarks import report, source_nesting, source_ranking, source_verdicts
+from benchmarks.kept import Kept, default_folder
 from benchmarks.pages import MODEL, NEW_TOKENS, Page, facts, load
-from benchmarks.source_ranking import CHINESE_MODEL, HALVES
+from benchmarks.source_ranking import CHINESE_MODEL, HALVES, LEARNED
 from benchmarks.source_verdicts import CHOSEN_ON, CRITERIA, MEASURED_ON, best_threshold, outcomes, wilson
 from regard.evaluation.bootstrap import intervals
 from regard.models.pretrained.texts import Texts
@@ -22,25 +26,47 @@ from regard.reading.language import read_tokens
 from regard.reading.options import ReadOptions
 from regard.reading.sources import RESTS
 
-# an answer that no sentence changes by so many nats rests on none, so that none is its first
+# an answer that no passage changes by so many nats rests on none, so that none is its first
 STRONG = 1.0
 RESAMPLES = 2000
 # tokens of a prompt, and how often it is timed
 ROUNDS = {300: 3, 3000: 1}
 WAYS = {
     "sources": "`sources`",
+    "estimates": "its estimates, none confirmed",
     "gradient": "its gradient alone",
     "copying": "its copying heads alone",
     "heads": "mean of all heads",
-    "contextcite": f"ContextCite, {HALVES} ablations",
-    "removal": "removing each sentence",
+    "rollout": "rollout",
+    "attnlrp": "AttnLRP",
+    "at2": "AT2-like weights of heads, learned on all other prompts",
+    "at2 other styles": "the same, on prompts of other styles",
+    "contextcite 32": "ContextCite, 32 ablations",
+    "contextcite 64": "ContextCite, 64 ablations",
+    "removal": "removing each passage",
 }
 METRICS = ("first", "share", "spearman", "lds")
 
 
 def run() -> None:
-    figures: dict[str, Any] = {name: json.loads(_own_process(name)) for name in PARTS}
-    write_page(figures)
+    for part in PARTS:
+        update(part, default_folder())
+
+
+def update(part: str, cache: Path) -> None:
+    """Measure one part in a process of its own, and write the page with it and the others as they were."""
+    write_page({**written(), part: made(json.loads(_own_process("--cache", str(cache), "--figures", part)))})
+
+
+def made(figures: Any) -> dict[str, Any]:
+    about = {"date": datetime.date.today().isoformat(), "commit": report.commit(), "machine": report.machine()}
+    return {**about, "figures": figures}
+
+
+def written() -> dict[str, Any]:
+    """The parts of the page as it is."""
+    path = report.RESULTS / "sources.json"
+    return json.loads(path.read_text(encoding="utf-8"))["figures"] if path.exists() else {}
 
 
 def _own_process(*arguments: str) -> str:
@@ -56,7 +82,10 @@ def cost(way: str | None = None, length: str | None = None) -> Any:
     """Processor seconds and peak memory in MB of one way and length; of all, each in a process of its own."""
     if way is None or length is None:
         ways = [(way, str(length)) for length in ROUNDS for way in ("read", "sources")]
-        return [{"way": way, "length": length, **json.loads(_own_process("cost", way, length))} for way, length in ways]
+        return [
+            {"way": way, "length": length, **json.loads(_own_process("--figures", "cost", way, length))}
+            for way, length in ways
+        ]
     model = load()
     texts = Texts(model.tokenizer, model.name)
 
@@ -85,6 +114,7 @@ def cost(way: str | None = None, length: str | None = None) -> Any:
 
 PARTS: dict[str, Callable[..., Any]] = {
     "ranking": source_ranking.ranking,
+    "nesting": source_nesting.nesting,
     "verdicts": source_verdicts.verdicts,
     "cost": cost,
 }
@@ -93,16 +123,40 @@ PARTS: dict[str, Callable[..., Any]] = {
 # the page
 
 
-def write_page(figures: dict[str, Any]) -> None:
-    prompts = figures["ranking"]
-    strong = [each for each in prompts if each["strongest"] <= -STRONG]
+def write_page(parts: dict[str, Any]) -> None:
+    prompts = parts["ranking"]["figures"]
+    strong = [each for each in prompts if _is_strong(each)]
     groups = {f"all {len(prompts)}": prompts}
     if len(strong) < len(prompts):
         groups[f"{len(strong)} with a strong one"] = strong
-    rows = [[name, WAYS[way], *_means(chosen, way)] for name, chosen in groups.items() for way in WAYS]
+    every = [each for each in prompts if WAYS.keys() <= each["ways"].keys()]
+    if 0 < len(every) < len(prompts):
+        groups[f"{len(every)} measured in every way"] = every
+    for model, language in ((MODEL, "English"), (CHINESE_MODEL, "Chinese")):
+        chosen = [each for each in prompts if each["model"] == model]
+        groups[f"{language}, {len(chosen)}"] = chosen
+    rows = [
+        [name, WAYS[way], *_means(chosen, way)]
+        for name, chosen in groups.items()
+        for way in WAYS
+        if all(way in each["ways"] for each in chosen)
+    ]
     header = ["prompts", "ranked by", "truly strongest first", "share of the loss", "Spearman", "LDS", "passes"]
-    note = "\n\n".join([_about_ranking(prompts), _by_style(prompts), _about_verdicts(figures), _about_cost(figures)])
-    report.write("sources", "The passages that answers rest on", header, rows, figures, note)
+    sections = {"ranking": _about_ranking, "nesting": _about_nesting, "verdicts": _about_verdicts, "cost": _about_cost}
+    notes = [
+        f"{about(parts[part]['figures'])}\n\nMeasured {_made(parts[part])}."
+        for part, about in sections.items()
+        if part in parts
+    ]
+    report.write("sources", "The passages that answers rest on", header, rows, parts, "\n\n".join(notes))
+
+
+def _made(part: dict[str, Any]) -> str:
+    return f"on {part['date']}, commit {part['commit']}, {part['machine']}"
+
+
+def _is_strong(prompt: dict[str, Any]) -> bool:
+    return prompt["strongest"] <= -STRONG
 
 
 def _means(prompts: Sequence[dict[str, Any]], way: str) -> list[str]:
@@ -113,50 +167,78 @@ def _means(prompts: Sequence[dict[str, Any]], way: str) -> list[str]:
 
 
 def _about_ranking(prompts: Sequence[dict[str, Any]]) -> str:
-    sizes = [each["sentences"] for each in prompts]
-    strong = sum(each["strongest"] <= -STRONG for each in prompts)
+    sizes, tokens = [each["passages"] for each in prompts], [each["tokens"] for each in prompts]
     text = (
-        f"Means over prompts with 95 % bootstrap intervals. Pages of {min(sizes)} to {max(sizes)} sentences made by "
-        f"chance, read by {MODEL}, Chinese ones by {CHINESE_MODEL}, in their chat templates. Answers are given and "
-        f"true, or the model's own, of at most {NEW_TOKENS} tokens. The truth is the change of the answer's "
-        f"log-probability when a sentence is removed; a strong one takes at least {STRONG:g} nat, which "
-        f"{strong} of the prompts have. LDS is the rank "
-        "correlation of the summed strengths of what is kept with the answer's log-probability, over "
-        f"{HALVES} random halves of the page. ContextCite is rebuilt: its LASSO on the log-odds of the answer, on "
-        "other halves. A pass is one run over prompt and answer, a backward pass two; what precedes a removed "
-        "sentence is not run again."
+        f"Means over prompts with 95 % bootstrap intervals. Prompts of {min(tokens)} to {max(tokens):,} tokens, median "
+        f"{statistics.median(tokens):.0f}, in {min(sizes)} to {max(sizes)} passages: sentences, of the long ones "
+        f"paragraphs. They are made by chance, or are verses of the Bible, novels by Jane Austen and help pages with a "
+        f"question about them. They are read by {MODEL}, Chinese ones by {CHINESE_MODEL}, as chats. Answers are given "
+        f"and true, or the model's own, of at most {NEW_TOKENS} tokens. The truth is the change of the answer's "
+        f"log-probability when a passage is removed; a strong one takes at least {STRONG:g} nat, which "
+        f"{sum(map(_is_strong, prompts))} of the prompts have. LDS is the rank correlation of the summed strengths of "
+        f"what is kept with the answer's log-probability, over {HALVES} random halves of the page. The other ways are "
+        f"rebuilt: ContextCite with its LASSO on the log-odds of the answer, AT2 by ridge regression, both on up to "
+        f"{LEARNED} other halves, AttnLRP as gradients of transformers' own modules under its rules. A pass is one run "
+        "over prompt and answer, a backward pass two; what precedes a removed passage is not run again. Passes that "
+        "weights of heads are learned with are not counted. Ways are left out where some prompts lack them."
     )
-    if any(each["style"] == "Chinese" for each in prompts):
-        return text
-    return f"{text} Chinese prompts are added once `regard generate {CHINESE_MODEL}` has fetched the model for them."
-
-
-def _by_style(prompts: Sequence[dict[str, Any]]) -> str:
-    rows = []
+    by_style = []
     for style in dict.fromkeys(each["style"] for each in prompts):
-        chosen = [each for each in prompts if each["style"] == style and each["strongest"] <= -STRONG]
-        if chosen:
-            ways = ("sources", "heads", "contextcite")
-            firsts = [f"{statistics.mean(each['ways'][way]['first'] for each in chosen):.2f}" for way in ways]
-            share = statistics.mean(each["ways"]["sources"]["share"] for each in chosen)
-            rows.append([style, str(len(chosen)), firsts[0], f"{share:.2f}", *firsts[1:]])
-    header = [
-        "style",
-        "with a strong one",
-        "`sources` first",
-        "its share of the loss",
-        "heads first",
-        "ContextCite first",
-    ]
-    return _table(header, rows)
+        chosen = [each for each in prompts if each["style"] == style]
+        others = [_first(chosen, way) for way in OTHERS]
+        strong = sum(map(_is_strong, chosen))
+        by_style.append([style, str(len(chosen)), str(strong), *_means(chosen, "sources"), *others])
+    header = ["style", "prompts", "with a strong one", "`sources` first", "its share of the loss", "Spearman", "LDS"]
+    header += ["passes", *(f"{WAYS[way]} first" for way in OTHERS)]
+    if any(each["model"] == CHINESE_MODEL for each in prompts):
+        return f"{text}\n\n{_table(header, by_style)}"
+    more = f"Chinese prompts are added once `regard generate {CHINESE_MODEL}` has fetched the model for them."
+    return f"{text} {more}\n\n{_table(header, by_style)}"
+
+
+def _first(prompts: Sequence[dict[str, Any]], way: str) -> str:
+    if any(way not in each["ways"] for each in prompts):
+        return "–"
+    return f"{statistics.mean(each['ways'][way]['first'] for each in prompts):.2f}"
+
+
+# ways beside which the first of `sources` is shown by style
+OTHERS = ("heads", "attnlrp", "contextcite 32")
+
+
+def _about_nesting(prompts: Sequence[dict[str, Any]]) -> str:
+    rows = []
+    for style in [*dict.fromkeys(each["style"] for each in prompts), "all"]:
+        chosen = [each for each in prompts if style in (each["style"], "all")]
+        coarse, fine = ([each["passes"][step] for each in chosen] for step in range(2))
+        nearest = [each["strongest"] for each in chosen]
+        rows.append(
+            [
+                style,
+                _rate([each["paragraph"] == 1 for each in chosen]),
+                report.spread([first for first, _ in nearest], "{:.1f}"),
+                report.spread([second for _, second in nearest], "{:.1f}"),
+                _rate([each["paragraph"] == each["sentence"] == 1 for each in chosen]),
+                f"{statistics.mean(coarse):.1f} + {statistics.mean(fine):.1f}",
+            ]
+        )
+    header = ["style", "true paragraph first", "its effect, nats", "the next one's", "true sentence first", "passes"]
+    tokens, counts = ([each[name] for each in prompts] for name in ("tokens", "paragraphs"))
+    about = (
+        f"In two steps, on prompts of {min(tokens):,} to {max(tokens):,} tokens in {min(counts)} to {max(counts)} "
+        "paragraphs of real text: `sources` by paragraph, then by the sentences of the strongest paragraph. The "
+        "truth is known from how the prompt was made: one sentence gives the answer. 95 % Wilson intervals; medians, "
+        "range in brackets."
+    )
+    return f"{about}\n\n{_table(header, rows)}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
 
 
-def _about_verdicts(figures: dict[str, Any]) -> str:
-    sets = {name: [each for each in figures["verdicts"] if each["set"] == name] for name in (CHOSEN_ON, MEASURED_ON)}
+def _about_verdicts(judged: Sequence[dict[str, Any]]) -> str:
+    sets = {name: [each for each in judged if each["set"] == name] for name in (CHOSEN_ON, MEASURED_ON)}
     rows, others = [], []
     for name, answers in sets.items():
         follows, knows = ([each for each in answers if each["kind"] == kind] for kind in ("follows", "knows"))
@@ -194,11 +276,11 @@ def _rate(hits: Sequence[bool]) -> str:
     return f"{sum(hits)} of {len(hits)} ({low:.0%}–{high:.0%})"
 
 
-def _about_cost(figures: dict[str, Any]) -> str:
+def _about_cost(costs: Sequence[dict[str, Any]]) -> str:
     rows = []
     for length in map(str, ROUNDS):
         read, sources = (
-            next(each for each in figures["cost"] if each["way"] == way and each["length"] == length)
+            next(each for each in costs if each["way"] == way and each["length"] == length)
             for way in ("read", "sources")
         )
         seconds = [report.spread(each["seconds"], "{:.1f}") for each in (read, sources)]
@@ -214,5 +296,25 @@ def _about_cost(figures: dict[str, Any]) -> str:
     return f"{about}\n\n{_table(header, rows)}"
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sources", description="Measure a part, or write the page."
+    )
+    parser.add_argument("part", choices=[*PARTS, "page"], help="page: from what has been measured so far")
+    parser.add_argument("arguments", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("--cache", type=Path, default=default_folder(), help="folder of what has been measured")
+    parser.add_argument("--figures", action="store_true", help="print the figures as JSON instead")
+    given = parser.parse_args()
+    if given.figures:
+        about = [] if given.part == "cost" else [Kept(given.cache)]
+        print(json.dumps(PARTS[given.part](*about, *given.arguments)))
+    elif given.part == "page":
+        kept = Kept(given.cache)
+        found = {name: PARTS[name](kept, measures=False) for name in ("ranking", "nesting")}
+        write_page({**written(), **{name: made(figures) for name, figures in found.items() if figures}})
+    else:
+        update(given.part, given.cache)
+
+
 if __name__ == "__main__":
-    print(json.dumps(PARTS[sys.argv[1]](*sys.argv[2:])))
+    main()

@@ -194,7 +194,8 @@ def test_alignments_have_a_table_for_every_text(translators, name):
 
 def test_a_model_is_measured_on_the_sentences_of_its_split(translator):
     corpus = Corpus.from_files(translator.run.recipe.data.train)
-    pairs = list(corpus.pairs("test"))
+    # a pair that occurs again counts once
+    pairs = [*dict.fromkeys(corpus.pairs("test"))]
     assert translator.pairs("test") == pairs
     found = regard.evaluate(translator)
     assert found == regard.evaluate(translator.run.path)
@@ -231,15 +232,15 @@ def test_the_perplexity_is_that_of_the_references_one_by_one(translators):
 def test_pairs_that_are_too_long_are_left_out_and_told(translators, tmp_path, caplog):
     path = translators["rnn"].run.path
     short = regard.train(path.with_suffix(".toml"), out=tmp_path / "short", changes={"model.max_length": 5})
-    pairs = translators["rnn"].pairs("train")
+    pairs = list(translators["rnn"].run.corpus().pairs("train"))
     length = short.tokenizer.encode
     fit = [pair for pair in pairs if len(length(pair.source)) + 1 <= 5 and len(length(pair.target)) + 2 <= 5]
     assert 0 < len(fit) < len(pairs)
     assert short.run.facts["pairs"] == len(fit)
     for _ in range(2):
         caplog.clear()
-        assert short.evaluate("train").count == len(fit)
-        assert f"pairs skipped because a side has more than 5 tokens: {len(pairs) - len(fit)}" in caplog.text
+        assert short.evaluate("train").count == len({*fit})
+        assert f"pairs skipped because a side has more than 5 tokens: {len({*pairs}) - len({*fit})}" in caplog.text
 
 
 def test_what_a_user_cannot_change_by_accident(translator):

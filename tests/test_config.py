@@ -142,20 +142,22 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(
     st.one_of(st.characters(codec="utf-8"), st.sampled_from("\"'\\\x00\x1f\x7f\x85\n\r\t\u2028#=[]\U0010ffff"))
 )
+# those that a counter holds
+WHOLE = st.integers(1 - 2**63, 2**63 - 1)
 ITEMS = st.one_of(TEXTS, st.integers(), FLOATS, st.booleans())
 
 
 @st.composite
 def all_settings(draw):
     return Settings(
-        steps=draw(st.integers().filter(lambda steps: steps != 13)),
+        steps=draw(WHOLE.filter(lambda steps: steps != 13)),
         learning_rate=draw(FLOATS.filter(lambda rate: rate > 0)),
         dropout=draw(st.floats(0, 1, exclude_max=True)),
         seed=draw(st.integers(0, 9)),
         tied=draw(st.booleans()),
         device=draw(st.sampled_from(["auto", "cpu", "cuda"])),
         norm=draw(st.sampled_from([None, "pre", "post"])),
-        patience=draw(st.none() | st.integers(min_value=1)),
+        patience=draw(st.none() | st.integers(1, 2**63 - 1)),
         files=draw(st.none() | TEXTS | st.lists(ITEMS)),
     )
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 import re
+import tomllib
 from pathlib import Path
 
 from regard.cli.main import VERBS
+from regard.data.formats import FORMATS
 from regard.models import MODELS
 from regard.models.rotary import RotaryConfig
-from regard.training.recipe import DataConfig, TrainConfig, shipped_recipes
+from regard.training.recipe import DataConfig, TrainConfig, load_recipe, read_recipe, shipped_recipes
 
 ROOT = Path(__file__).parent.parent
 RECIPES, _, _ = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").partition("## What a run holds")
@@ -36,7 +38,7 @@ def test_every_setting_of_a_recipe_is_documented_with_its_default() -> None:
             if isinstance(default, float):
                 same = default in map(float, told[field.name])
             else:
-                same = {"True": "true", "False": "false", "None": ""}.get(str(default), str(default)) in told[
+                same = {"True": "true", "False": "false", "None": "", "()": ""}.get(str(default), str(default)) in told[
                     field.name
                 ]
             assert same, f"docs/recipes.md tells {field.name} = {told[field.name]}, the code {default}"
@@ -51,3 +53,17 @@ def test_the_readme_names_only_recipes_that_are_shipped() -> None:
     named = set(re.findall(r"\b(?:numbers|bible)-(?:rnn|bahdanau|luong|transformer)\b", README))
     assert named
     assert named <= set(shipped_recipes())
+
+
+def test_every_format_is_documented_and_every_spelling_of_data_there_is_one() -> None:
+    guide = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    for suffix in (*FORMATS, "gzip", "xz", "bz2", "zstd", "zip"):
+        assert suffix in guide, f"docs/data.md does not tell {suffix}"
+    (examples,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    spelt = [tomllib.loads(line)["train"] for line in examples.splitlines()]
+    assert len(spelt) > 5
+    for data in spelt:
+        recipe = load_recipe("bible-rnn", {"data.train": data})
+        tables = tomllib.loads(recipe.to_toml())
+        assert read_recipe(tables, where="again") == recipe
+        assert recipe.data.train == data

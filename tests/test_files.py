@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from regard.errors import RegardError
-from regard.files import is_stream, new_file, new_folder, same_file
+from regard.files import clear_leftovers, is_stream, locked, new_file, new_folder, read_whole, same_file
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 NOT_OURS = [ValueError("no number"), KeyboardInterrupt(), RegardError("line 3 is empty")]
@@ -141,6 +141,86 @@ def test_a_process_that_dies_half_way_leaves_the_old_content(new, old):
     )
     assert subprocess.run([sys.executable, "-c", script, str(old)]).returncode == 9
     assert content(old) == "old"
+
+
+def leave(new_path: Path, *, renames: int) -> None:
+    """A process that replaces a folder and is killed after so many of its two renames."""
+    script = (
+        "import os, sys, pathlib, regard.files as files\n"
+        "rename, left = pathlib.Path.rename, [int(sys.argv[2])]\n"
+        "def count(*paths):\n"
+        "    if not left[0]: os._exit(9)\n"
+        "    left[0] -= 1\n"
+        "    return rename(*paths)\n"
+        "pathlib.Path.rename = count\n"
+        "files.shutil.rmtree = lambda *_, **__: os._exit(9)\n"
+        "with files.new_folder(pathlib.Path(sys.argv[1])) as partial:\n"
+        "    (partial / 'inside.txt').write_text('new')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(new_path), str(renames)]).returncode == 9
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_what_a_killed_process_left_of_a_folder_is_cleared_and_the_folder_is_whole(tmp_path, renames):
+    path = tmp_path / "thing"
+    write_new(new_folder, path, "old")
+    (tmp_path / ".thing-mine").mkdir()
+    leave(path, renames=renames)
+    assert path.exists() == (renames != 1)
+    assert len(os.listdir(tmp_path)) == 2 + (renames != 1)
+    clear_leftovers(path)
+    assert content(path) == ("new" if renames else "old")
+    assert sorted(os.listdir(tmp_path)) == [".thing-mine", "thing"]
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path):
+    path = tmp_path / "thing"
+    with new_folder(path) as partial:
+        clear_leftovers(path)
+        with new_folder(path) as other:
+            write(other, "other")
+        write(partial, "new")
+    assert content(path) == "new"
+    assert os.listdir(tmp_path) == ["thing"]
+
+
+def test_a_lock_is_held_by_one_at_a_time_and_ends_with_its_process(tmp_path):
+    (tmp_path / "lock").touch()
+    with locked(tmp_path / "lock") as first, locked(tmp_path / "lock") as second:
+        assert (first, second) == (True, False)
+    script = "import os, sys, pathlib, regard.files as f\nwith f.locked(pathlib.Path(sys.argv[1])): os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "lock")]).returncode == 9
+    with locked(tmp_path / "lock") as again:
+        assert again
+
+
+def test_the_disk_holds_what_was_written_before_it_has_its_name(new, old, monkeypatch):
+    events = []
+
+    def note(name, function):
+        def call(*arguments):
+            kept = os.readlink(f"/proc/self/fd/{arguments[0]}") if name == "sync" else str(arguments[0])
+            events.append((name, Path(kept).name))
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", note("sync", os.fsync))
+    monkeypatch.setattr(os, "replace", note("rename", os.replace))
+    monkeypatch.setattr(Path, "rename", note("rename", Path.rename))
+    write_new(new, old, "new")
+    written = "inside.txt" if old.is_dir() else f".{os.getpid()}-thing.txt"
+    moved = "new" if old.is_dir() else written
+    assert events[0] == ("sync", written)
+    assert events.index(("rename", moved)) < events.index(("sync", old.parent.name))
+
+
+def test_more_than_may_be_read_is_an_error_even_of_what_has_no_end(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_whole(tmp_path / "file", 5) == b"12345"
+    for path in (tmp_path / "file", Path("/dev/zero")):
+        with pytest.raises(OSError, match="it has more than 4 bytes"):
+            read_whole(path, 4)
 
 
 def test_a_file_is_as_open_to_others_as_the_user_lets_new_files_be(tmp_path):

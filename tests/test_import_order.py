@@ -29,6 +29,7 @@ ORDER = [
     "view",
     "language_model",
     "translator",
+    "jobs",
     "api",
     "cli",
 ]
@@ -57,6 +58,7 @@ READING = [
     "compute.rows",
     "answer_run",
     "asked",
+    "removal",
     "passages",
     "probe",
     "copying",

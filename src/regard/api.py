@@ -1,7 +1,7 @@
 """What `import regard` offers: train a model, load it, run it, read it."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def train(
 ) -> Translator | LanguageModel:
     """Train a model by a recipe, a file or the name of a shipped one, into the folder `out`.
 
-    `changes` are settings such as {"train.minutes": 1, "data.train": "my.tsv"}; `report` hears of every step.
+    `changes` are settings such as {"train.minutes": 1, "data.train": "my.tsv"}; `report` hears of every step. What was
+    seen in the data before it began is in `run.facts["look"]`, and what is likely a mistake in the log.
     Raises RegardError for what cannot be used: recipe, data, folder.
     """
     run = train_run(load_recipe(recipe, changes), Path(out), resume=resume, report=report)
@@ -155,18 +156,28 @@ def sources(
 
 
 def evaluate(
-    model: str | os.PathLike[str] | Translator, split: str = "test", *, device: str = "auto", **settings: Any
+    model: str | os.PathLike[str] | Translator,
+    split: str = "test",
+    *,
+    files: Sequence[str | Path] | None = None,
+    device: str = "auto",
+    **settings: Any,
 ) -> Quality | TextQuality:
     """How good a run is: `Translator.evaluate`, or, of a language model, what a split's text costs it in bits.
 
-    `device` is for a run by its folder; a translator that is loaded has one. Raises RegardError.
+    `files` of one's own take the place of the split. `device` is for a run by its folder; a translator that is loaded
+    has one. Raises RegardError.
     """
     if isinstance(model, Translator):
-        return model.evaluate(split, **settings)
+        return model.evaluate(split, files=files, **settings)
     run = Run.open(model)
     if run.recipe.translates:
-        return load_run(model, device=device).evaluate(split, **settings)
+        return load_run(model, device=device).evaluate(split, files=files, **settings)
     if settings:
         raise RegardError(f"a language model is measured without translating; leave out {', '.join(settings)}")
     torch_device = find_device(device)
-    return evaluate_text(run.module().to(torch_device), run.text(split), device=torch_device)
+    module = run.module().to(torch_device)
+    if files is None:
+        return evaluate_text(module, run.text(split), device=torch_device)
+    with run.text_of(files) as text:
+        return evaluate_text(module, text, device=torch_device)

@@ -19,6 +19,11 @@ from typing import Any, TypeVar
 from regard.errors import RegardError
 
 T = TypeVar("T")
+# no recipe is as long
+LARGEST_TOML = 1 << 20
+# whole numbers beyond these are in no counter of torch's or numpy's
+LARGEST_NUMBER = 2**63 - 1
+LONGEST_SHOWN = 200
 PARAMETERS = "Parameters\n----------\n"
 
 
@@ -46,7 +51,7 @@ def from_dict(kind: type[T], values: object, *, where: str) -> T:
     Raises RegardError for an unknown or missing setting, a wrong type, or a value out of bounds.
     """
     if not isinstance(values, dict):
-        raise RegardError(f"{where} must be a table of settings, not {values!r}")
+        raise RegardError(f"{where} must be a table of settings, not {shown(values)}")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     for name in values:
         if name not in fields:
@@ -98,22 +103,37 @@ def shows(kind: type, **defaults: Any) -> Callable[[T], T]:
     return decorate
 
 
+def shown(value: object) -> str:
+    """A value as an error repeats it, if it is not too long for that."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"one of type {type(value).__name__} too long to be shown"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The ending of an error about an unknown name: the nearest known one, or all of them."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    # of a long text the search takes minutes
+    near = difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_SHOWN else []
     return f"; did you mean {near[0]!r}?" if near else f"; choose from {', '.join(known)}"
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises RegardError if it is missing or not TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(LARGEST_TOML + 1)
+        if len(data) > LARGEST_TOML:
+            raise RegardError(f"{path}: more than {LARGEST_TOML:,} bytes, which no recipe has; check the path")
+        return tomllib.loads(data.decode("utf-8").replace("\r\n", "\n"))
     except FileNotFoundError:
         raise RegardError(f"{path}: there is no such file") from None
     except UnicodeDecodeError as error:
         raise RegardError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    # also a number of thousands of digits, and thousands of nested brackets
+    except (ValueError, RecursionError) as error:
         raise RegardError(f"{path}: not valid TOML: {error}") from None
     except OSError as error:
         raise RegardError(f"{path}: cannot be read: {error.strerror}") from None
@@ -133,7 +153,7 @@ def parse_value(text: str) -> Any:
     """The value of `--set key=value`: TOML where it is TOML, else the text itself."""
     try:
         tables = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     # a second line would be a second setting
     return tables["value"] if len(tables) == 1 else text
@@ -164,18 +184,22 @@ def _checked(value: Any, hint: Any, field: dataclasses.Field, *, where: str) -> 
     is_bool_for_int = isinstance(value, bool) and bool not in accepted
     if is_bool_for_int or not isinstance(value, accepted):
         names = " or ".join(kind.__name__ for kind in accepted if kind is not types.NoneType)
-        raise RegardError(f"{where} must be of type {names}, not {value!r}")
+        raise RegardError(f"{where} must be of type {names}, not {shown(value)}")
     bounds = field.metadata
     if isinstance(value, float) and not math.isfinite(value):
         raise RegardError(f"{where} must be a finite number, not {value}")
     if bounds.get("choices") and value is not None and value not in bounds["choices"]:
-        raise RegardError(f"{where} must be one of {', '.join(bounds['choices'])}, not {value!r}")
+        raise RegardError(f"{where} must be one of {', '.join(bounds['choices'])}, not {shown(value)}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         _check_bounds(value, bounds, where)
     return value
 
 
 def _check_bounds(value: int | float, bounds: Mapping[str, Any], where: str) -> None:
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        most = bounds.get("most")
+        limit = f"at most {LARGEST_NUMBER if most is None else most:,}" if value > 0 else "no number so far below 0"
+        raise RegardError(f"{where} must be {limit}, not {shown(value)}")
     if (least := bounds.get("least")) is not None and value < least:
         raise RegardError(f"{where} must be at least {least}, not {value}")
     if (above := bounds.get("above")) is not None and value <= above:

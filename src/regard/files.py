@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -14,6 +15,12 @@ from safetensors import SafetensorError
 
 from regard.errors import RegardError
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
+LOCK, NEW, OLD = "lock", "new", "old"
 # Linux follows no more links than this
 MOST_LINKS = 40
 
@@ -39,9 +46,11 @@ def new_file(path: Path) -> Iterator[Path]:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             yield partial
+            _sync(partial)
             # some libraries write for their user's eyes alone; a new file is as open as any that its user makes
             partial.chmod(0o666 & ~_umask() if mode is None else mode)
             os.replace(partial, target)
+            _sync_folder(target.parent)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -50,22 +59,103 @@ def new_file(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary sibling to write into, which becomes `path`, in place of any older folder, if all is well.
 
-    A link stays a link, and the folder that it leads to is replaced.
+    A link stays a link, and the folder that it leads to is replaced. What killed processes left beside it is cleared.
     Raises RegardError where the disk is full or cannot be written; nothing half-written is left.
     """
     with _told(path):
         target, mode = _end_of_links(path, is_right=stat.S_ISDIR, otherwise=errno.ENOTDIR)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-            made = Path(temporary) / "new"
+        clear_leftovers(target)
+        with _temporary_sibling(target) as temporary:
+            made = temporary / NEW
             made.mkdir()
             yield made
+            for inside in made.rglob("*"):
+                (_sync_folder if inside.is_dir() else _sync)(inside)
+            _sync_folder(made)
             if mode is not None:
                 made.chmod(mode)
             # another process may have made the same folder meanwhile: the last one stays
             with contextlib.suppress(FileNotFoundError):
-                target.rename(Path(temporary) / "old")
+                target.rename(temporary / OLD)
             made.rename(target)
+            _sync_folder(target.parent)
+
+
+def clear_leftovers(target: Path) -> None:
+    """Remove what killed processes left of a folder to be; one that was to take the place of another still does."""
+    for temporary in target.parent.glob(".*"):
+        if not re.fullmatch(rf"\.{re.escape(target.name)}-\w{{8}}", temporary.name) or temporary.is_symlink():
+            continue
+        # empty where a process was killed before it had made the lock
+        with contextlib.suppress(OSError):
+            temporary.rmdir()
+        with contextlib.suppress(OSError), locked(temporary / LOCK) as is_ours:
+            if is_ours:
+                _settle(temporary, target)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool | None]:
+    """Hold the lock on a file that is there: it ends with this process, however that ends.
+
+    Gives False where another process holds it, and None where the file system has no locks. Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        yield _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool | None:
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return None
+
+
+@contextlib.contextmanager
+def _temporary_sibling(target: Path) -> Iterator[Path]:
+    """A hidden folder that `clear_leftovers` of another process leaves alone while this one lives."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+            stack.callback(_settle, temporary, target)
+            with contextlib.suppress(FileNotFoundError):
+                (temporary / LOCK).touch()
+                is_ours = stack.enter_context(locked(temporary / LOCK))
+                # another process may have cleared it before it was locked
+                if is_ours is not False and (temporary / LOCK).exists():
+                    break
+        yield temporary
+
+
+def _settle(temporary: Path, target: Path) -> None:
+    """Remove a temporary folder; where the second of two renames is still to come, it comes now."""
+    if (temporary / OLD).is_dir() and (temporary / NEW).is_dir() and not target.exists():
+        (temporary / NEW).rename(target)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what was written, so that a loss of power leaves the old content or the new."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    # some file systems have no such thing, and then need none
+    with contextlib.suppress(OSError):
+        _sync(path)
 
 
 def is_stream(path: Path) -> bool:
@@ -78,6 +168,20 @@ def open_stream(path: Path) -> io.FileIO:
     """Open a stream for writing; an open descriptor goes on where it is, even if it leads to a file."""
     descriptor = _descriptor(path)
     return io.FileIO(path if descriptor is None else os.dup(descriptor), "wb")
+
+
+def read_whole(path: Path, most: int) -> bytes:
+    """All of a file, device or pipe. Raises OSError for more than `most` bytes: some devices have no end."""
+    with open(path, "rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes")
+    return data
+
+
+def real_path(path: Path | str) -> Path:
+    """The path without links; of links that lead in a circle, which opening tells, the path itself."""
+    return Path(os.path.realpath(path))
 
 
 def same_file(one: Path, other: Path) -> bool:

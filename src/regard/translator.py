@@ -1,5 +1,6 @@
 """A translator that a run trained: its module and tokenizer, and what can be done with them."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,41 +13,31 @@ from jaxtyping import Float
 from torch import nn
 
 from regard.config import shows
-from regard.data.batch import BOS, EOS, UNKNOWN
+from regard.data.batch import UNKNOWN
 from regard.data.corpus import Corpus
 from regard.data.formats import Pair
-from regard.data.links import Links
+from regard.data.parts import data_name
 from regard.data.prepare import tokenize
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.evaluation.alignment import AlignmentQuality, Gold, evaluate_alignment
 from regard.evaluation.likelihood import likelihood
+from regard.evaluation.pairs import check_pairs, score_pairs
 from regard.evaluation.quality import Quality, evaluate_translations
+from regard.evaluation.test_set import Evaluation, Marked, marked_pairs
 from regard.export import Agreement, check_export, export
 from regard.generation.decoding import Decoding
-from regard.generation.prefix import Prefix
-from regard.generation.result import Generation
+from regard.generation.result import Generation, first_of_each_text
 from regard.generation.search import Hypothesis
+from regard.generation.spelling import NEVER_SPELT, Prefix, Spelling
 from regard.generation.translate import translate_tokens
-from regard.reading.asked import Asked, followed_by
 from regard.reading.reading import Reading
-from regard.reading.replay import (
-    Words,
-    alignments,
-    as_sequence,
-    check_lengths,
-    log_probabilities,
-    replay,
-    written_sequence,
-)
+from regard.reading.replay import Words, alignments, asked_of, check_lengths, replay
 from regard.reading.source_record import Sources
 from regard.reading.sources import SourceOptions, find_sources
 from regard.reading.unknown import replace_unknown
 from regard.training.run import Run
 
-# a sentence pair with its gold links, none where the corpus has none
-Marked = tuple[Pair, Links]
-NO_LINKS = Links(sure=frozenset(), possible=frozenset())
 # dev sentences on which an export is checked
 EXPORT_SAMPLE = 200
 
@@ -67,6 +58,16 @@ class Translator:
     @property
     def name(self) -> str:
         return self.run.path.name
+
+    @property
+    def longest_source(self) -> int | None:
+        """The tokens of the longest source trained on, EOS counted; None of a run that has not recorded it."""
+        longest = self.run.facts.get("longest_source")
+        return longest if isinstance(longest, int) else None
+
+    def source_lengths(self, texts: Sequence[str]) -> list[int]:
+        """The tokens of each text as the model reads it, EOS counted."""
+        return [len(ids) + 1 for ids in self.tokenizer.encode_batch(texts)]
 
     @overload
     def translate(self, texts: str, decoding: Decoding | None = None, **settings: Any) -> Generation: ...
@@ -91,17 +92,19 @@ class Translator:
         replace_unknown: bool = False,
         batch_size: int = 64,
         first: int = 0,
+        numbers: Sequence[int] | None = None,
         progress: Callable[[int], None] = lambda sentences: None,
         name: Callable[[int], str] = lambda index: f"sentence {index + 1}",
         **settings: Any,
     ) -> list[list[Generation]]:
         """`n_best` translations of each text, or as many as there are; an empty text has an empty one.
 
-        Settings given by name override those of `decoding`. Each translation begins with its one of `prefixes`, to the
-        letter: only the last token of a prefix may become a longer one that begins with it, so that a word broken off,
-        or the space before the next, is completed in the model's own tokens.
-        With `replace_unknown` a model of words writes, for a word it does not know, the source word it looked at most.
-        `first` is the place among all of the first text: its samples follow from it.
+        Settings given by name override those of `decoding`. The translations of a beam search differ in their texts.
+        Each translation begins with its one of `prefixes`, to the letter. The model chooses the tokens that spell it,
+        so that a word that it breaks off is completed as the model would have written it.
+        With `replace_unknown` a model of words writes, for a word it does not know, the source word it looked at most,
+        of those that it does not know either where there are any.
+        `first` is the place among all of the first text, `numbers` those of each: samples follow from them.
         Raises RegardError for a text or prefix longer than the model's limit and for settings that make no sense.
         """
         decoding = Decoding.of(decoding, settings)
@@ -120,10 +123,9 @@ class Translator:
             self.tokenizer.encode_batch([texts[index] for index in filled]),
             max_length=self.max_length,
             decoding=decoding,
-            prefixes=None
-            if prefixes is None
-            else [Prefix.of(self.tokenizer, prefixes[index], name=name(index)) for index in filled],
-            numbers=[first + index for index in filled],
+            spelling=self._spelling,
+            prefixes=None if prefixes is None else self._prefixes({index: prefixes[index] for index in filled}, name),
+            numbers=[first + index if numbers is None else numbers[index] for index in filled],
             batch_size=batch_size,
             device=self.device,
             progress=progress,
@@ -132,7 +134,27 @@ class Translator:
         results = [[Generation(text="", tokens=[], score=0.0, finished=True)] for _ in texts]
         for index, hypotheses in zip(filled, found, strict=True):
             results[index] = [self._generation(hypothesis) for hypothesis in hypotheses]
-        return self._without_unknown(texts, results) if replace_unknown else results
+        if replace_unknown:
+            results = self._without_unknown(texts, results)
+        # samples are as drawn; what differed by an unknown word may now be the same
+        return results if decoding.do_sample else [first_of_each_text(found) for found in results]
+
+    @functools.cached_property
+    def _spelling(self) -> Spelling:
+        return Spelling(self.tokenizer.pieces, leading=self.tokenizer.leading)
+
+    def _prefixes(self, texts: dict[int, str], name: Callable[[int], str]) -> list[Prefix]:
+        found = {
+            text: Prefix(self._spelling, self.tokenizer.normalised(text)) for text in dict.fromkeys(texts.values())
+        }
+        for index, text in texts.items():
+            if found[text].need == NEVER_SPELT:
+                closest = self.tokenizer.decode(self.tokenizer.encode(text))
+                raise RegardError(
+                    f"{name(index)}: the model cannot begin with {text!r}, only with {closest!r}; use words that it "
+                    "knows, or a model with a bpe tokenizer"
+                )
+        return [found[text] for text in texts.values()]
 
     def check_replace_unknown(self) -> None:
         """Raises RegardError if the model has no unknown words, or no attention that says what to write for them."""
@@ -194,24 +216,11 @@ class Translator:
         With a `contrast`, another translation, it is asked why this one and not that. `progress` is called with 1 after
         each removal. Raises RegardError for texts that are empty or too long and for options that make no sense.
         """
-        if not source.strip():
-            raise RegardError("the source is empty; there is no passage in it")
         ids = self.translate(source).tokens if target is None else self.tokenizer.encode(target)
         other = None if contrast is None else self.tokenizer.encode(contrast)
-        for target_ids in (ids, other or []):
-            check_lengths(self.tokenizer.encode(source), target_ids, self.max_length)
-        given, written = as_sequence(self.tokenizer, source), written_sequence(self.tokenizer, ids)
-        # what is removed and what is judged are between BOS and EOS
-        pair = [
-            replace(each, tokens=[token for token in each.tokens if token.id not in (BOS, EOS)])
-            for each in (given, written)
-        ]
-        asked = Asked(
-            self.module,
-            followed_by(*pair),
-            len(pair[0].tokens),
-            translate=lambda source, target: log_probabilities(self.module, source, target, device=self.device),
-        )
+        for each in (ids, other or []):
+            check_lengths(self.tokenizer.encode(source), each, self.max_length)
+        asked = asked_of(self.module, self.tokenizer, source, ids, device=self.device)
         return find_sources(asked, SourceOptions.of_settings(options), contrast=other, progress=progress)
 
     def check_cross_attention(self, *, layer: int = -1, head: int | None = None) -> None:
@@ -221,10 +230,22 @@ class Translator:
         list(self.alignments([self.tokenizer.decode(token)], [sample], layer=layer, head=head))
 
     def alignments(
-        self, sources: Sequence[str], translations: Sequence[Generation], *, layer: int = -1, head: int | None = None
+        self,
+        sources: Sequence[str],
+        translations: Sequence[Generation] | Sequence[str],
+        *,
+        layer: int = -1,
+        head: int | None = None,
     ) -> Iterator[Float[np.ndarray, "target source"]]:
-        """The word alignment of each translation with its source, read from one cross layer."""
-        pairs = [(source, written.tokens) for source, written in zip(sources, translations, strict=True)]
+        """The word alignment of each translation with its source, read from one cross layer.
+
+        Translations are the model's own or, as texts, anybody's: the model is made to write them, and `check_pairs`
+        says which are too long for that.
+        """
+        pairs = [
+            (source.strip() and source, target.strip() and target if isinstance(target, str) else target.tokens)
+            for source, target in zip(sources, translations, strict=True)
+        ]
         filled = [pair for pair in pairs if all(pair)]
         found = alignments(
             self.module,
@@ -237,37 +258,80 @@ class Translator:
         )
         return (next(found) if all(pair) else np.zeros((0, 0)) for pair in pairs)
 
-    def evaluate(
+    def check_pairs(
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        name: Callable[[int], str] = lambda index: f"pair {index + 1}",
+    ) -> None:
+        """Raises RegardError for lists of unequal length, and for a pair with a side longer than the model's limit."""
+        check_pairs(self.tokenizer, sources, targets, max_length=self.max_length, name=name)
+
+    def score(
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        name: Callable[[int], str] = lambda index: f"pair {index + 1}",
+    ) -> list[Generation]:
+        """Each target as if the model had written it: its natural log-probability, EOS counted, and that per token.
+
+        `name` says in errors which pair it is. Raises RegardError as `check_pairs` does.
+        """
+        self.check_pairs(sources, targets, name=name)
+        return score_pairs(
+            self.module, self.tokenizer, sources, targets, max_length=self.max_length, device=self.device
+        )
+
+    def evaluate(self, split: str = "test", decoding: Decoding | None = None, **settings: Any) -> Quality:
+        """Quality on a test set, overall and by source length: that of `evaluation`, which takes the same."""
+        return self.evaluation(split, decoding, **settings).quality
+
+    def evaluation(
         self,
         split: str = "test",
         decoding: Decoding | None = None,
         *,
+        files: Sequence[str | Path] | None = None,
+        links: str | Path | None = None,
         batch_size: int = 64,
         progress: Callable[[int], None] = lambda sentences: None,
         **settings: Any,
-    ) -> Quality:
-        """Quality on a split of the corpus that the run was trained on, overall and by source length.
+    ) -> Evaluation:
+        """The translations of a test set beside their references, and their quality.
 
-        Where the split has gold links, also how well attention links words, as `evaluate_alignment` measures it.
-        Pairs longer than the model's limit are left out, and told in the log. Settings as in `translate`.
+        It is a split of the corpus that the run was trained on or, by `files`, any other pairs: one file with both
+        sides or two aligned ones, and with `links` a file of gold links. Where there are gold links the quality has the
+        alignment error rate, as `evaluate_alignment` measures it; for `files` of the mean of the last layer's heads.
+        Pairs longer than the model's limit are left out, and told in the log; a pair that occurs again counts once.
+        Settings as in `translate`.
         """
-        corpus = self.run.pair_corpus()
-        marked = _marked(corpus, split)
+        if files is None:
+            corpus = self.run.pair_corpus()
+        else:
+            gold = {} if links is None else {split: Path(links)}
+            form = self.run.recipe.data.form
+            corpus = Corpus(name=data_name(files), splits={split: files}, links=gold, form=form)
+        marked = marked_pairs(corpus, split)
+        if not marked:
+            raise RegardError(f"{corpus.name}: no pair has text on both sides; there is nothing to evaluate")
         tokenized, kept = tokenize([pair for pair, _ in marked], self.tokenizer, max_length=self.max_length)
-        sources, references = zip(*(marked[index][0] for index in kept), strict=True)
-        hypotheses = self.translate(
-            list(sources), decoding=decoding, batch_size=batch_size, progress=progress, **settings
-        )
+        sources, references = (list(side) for side in zip(*(marked[index][0] for index in kept), strict=True))
+        found = self.translate(sources, decoding=decoding, batch_size=batch_size, progress=progress, **settings)
+        outputs = [each.text for each in found]
         likely = likelihood(self.module, tokenized, device=self.device)
         quality = evaluate_translations(
             sources,
-            [hypothesis.text for hypothesis in hypotheses],
+            outputs,
             references,
             log_probs=likely.log_probs.tolist(),
             token_counts=likely.token_counts.tolist(),
         )
         alignment = self._evaluate_alignment(corpus, split, [marked[index] for index in kept])
-        return quality if alignment is None else replace(quality, **vars(alignment))
+        if alignment is not None:
+            quality = replace(quality, **vars(alignment))
+        return Evaluation(sources=sources, outputs=outputs, references=references, quality=quality)
 
     def evaluate_alignment(self, split: str = "test") -> AlignmentQuality | None:
         """How well attention links words, by the corpus's gold links; None where it has none or the model no attention.
@@ -275,11 +339,11 @@ class Translator:
         Of several heads it is that which aligns dev best. Pairs that are too long are left out, and told in the log.
         """
         corpus = self.run.pair_corpus()
-        return self._evaluate_alignment(corpus, split, self._short_enough(_marked(corpus, split)))
+        return self._evaluate_alignment(corpus, split, self._short_enough(marked_pairs(corpus, split)))
 
     def pairs(self, split: str) -> list[Pair]:
-        """The sentence pairs of a split that are short enough for the model."""
-        return [pair for pair, _ in self._short_enough(_marked(self.run.pair_corpus(), split))]
+        """The sentence pairs of a split that are short enough for the model, each once."""
+        return [pair for pair, _ in self._short_enough(marked_pairs(self.run.pair_corpus(), split))]
 
     def _short_enough(self, marked: list[Marked]) -> list[Marked]:
         _, kept = tokenize([pair for pair, _ in marked], self.tokenizer, max_length=self.max_length)
@@ -290,7 +354,7 @@ class Translator:
             return None
         splits = {split: marked}
         if split != "dev" and "dev" in corpus.links:
-            splits["dev"] = self._short_enough(_marked(corpus, "dev"))
+            splits["dev"] = self._short_enough(marked_pairs(corpus, "dev"))
         golds = {
             name: [
                 Gold(Words.of_text(self.tokenizer, pair.source), Words.of_text(self.tokenizer, pair.target), links)
@@ -315,9 +379,6 @@ class Translator:
             tokenizer=self.tokenizer,
             run=self.run,
             sample=self._export_sample() if sample is None else list(sample),
-            translate=lambda texts, most: [
-                each.text for each in self.translate(texts, num_beams=1, max_new_tokens=most)
-            ],
         )
 
     def _export_sample(self) -> list[str]:
@@ -334,7 +395,3 @@ class Translator:
             finished=hypothesis.finished,
             log_probability=hypothesis.log_probability,
         )
-
-
-def _marked(corpus: Corpus, split: str) -> list[Marked]:
-    return list(corpus.gold(split)) if split in corpus.links else [(pair, NO_LINKS) for pair in corpus.pairs(split)]

@@ -172,7 +172,17 @@ def test_runs_are_compared_by_the_figures_that_each_has_alone(cli, runs, qualiti
     done = cli("compare", *runs.values(), "--json")
     assert done.code == 0, done.err
     models = [{"name": name, **quality} for name, quality in qualities.items()]
-    assert json.loads(done.out) == {"split": "test", "models": models}
+    found = json.loads(done.out)
+    differences = found.pop("differences")
+    assert found == {"split": "test", "models": models}
+    assert list(differences) == ["bahdanau", "transformer"]
+    for name, metrics in differences.items():
+        for metric, each in metrics.items():
+            if None in (qualities[name][metric], qualities["rnn"][metric]):
+                assert each["difference"] is None
+                continue
+            assert each["difference"] == pytest.approx(qualities[name][metric] - qualities["rnn"][metric])
+            assert each["low"] <= each["difference"] <= each["high"]
 
 
 def test_a_comparison_is_a_table_and_pictures(cli, runs, tmp_path, monkeypatch):
@@ -219,5 +229,93 @@ def test_runs_that_were_tested_on_other_sentences_are_not_compared(cli, runs, re
 )
 def test_what_cannot_be_compared_is_told(cli, runs, arguments, message):
     done = cli("compare", runs["bahdanau"], *(part.format(**runs) for part in arguments))
+    assert (done.code, done.out) == (1, "")
+    assert message in done.err
+
+
+@pytest.fixture
+def own_test(recipes, tmp_path):
+    """Fifty pairs that the runs have seen, one of them with nothing on a side, as one file and as two."""
+    pairs = (recipes["rnn"].parent / "numbers.tsv").read_text(encoding="utf-8").splitlines()[40:90]
+    (tmp_path / "test.tsv").write_text("\n".join([*pairs, "blank\t"]) + "\n", encoding="utf-8")
+    for index, name in enumerate(("test.en", "test.fr")):
+        (tmp_path / name).write_text("\n".join(pair.split("\t")[index] for pair in pairs) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_a_test_set_of_ones_own_is_measured_whole(cli, runs, own_test):
+    """Whatever was held out of the run's own corpus."""
+    sides = own_test / "test.en", own_test / "test.fr"
+    one = json.loads(cli("evaluate", runs["bahdanau"], "--file", own_test / "test.tsv", "--json").out)
+    two = json.loads(cli("evaluate", runs["bahdanau"], "--file", *sides, "--json").out)
+    assert one.pop("files") == [str(own_test / "test.tsv")]
+    assert two.pop("files") == [str(side) for side in sides]
+    assert one == two
+    assert (one["count"], one["attribution"]) == (50, None)
+    found = regard.load(runs["bahdanau"]).evaluate(files=[own_test / "test.tsv"])
+    assert one == {"run": "bahdanau", "attribution": None, **found.to_json()}
+
+
+def test_links_of_ones_own_test_set_measure_the_alignment(cli, runs, own_test):
+    (own_test / "links").write_text("0-0\n" * 50)
+    files = ("--file", own_test / "test.en", own_test / "test.fr", "--links", own_test / "links")
+    done = json.loads(cli("evaluate", runs["transformer"], *files, "--json").out)
+    assert done["aer_head"] == {"layer": 1, "head": None, "chosen_on": None}
+    assert 0 <= done["aer"] <= 1
+
+
+def test_what_other_scorers_need_is_written_line_for_line(cli, runs, own_test, monkeypatch):
+    monkeypatch.setattr("regard.data.tokenizer.Tokenizer.decode", lambda self, ids: "a\r\nb\u2028c\nd")
+    out = own_test / "scored"
+    done = cli("evaluate", runs["rnn"], "--file", own_test / "test.tsv", "--out", out)
+    assert done.code == 0, done.err
+    found = {path.name: path.read_bytes().decode().split("\n") for path in out.iterdir()}
+    assert found["source.txt"] == (own_test / "test.en").read_text(encoding="utf-8").split("\n")
+    assert found["reference.txt"] == (own_test / "test.fr").read_text(encoding="utf-8").split("\n")
+    assert found["output.txt"] == ["a  b\u2028c d"] * 50 + [""]
+    again = cli("evaluate", runs["rnn"], "--file", own_test / "test.tsv", "--out", out)
+    assert (again.code, again.out) == (1, "")
+    assert "scored exists already; choose another folder" in again.err
+
+
+def test_runs_are_compared_on_a_test_set_of_ones_own(cli, runs, recipes, own_test, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    regard.train(recipes["rnn"], out=own_test / "longer", changes={"train.steps": 60, "train.seed": 2})
+    files = ("--file", own_test / "test.tsv")
+    done = cli("compare", runs["rnn"], own_test / "longer", *files)
+    assert done.code == 0, done.err
+    assert max(map(len, done.out.splitlines())) <= 80
+    assert "against rnn" in done.out
+    found = json.loads(cli("compare", runs["rnn"], own_test / "longer", *files, "--json").out)
+    assert [model["count"] for model in found["models"]] == [50, 50]
+    chrf = found["differences"]["longer"]["chrf"]
+    first, second = (model["chrf"] for model in found["models"])
+    assert chrf["difference"] == pytest.approx(second - first)
+    assert (chrf["low"] <= 0 <= chrf["high"]) or chrf["p_value"] < 0.1
+
+
+def test_a_split_that_gains_a_file_of_its_own_is_all_of_it(runs, own_test):
+    """In a run's recipe, written there by hand."""
+    shutil.copytree(runs["rnn"], own_test / "run")
+    recipe = own_test / "run" / "recipe.toml"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("[data]", f"[data]\ntest = '{own_test / 'test.tsv'}'"), encoding="utf-8")
+    assert regard.evaluate(own_test / "run").count == 50
+    assert regard.load(own_test / "run").pairs("dev") == regard.load(runs["rnn"]).pairs("dev")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--file", "test.tsv", "--split", "dev"], "--file takes the place of a split; leave out --split"),
+        (["--links", "links"], "--links are of the pairs of --file"),
+        (["--file", "none.tsv"], "none.tsv: there is no such file"),
+        (["--file", "blank.tsv"], "blank.tsv: no pair has text on both sides; there is nothing to evaluate"),
+    ],
+)
+def test_a_test_set_that_cannot_be_measured_is_told(cli, runs, own_test, monkeypatch, arguments, message):
+    monkeypatch.chdir(own_test)
+    (own_test / "blank.tsv").write_text("one\t\n")
+    done = cli("evaluate", runs["rnn"], *arguments)
     assert (done.code, done.out) == (1, "")
     assert message in done.err

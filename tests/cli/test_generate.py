@@ -64,6 +64,15 @@ def test_the_command_writes_what_the_library_writes(cli, folder, model):
         assert found == model.generate("one two", max_new_tokens=30, **settings).text + "\n"
 
 
+def test_what_is_written_begins_with_the_prefix(cli, folder):
+    assert output(cli("generate", folder, "one two", "--max-new-tokens", 3, "--prefix", " drei é")).startswith(
+        " drei é"
+    )
+    done = cli("generate", folder, "one", "--prefix", "a stop", "--stop", "stop")
+    assert (done.code, done.out) == (1, "")
+    assert "the prefix holds 'stop', at which the text would end" in done.err
+
+
 @pytest.mark.parametrize("arguments", [("-",), ()])
 def test_a_prompt_comes_from_standard_input(cli, folder, model, arguments):
     found = output(cli("generate", folder, *arguments, "--max-new-tokens", 9, given=b"zwei\ndrei\n"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import gzip
 import io
 import itertools
@@ -18,6 +19,7 @@ import torch
 import regard
 from regard.data.batch import UNKNOWN, collate
 from regard.data.words import split_words
+from regard.jobs.parts import Part, fitting_parts, together
 
 SOURCES = ["one hundred and two", "", "seven", "   ", "twenty-nine"]
 
@@ -109,7 +111,7 @@ def test_translations_that_were_cut_are_counted(cli, runs):
 
 @pytest.mark.parametrize("chunk", [1, 2, 2048])
 def test_alignments_have_a_line_for_every_line(cli, runs, translator, chunk, tmp_path, monkeypatch):
-    monkeypatch.setattr("regard.cli.translate.CHUNK", chunk)
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", chunk)
     path = tmp_path / "alignments"
     found = lines(cli("translate", runs["bahdanau"], "--alignments", path, given="\n".join(SOURCES).encode()))
     assert found == [each.text for each in translator.translate(SOURCES)]
@@ -128,7 +130,7 @@ def test_alignments_have_a_line_for_every_line(cli, runs, translator, chunk, tmp
 
 
 def test_an_error_in_the_middle_leaves_no_alignments(cli, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", 2)
     text = tmp_path / "text"
     text.write_text("one\ntwo\nthree\n" + "seven " * 60 + "\n")
     done = cli("translate", runs["bahdanau"], text, "--alignments", tmp_path / "alignments")
@@ -138,7 +140,7 @@ def test_an_error_in_the_middle_leaves_no_alignments(cli, runs, tmp_path, monkey
 
 
 def test_a_sentence_that_is_too_long_is_told_with_file_and_line(cli, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", 2)
     given = "one\n\nthree\n" + "seven " * 60 + "\n"
     (tmp_path / "text").write_text(given)
     done = cli("translate", runs["rnn"], tmp_path / "text")
@@ -190,7 +192,7 @@ def test_a_full_disk_at_the_output_is_told(runs, tmp_path):
 def test_what_stands_before_a_line_that_cannot_be_translated_is_translated(
     cli, runs, translator, monkeypatch, bad, chunk
 ):
-    monkeypatch.setattr("regard.cli.translate.CHUNK", chunk)
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", chunk)
     done = cli("translate", runs["bahdanau"], given=b"one\n\nthree\nfour\n" + bad + b"\nsix\n")
     assert done.code == 1
     assert "standard input:5" in done.err
@@ -250,7 +252,7 @@ def test_samples_are_those_of_the_library_whatever_the_chunk(cli, runs, translat
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if name != "do_sample"]
     wanted = translator.translate_n_best(SOURCES, **options)
     for chunk in (1, 3, 1024):
-        monkeypatch.setattr("regard.cli.translate.CHUNK", chunk)
+        monkeypatch.setattr("regard.jobs.lines.CHUNK", chunk)
         given = "\n".join(SOURCES).encode()
         found = lines(cli("translate", runs["bahdanau"], "--do-sample", "--json", *flags, given=given))
         assert [[each["text"] for each in json.loads(line)["translations"]] for line in found] == [
@@ -310,7 +312,7 @@ def broken_off(text, *, lines, extra):
 @pytest.mark.parametrize("options", [[], ["--num-beams", 2, "--n-best", 2], ["--json"], ["--do-sample", "--seed", 3]])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_resume_goes_on_wherever_the_work_broke_off(cli, runs, tmp_path, monkeypatch, options, compressed):
-    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", 2)
     text, out, aligned = tmp_path / "text.gz", tmp_path / "out", tmp_path / "aligned"
     data = ("\r\n".join(SOURCES)).encode()
     text.write_bytes(gzip.compress(data) if compressed else data)
@@ -349,7 +351,7 @@ def test_resume_refuses_the_translations_of_another_text(cli, runs, tmp_path):
 def test_resume_refuses_what_was_begun_otherwise_and_the_record_of_that_goes_when_all_is_done(
     cli, runs, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", 2)
     (tmp_path / "text").write_text("one\ntwo\nthree\n" + "four " * 200 + "\n")
     command, out = ["translate", runs["bahdanau"], tmp_path / "text"], tmp_path / "out"
     done = cli(*command, "--num-beams", 2, "--out", out)
@@ -397,12 +399,12 @@ def test_a_file_that_has_the_name_of_the_record_but_is_none_stays(cli, runs, tmp
 
 
 def test_resume_begins_the_alignments_that_its_own_work_had_not_come_to(cli, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", 2)
     (tmp_path / "text").write_text("one\ntwo\nthree\nfour\n")
     out, aligned = tmp_path / "out", tmp_path / "aligned"
     command = ["translate", runs["bahdanau"], tmp_path / "text", "--out", out, "--alignments", aligned]
     with monkeypatch.context() as patch:
-        patch.setattr("regard.reading.replay.pharaoh", lambda table: 1 / 0)
+        patch.setattr("regard.jobs.translate.links", lambda table: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             cli(*command)
     assert (out.read_text().count("\n"), aligned.read_text()) == (2, "")
@@ -484,7 +486,7 @@ def test_more_beams_than_tokens_or_memory_are_refused(cli, runs, monkeypatch):
 
 
 def test_where_the_disk_fills_up_whole_lines_stand_and_resume_goes_on(cli, runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", 2)
     (tmp_path / "text").write_text("\n".join(SOURCES))
     command = ["translate", runs["bahdanau"], tmp_path / "text", "--scores", "--out", tmp_path / "out"]
     wanted = cli(*command[:3], "--scores").out
@@ -565,19 +567,19 @@ def test_the_standard_output_may_be_named(cli, runs, tmp_path, mode):
 
 
 def test_a_text_larger_than_a_chunk_is_read_as_it_is_translated(cli, runs, monkeypatch):
-    monkeypatch.setattr("regard.cli.translate.CHUNK", 3)
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", 3)
     read, written = [], []
 
-    def endless(path):
+    def endless(path, *, stream):
         for number in range(20):
             read.append(number)
             yield "one"
 
-    monkeypatch.setattr("regard.data.formats.read_lines", endless)
+    monkeypatch.setattr("regard.jobs.lines.read_lines", endless)
     translate = regard.Translator.translate_n_best
 
     def noted(self, texts, *arguments, **settings):
-        written.append((len(read), settings["first"], len(texts)))
+        written.append((len(read), settings["numbers"][0], len(texts)))
         return translate(self, texts, *arguments, **settings)
 
     monkeypatch.setattr(regard.Translator, "translate_n_best", noted)
@@ -594,6 +596,7 @@ def words(recipes, tmp_path_factory):
 
 
 def test_for_a_word_it_does_not_know_a_model_writes_the_source_word_that_it_looked_at(cli, words):
+    """Of the source words that it does not know either, where there are any."""
     sources = ["one hundred zebras and two", "", "(zebras),  yaks!", "seven"]
     settings = {"num_beams": 3, "n_best": 3}
     plain = words.translate_n_best(sources, **settings)
@@ -613,6 +616,9 @@ def test_for_a_word_it_does_not_know_a_model_writes_the_source_word_that_it_look
             # Luong et al.'s words: what stands between spaces, a mark by itself
             spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]", source)]
             tokens = words.tokenizer.tokens(source)
+            strange = [token.end for token in tokens if token.id == UNKNOWN]
+            assert strange or source == "seven"
+            spans = [span for span in spans if span[1] in strange] or spans
             texts = iter(old.text.split("⁇"))
             wanted = next(texts)
             for position, token in enumerate(old.tokens):
@@ -629,6 +635,15 @@ def test_for_a_word_it_does_not_know_a_model_writes_the_source_word_that_it_look
     assert lines(cli("translate", path, "--replace-unknown", given="\n".join(sources).encode())) == [
         each.text for each in words.translate(sources, replace_unknown=True)
     ]
+
+
+def test_a_model_of_words_begins_with_words_that_it_knows_also_where_one_is_broken_off(cli, words):
+    known = next(piece.decode() for piece in words.tokenizer.pieces if len(piece) > 4 and piece.isascii())
+    (found,) = lines(cli("translate", words.run.path, "--prefix", known[1:3], given=b"one\n"))
+    assert found.startswith(known[1:3])
+    done = cli("translate", words.run.path, "--prefix", "zèbre", given=b"one\n")
+    assert (done.code, done.out) == (1, "")
+    assert "standard input:1: the model cannot begin with 'zèbre', only with '⁇'; use words that it knows" in done.err
 
 
 def test_unknown_words_are_not_replaced_where_there_are_none_or_nothing_was_looked_at(cli, runs, recipes, tmp_path):
@@ -651,7 +666,7 @@ def test_a_bar_shows_how_much_of_a_file_is_translated(cli, runs, tmp_path, monke
         yield counted[-1].append
 
     monkeypatch.setattr("regard.view.progress.counting", counting)
-    monkeypatch.setattr("regard.cli.translate.CHUNK", 2)
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", 2)
     text, out = tmp_path / "text", tmp_path / "out"
     text.write_text("one\ntwo\nthree\nfour\n")
     cli("translate", runs["rnn"], text)
@@ -661,3 +676,140 @@ def test_a_bar_shows_how_much_of_a_file_is_translated(cli, runs, tmp_path, monke
     (size, *parts), (unknown, *counts), (whole, skipped, *rest) = counted
     assert (size, sum(parts), unknown, counts) == (19, 19, None, [2, 2])
     assert (whole, skipped, sum(rest)) == (19, 4, 15)
+
+
+LONG = "seven " * 60
+
+
+def test_lines_that_are_too_long_are_cut_or_left_blank_and_told_and_the_others_come(
+    cli, runs, translator, tmp_path, caplog
+):
+    given = f"one\n{LONG}\nthree\n\n{LONG}five\nsix\n".encode()
+    plain = [each.text for each in translator.translate(["one", "three", "six"])]
+    for choice, told in (("blank", "left blank"), ("cut", "its end is not translated")):
+        for out in ((), ("--out", tmp_path / choice)):
+            done = cli("translate", runs["bahdanau"], "--too-long", choice, *out, given=given)
+            found = ((tmp_path / choice).read_text() if out else done.out).split("\n")
+            assert (done.code, len(found), [found[0], found[2], found[5]]) == (1, 7, plain)
+            assert [bool(line) for line in found[:-1]] == [True, choice == "cut", True, False, choice == "cut", True]
+            for number in (2, 5):
+                assert f"standard input:{number} has " in caplog.text
+            assert caplog.text.count(f"the model reads at most 48: {told}") == 2
+            caplog.clear()
+            assert done.err.endswith(f"{'left blank' if choice == 'blank' else 'cut'}: 2, as told above\n")
+            assert not (tmp_path / f"{choice}.resume").exists()
+    # as much as the model reads, and no word of it broken
+    kept = max(
+        (LONG[:end] for end in range(len(LONG)) if LONG[end].isspace()),
+        key=lambda text: (fits(translator, text), len(text)),
+    )
+    assert found[1] == translator.translate(kept).text
+
+
+def fits(translator, text):
+    return translator.source_lengths([text])[0] <= translator.max_length
+
+
+def test_a_line_that_is_too_long_is_translated_in_parts_that_fit(cli, runs, translator, caplog):
+    given = f"one\n{LONG.strip()}. Twenty-two. {LONG}\nthree\n"
+    done = cli("translate", runs["bahdanau"], "--too-long", "split", given=given.encode())
+    found = lines(done)
+    assert [found[0], found[2]] == [each.text for each in translator.translate(["one", "three"])]
+    count = int(re.search(r"standard input:2 has \d+ tokens, .*: translated in (\d+) parts", caplog.text)[1])
+    # no sentence ends before a small letter
+    sentences = [f"{LONG.strip()}.", f"Twenty-two. {LONG.strip()}"]
+    parts = [part for each in sentences for part in fitting_parts(Part(0, each), lambda text: fits(translator, text))]
+    wanted = translator.translate([part.text for part in parts])
+    assert (count, len(found)) == (len(wanted), 3)
+    assert count > 3
+    assert found[1] == functools.reduce(together, (each.text for each in wanted))
+
+
+def test_a_run_that_stopped_at_a_line_goes_on_behind_it_with_another_choice(cli, runs, tmp_path):
+    (tmp_path / "text").write_text(f"one\ntwo\n{LONG}\nfour\n")
+    command = ["translate", runs["bahdanau"], tmp_path / "text", "--out", tmp_path / "out"]
+    done = cli(*command)
+    assert done.code == 1
+    assert "text:3 has " in done.err
+    assert "let --too-long do so (split, cut or blank)" in done.err
+    assert (tmp_path / "out").read_text().count("\n") == 2
+    assert cli(*command, "--resume", "--too-long", "split").code == 0
+    assert (tmp_path / "out").read_text() == cli(*command[:3], "--too-long", "split").out
+
+
+def test_sentences_are_translated_one_by_one_and_paragraphs_stay_lines(cli, runs, translator, tmp_path):
+    paragraphs = ["One. Two is here! And three?", "", "Seven.", "一百。二百。"]
+    for chunk in (1, 2, 99):
+        options = ["--split-sentences", "--alignments", tmp_path / f"links-{chunk}"]
+        done = cli("translate", runs["bahdanau"], *options, given="\n".join(paragraphs).encode())
+        sentences = ["One.", "Two is here!", "And three?", "Seven.", "一百。", "二百。"]
+        wanted = [each.text.strip() for each in translator.translate(sentences)]
+        assert lines(done)[:3] == [" ".join(wanted[:3]), "", wanted[3]]
+    # a word's link is that of its sentence alone, so many words further on
+    links = (tmp_path / "links-99").read_text().split("\n")
+    shown = []
+    source = target = 0
+    best = translator.translate(sentences[:3])
+    for sentence, each, table in zip(sentences[:3], best, translator.alignments(sentences[:3], best), strict=True):
+        shown += [f"{source + int(row.argmax())}-{target + index}" for index, row in enumerate(table) if row.any()]
+        source, target = source + len(split_words(sentence)), target + len(split_words(each.text))
+    assert links[0] == " ".join(shown)
+    assert (links[1], len(links)) == ("", 5)
+
+
+def test_samples_of_a_line_do_not_depend_on_the_lines_that_are_in_parts_beside_it(cli, runs, monkeypatch):
+    command = ["translate", runs["bahdanau"], "--do-sample", "--seed", 5, "--split-sentences"]
+    texts = ["One. Two.", "three", "Four. Five. Six.", "seven"]
+    whole = lines(cli(*command, given="\n".join(texts).encode()))
+    monkeypatch.setattr("regard.jobs.lines.CHUNK", 1)
+    assert lines(cli(*command, given="\n".join(texts).encode())) == whole
+
+
+def test_a_line_longer_than_any_that_was_trained_on_is_told(cli, runs, translator, caplog):
+    longest = translator.run.facts["longest_source"]
+    sources = [pair.source for pair in translator.run.corpus().pairs("train")]
+    assert longest == max(translator.source_lengths(sources))
+    known = max(sources, key=lambda text: translator.source_lengths([text]))
+    given = f"one\n{known}\n{known} {known}\n"
+    done = cli("translate", runs["bahdanau"], given=given.encode())
+    count = translator.source_lengths([f"{known} {known}"])[0]
+    assert done.code == 0
+    assert caplog.messages == [
+        f"standard input:3 has {count} tokens, the longest source trained on {longest}; --split-sentences may help"
+    ]
+    caplog.clear()
+    cli("translate", runs["bahdanau"], given=f"{known} {known}\n".encode() * 13)
+    assert caplog.text.count("the longest source trained on") == 10
+    assert caplog.messages[-1] == "… and 3 more lines are longer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--split-sentences"],
+            "--n-best is of one sentence, not of a line in parts; leave it out, or --split-sentences",
+        ),
+        (["--too-long", "split"], "not of a line in parts; leave it out, or --too-long split"),
+    ],
+)
+def test_the_n_best_of_a_line_in_parts_are_refused(cli, runs, arguments, message):
+    done = cli("translate", runs["bahdanau"], "--num-beams", 2, "--n-best", 2, *arguments, given=b"one\n")
+    assert (done.code, done.out) == (1, "")
+    assert message in done.err
+
+
+def test_a_program_gets_the_answer_to_each_line_before_it_writes_the_next(runs):
+    command = [sys.executable, "-m", "regard", "translate", str(runs["bahdanau"])]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **pipes, text=True) as process:
+        timer = threading.Timer(120, process.kill)
+        timer.start()
+        for line in ("one", "two", ""):
+            process.stdin.write(f"{line}\n")
+            process.stdin.flush()
+            assert bool(process.stdout.readline().strip()) == bool(line)
+        process.stdin.close()
+        assert process.stdout.read() == ""
+        timer.cancel()
+    assert process.returncode == 0

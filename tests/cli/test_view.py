@@ -182,6 +182,10 @@ def test_the_browser_is_opened_at_the_address_unless_it_is_told_not_to(tmp_path)
         (["./nowhere"], 1, "./nowhere: there is no such run, Hugging Face folder or GGUF file"),
         (["nowhere.safetensors"], 1, "nowhere.safetensors: there is no such file"),
         (["--host", "192.0.2.1", "--no-history"], 1, "--host 192.0.2.1: cannot listen there"),
+        (["--host", "", "--no-history"], 1, "--host is empty, which would be every address of this machine"),
+        (["--host", " ", "--no-history"], 1, "--host is empty"),
+        (["--host", "\ud800", "--no-history"], 1, "--host '\\ud800': not the name of a host"),
+        (["--host", "x" * 99, "--no-history"], 1, "not the name of a host"),
         (["--host", "no.such.host.invalid", "--no-history"], 1, "--host no.such.host.invalid: cannot listen there"),
     ],
 )

@@ -46,6 +46,45 @@ def test_blank_lines_before_a_text_are_no_passage_of_their_own(tmp_path):
     assert [(passage.text.strip(), passage.begins) for passage in read_passages([path])] == [("It begins here.", True)]
 
 
+@pytest.mark.parametrize("unit", ["word ", "这是一个句子。", "x", "é"])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_text_in_one_long_line_is_cut_between_words_or_sentences_and_nothing_of_it_is_lost(tmp_path, unit, end):
+    whole = unit * (200_000 // len(unit.encode()))
+    path = tmp_path / "line.txt"
+    path.write_text(whole + end, encoding="utf-8")
+    passages = list(read_passages([path]))
+    assert "".join(passage.text for passage in passages) == whole + "\n"
+    assert [passage.begins for passage in passages] == [True] + [False] * (len(passages) - 1)
+    assert all(passage.text.endswith(unit) for passage in passages[:-1])
+
+
+def test_a_book_in_one_record_is_one_document_and_held_out_by_its_passages(tmp_path, book):
+    path = tmp_path / "books.jsonl"
+    write_documents(path, [book.read_text(), "A letter.\n\nIt has two paragraphs."])
+    text = Text(name="x", splits={"train": (path,)})
+    assert list(text.documents("train")) == [book.read_text(), "A letter.\n\nIt has two paragraphs."]
+    passages = list(text.passages("train"))
+    assert [passage for passage in passages if passage.begins] == [passages[0], passages[-1]]
+    assert passages[:-1] == list(read_passages([book]))
+    splits = Text.from_files(path)
+    parts = [passage.text for split in splits.splits for passage in splits.passages(split)]
+    assert sorted(parts) == sorted(passage.text for passage in passages)
+
+
+def test_a_record_longer_than_a_line_of_pairs_may_be_is_a_document(tmp_path):
+    path = tmp_path / "long.jsonl"
+    write_documents(path, ["word " * 500_000])
+    assert list(Text(name="x", splits={"train": path}).documents("train")) == ["word " * 500_000]
+
+
+def test_the_text_of_a_record_is_chosen_by_its_key(tmp_path):
+    path = tmp_path / "keys.jsonl"
+    path.write_text('{"title": "one", "body": "text"}\n', encoding="utf-8")
+    assert list(Text(name="x", splits={"train": path}, key="body").documents("train")) == ["text"]
+    with pytest.raises(RegardError, match=r"has the keys 'title', 'body'; say which to read: data\.text_key"):
+        list(read_passages([path]))
+
+
 def test_splits_share_no_passage_and_leave_out_none(book):
     text = Text.from_files(book)
     parts = {split: [passage.text for passage in text.passages(split)] for split in text.splits}

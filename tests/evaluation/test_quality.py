@@ -16,6 +16,12 @@ CHINESE = [
     ("the weather is nice today", "今天天气很好。", "今天天气不错。"),
     ("I like to read", "我喜欢看书。", "我喜欢读书。"),
 ]
+SOUTH_EAST_ASIAN = [
+    [("good morning my friend", "สวัสดีตอนเช้าเพื่อนของฉัน", "สวัสดีตอนเช้าเพื่อน")],
+    [("good morning my friend", "ສະບາຍດີຕອນເຊົ້າ", "ສະບາຍດີເຊົ້າ")],
+    [("good morning my friend", "អរុណសួស្តីមិត្តរបស់ខ្ញុំ", "អរុណសួស្តីមិត្ត")],
+    [("good morning my friend", "မင်္ဂလာနံနက်ခင်းပါ။", "မင်္ဂလာပါ။")],
+]
 JAPANESE = [("the weather is nice today", "今日は天気がいいです。", "今日はとても天気がいい。")]
 
 
@@ -36,7 +42,7 @@ def test_bleu_and_chrf_are_sacrebleus(count: int) -> None:
     for seed in range(8):
         sources, hypotheses, references = corpus(count, seed=seed)
         quality = evaluate_translations(sources, hypotheses, references, num_resamples=2)
-        assert quality.bleu == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score, abs=1e-9)
+        assert (quality.bleu or 0) == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score, abs=1e-9)
         assert quality.chrf == pytest.approx(sacrebleu.corpus_chrf(hypotheses, [references]).score, abs=1e-9)
 
 
@@ -48,11 +54,29 @@ def test_sentences_too_short_or_too_wrong_for_some_orders_score_as_in_sacrebleu(
     hypothesis: str, reference: str
 ) -> None:
     quality = evaluate_translations(["a"], [hypothesis], [reference], num_resamples=2)
-    assert quality.bleu == pytest.approx(sacrebleu.corpus_bleu([hypothesis], [[reference]]).score, abs=1e-9)
+    # what is undefined counts nothing there
+    assert (quality.bleu is None) == (max(len(text.split()) for text in (hypothesis, reference)) < 4)
+    assert (quality.bleu or 0) == pytest.approx(sacrebleu.corpus_bleu([hypothesis], [[reference]]).score, abs=1e-9)
     assert quality.chrf == pytest.approx(sacrebleu.corpus_chrf([hypothesis], [[reference]]).score, abs=1e-9)
 
 
-@pytest.mark.parametrize(("rows", "tokenizer"), [(CHINESE, "zh"), (JAPANESE, "char")])
+def test_what_no_sentence_is_long_enough_for_is_undefined_and_no_zero() -> None:
+    sources, short, long = ["a"] * 6, ["one two"] * 6, ["one two three four five"] * 6
+    quality = evaluate_translations([*sources, "b"], [*short, long[0]], [*short, long[0]], num_resamples=200)
+    assert (quality.bleu, quality.exact) == (100, 1)
+    # resamples without the long sentence have no part in the interval
+    assert (quality.bleu_low, quality.bleu_high) == (100, 100)
+    undefined = evaluate_translations(sources, short, short, num_resamples=20)
+    assert [undefined.bleu, undefined.bleu_low, undefined.bleu_high] == [None] * 3
+    assert undefined.exact == 1
+    assert json.loads(json.dumps(undefined.to_json(), allow_nan=False))["by_length"][0]["bleu"] is None
+    # too short alone is wrong, not undefined
+    assert evaluate_translations(sources, short, long, num_resamples=2).bleu == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "tokenizer"), [(CHINESE, "zh"), (JAPANESE, "char"), *((rows, "char") for rows in SOUTH_EAST_ASIAN)]
+)
 def test_the_script_of_the_references_chooses_the_tokenizer(rows: list, tokenizer: str) -> None:
     sources, hypotheses, references = map(list, zip(*rows, strict=True))
     quality = evaluate_translations(sources, hypotheses, references, num_resamples=2)

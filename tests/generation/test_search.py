@@ -16,6 +16,7 @@ from regard.data.batch import BOS, EOS, PAD, UNKNOWN, collate, pad
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.search import Hypothesis, beam_search, log_coverage, sequence_search, top_candidates
+from regard.generation.spelling import TextConstraint
 from regard.models import build
 from regard.models.rnn import RNNConfig
 from regard.models.transformer import TransformerConfig
@@ -80,10 +81,12 @@ def search(model, sources, *, limit, num_beams=None, **settings):
     """Greedy search, or all that a beam search finds."""
     source, lengths = pad([[*ids, EOS] for ids in sources])
     limits = torch.tensor([limit] * len(sources) if isinstance(limit, int) else limit)
+    constraint = TextConstraint(None, None, room=100, apart=False, device=torch.device("cpu"))
     if num_beams is None:
-        return sequence_search(model, source, lengths, limits=limits, decoding=Decoding(**settings))
+        decoding = Decoding(**settings)
+        return sequence_search(model, source, lengths, limits=limits, decoding=decoding, constraint=constraint)
     decoding = Decoding(num_beams=num_beams, n_best=num_beams, **settings)
-    return beam_search(model, source, lengths, limits=limits, decoding=decoding)
+    return beam_search(model, source, lengths, limits=limits, decoding=decoding, constraint=constraint)
 
 
 @torch.no_grad()

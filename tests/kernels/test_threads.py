@@ -1,11 +1,13 @@
 """The number of threads that is fastest is found by trying, and what was set comes back."""
 
+import os
 import time
 
 import pytest
 import torch
 
-from regard.kernels.threads import fastest_threads, threads
+from regard.errors import RegardError
+from regard.kernels.threads import check_threads, fastest_threads, threads
 
 
 @pytest.mark.parametrize("best", [1, 2, 4, 6])
@@ -37,3 +39,10 @@ def test_threads_come_back_after_an_error():
     with pytest.raises(KeyError):
         fail()
     assert torch.get_num_threads() == before
+
+
+def test_more_threads_than_a_machine_has_use_for_are_refused():
+    most = max(64, 8 * (os.cpu_count() or 1))
+    check_threads(most)
+    with pytest.raises(RegardError, match=f"threads must be at most {most} on this machine of .*, not 1,000,000"):
+        check_threads(1_000_000)

@@ -291,6 +291,9 @@ SOURCES = {
     "a source that was not tried": lambda sources: sources["sources"][0].update(effect=None) or sources,
     "either of one": lambda sources: sources["verdict"].update(either=True) or sources,
     "passes of text": lambda sources: sources | {"passes": "4"},
+    "asked without a grain": lambda sources: sources | {"asked": {"of": None}},
+    "asked of more than the text": lambda sources: sources | {"asked": {"grain": "turns", "of": [1, 4]}},
+    "asked of nothing": lambda sources: sources | {"asked": {"grain": "turns", "of": [1, 1]}},
 }
 
 
@@ -312,4 +315,51 @@ def test_sources_of_a_reading_without_a_text_are_refused(tmp_path):
     )
     reading.save(tmp_path / "a.json")
     with pytest.raises(RegardError):
+        Reading.load(tmp_path / "a.json")
+
+
+REMOVAL = {"start": 0, "end": 1, "first": 1, "effects": [-2.5, 0.25]}
+
+
+def test_removals_and_how_sources_were_asked_for_are_kept(tmp_path):
+    reading = with_sources()
+    reading.settings["sources"]["asked"] = {"grain": "turns", "of": [1, 3]}
+    reading.settings["removals"] = [REMOVAL]
+    reading.save(tmp_path / "a.json")
+    assert Reading.load(tmp_path / "a.json").settings == reading.settings
+
+
+@pytest.mark.parametrize(
+    "removals",
+    [
+        {},
+        [3],
+        [REMOVAL | {"more": 1}],
+        [REMOVAL | {"start": -1}],
+        [REMOVAL | {"start": 1}],
+        [REMOVAL | {"end": 2}],
+        [REMOVAL | {"end": True}],
+        [REMOVAL | {"first": 2}],
+        [REMOVAL | {"effects": []}],
+        [REMOVAL | {"effects": "ab"}],
+        [REMOVAL | {"effects": [None]}],
+        [{"start": 0, "end": 1, "first": 1}],
+    ],
+)
+def test_removals_of_a_file_are_checked(removals, tmp_path):
+    reading = whole()
+    reading.settings["removals"] = removals
+    reading.save(tmp_path / "a.json")
+    with pytest.raises(RegardError, match="not a readable reading"):
+        Reading.load(tmp_path / "a.json")
+
+
+def test_a_chat_saved_without_its_text_is_loaded(tmp_path):
+    turns = [{"role": "user", "start": 3, "end": 5}]
+    reading = Reading("toy", {}, {}, {}, refused={("decoder", 0): "no softmax"}, settings={"turns": turns}, sides={})
+    reading.save(tmp_path / "a.json")
+    assert Reading.load(tmp_path / "a.json").settings["turns"] == turns
+    turns[0]["end"] = 3
+    reading.save(tmp_path / "a.json")
+    with pytest.raises(RegardError, match="not valid: turns"):
         Reading.load(tmp_path / "a.json")

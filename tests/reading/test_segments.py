@@ -41,9 +41,15 @@ CHINESE = [
     "“你好，”他说，“我走了。”|然后他走了。",
     "他来了！！！|（真的。）|你呢？\n|好",
 ]
+OTHERS = [
+    "من أين أنت؟ |أنا من مصر. |حقا؟",
+    "यह घर है। |वह बड़ा है। |क्यों?",
+    "នេះជាផ្ទះ។ |វាធំ។|ហេតុអ្វី? |ចប់៕",
+    "ဒါကအိမ်ပါ။ |ကြီးတယ်။|ဘာလဲ။",
+]
 
 
-@pytest.mark.parametrize("marked", [*ENGLISH, *GERMAN, *FRENCH, *CHINESE])
+@pytest.mark.parametrize("marked", [*ENGLISH, *GERMAN, *FRENCH, *CHINESE, *OTHERS])
 def test_a_text_is_split_where_its_sentences_end(marked):
     parts = marked.split("|")
     text = "".join(parts)

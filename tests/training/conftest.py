@@ -9,6 +9,7 @@ import signal
 import pytest
 from safetensors.torch import load_file
 
+from regard.data.corpus import unwatched
 from regard.training.recipe import read_recipe
 from regard.training.run import train_run
 
@@ -60,22 +61,30 @@ def trained(recipe, tmp_path):
     """Trains into a folder of its own, or into `folder`, and gives the run."""
     numbers = itertools.count()
 
-    def train(name="transformer", *, folder=None, resume=False, report=lambda progress: None, **settings):
+    def train(
+        name="transformer",
+        *,
+        folder=None,
+        resume=False,
+        report=lambda progress: None,
+        preparing=unwatched,
+        **settings,
+    ):
         folder = folder or tmp_path / f"run-{next(numbers)}"
-        return train_run(recipe(name, **settings), folder, resume=resume, report=report)
+        return train_run(recipe(name, **settings), folder, resume=resume, report=report, preparing=preparing)
 
     return train
 
 
 @pytest.fixture(scope="session")
 def ctrl_c():
-    """Makes a report that presses Ctrl-C at a step, so many times."""
+    """Makes a report that presses Ctrl-C at a step, so many times, or sends other signals."""
 
-    def press(step, times=1):
+    def press(step, times=1, signals=(signal.SIGINT,)):
         def report(progress):
             if progress.step == step:
-                for _ in range(times):
-                    os.kill(os.getpid(), signal.SIGINT)
+                for number in signals * times:
+                    os.kill(os.getpid(), number)
 
         return report
 

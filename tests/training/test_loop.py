@@ -203,7 +203,7 @@ def test_every_epoch_takes_every_sentence_once(fitted, corpora, monkeypatch):
     _, train, _ = corpora
     seen = []
     take = train.batch
-    monkeypatch.setattr(train, "batch", lambda rows: seen.append(rows) or take(rows))
+    monkeypatch.setattr(train, "batch", lambda rows, **how: seen.append(rows) or take(rows, **how))
     _, _, _, outcome = fitted(steps=None, epochs=2, accumulate=2)
     half = len(seen) // 2
     assert sorted(np.concatenate(seen[:half])) == sorted(np.concatenate(seen[half:])) == list(range(len(train)))

@@ -1,5 +1,6 @@
 """Recipes come back from TOML as they went, and what cannot be trained is told with its place."""
 
+import re
 import tomllib
 from dataclasses import asdict, replace
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from regard.data.corpora import CORPORA
 from regard.errors import RegardError
-from regard.models import build
+from regard.models import build, check_memory
 from regard.training.recipe import BUDGETS, load_recipe, read_recipe, shipped_recipes
 
 TABLES = {
@@ -52,12 +53,12 @@ def test_a_recipe_comes_back_from_toml_as_it_went(name):
 
 
 # standard input is no part of a list
-FILES = st.text(min_size=1).filter(lambda text: text != "-")
+FILES = st.text(min_size=1).filter(lambda text: text != "-" and "\0" not in text)
 
 
 @given(
     name=st.text(min_size=1),
-    train=st.text(min_size=1) | st.lists(FILES, min_size=1, max_size=2),
+    train=st.just("-") | FILES | st.lists(FILES, min_size=1, max_size=2),
     learning_rate=st.floats(1e-12, 1e3),
     minutes=st.floats(1e-6, 1e6),
 )
@@ -108,13 +109,26 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         (TABLES | {"data": {"train": "a", "dev": "-"}}, "here: [data] takes standard input (-) for train alone"),
         (TABLES | {"data": {"train": [1, 2]}}, "here: [data] train must be the path of a file, or a list of one"),
         (TABLES | {"data": {"train": "a", "test": ["a", None]}}, "here: [data] test must be the path of a file, or a"),
-        (TABLES | {"data": {"train": ["a", "b", "c"]}}, "one or two such texts, not ['a', 'b', 'c']"),
+        (TABLES | {"data": {"train": []}}, "a file, or a list of one or more corpora, not []"),
+        (TABLES | {"data": {"train": [["a", 1]]}}, "must be the path of a file, or a list of one or more"),
+        (TABLES | {"data": {"train": {"file": "a"}}}, "has a corpus with the setting 'file'; did you mean 'files'?"),
+        (TABLES | {"data": {"train": {"weight": 2}}}, "train: a corpus has either files, or source and target, as in"),
+        (TABLES | {"data": {"train": {"files": "a", "source": "b", "target": "c"}}}, "has either files, or source"),
+        (TABLES | {"data": {"train": {"files": "a", "source": "b"}}}, "has either files, or source and target"),
+        (TABLES | {"data": {"train": "a", "dev": {"files": "a", "weight": 2}}}, "dev: weight is of training data"),
+        (TABLES | {"data": {"train": [{"files": "a", "weight": 0}]}}, "weight must be a number above 0 and at most"),
+        (TABLES | {"data": {"train": {"source": "-", "target": "c"}}}, "train is '-', but standard input (-) is no"),
+        (TABLES | {"data": {"train": "a", "source_key": 0}}, "[data] source_key must be at least 1, not 0"),
+        (TABLES | {"data": {"train": "a", "text_key": "b"}}, "text_key is of plain text; a translator has source_key"),
         (changed("data", dev="dev.tsv"), "here: [data] takes dev and test only beside train"),
         (changed("data", dev_links="l"), "here: [data] takes dev_links only beside dev: line n of l is"),
         (TABLES | {"data": {"train": "a", "dev": "b", "test_links": "l"}}, "takes test_links only beside test"),
         (TABLES | {"data": {"train": "a", "dev": "b", "dev_links": "-"}}, "takes standard input (-) for train alone"),
         (TABLES | {"data": {"train": "a", "dev": "b", "dev_links": ["l"]}}, "dev_links must be of type str, not ['l']"),
-        (changed("data", tokenizer="letters"), "[data] tokenizer must be one of bpe, word, character, not 'letters'"),
+        (changed("data", tokenizer="word", bpe_dropout=0.1), "takes bpe_dropout only with a bpe tokenizer, not 'word'"),
+        (changed("data", tokenizer="a.model", strip_accents=True), "takes strip_accents only where a tokenizer is"),
+        (changed("data", normalise="NFD"), "[data] normalise must be one of NFC, NFKC, none, not 'NFD'"),
+        (changed("data", tokenizer="letters"), "[data] tokenizer is 'letters', no path"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_refused_with_section_and_setting(tables, message):
@@ -206,3 +220,57 @@ def test_a_file_is_a_recipe_whatever_its_suffix_and_names_the_run(tmp_path):
     assert load_recipe(path).name == "mine"
     with pytest.raises(RegardError, match=rf"^{path}: \[train\] has no setting 'step'"):
         load_recipe(path, {"train.step": 1})
+
+
+def test_paths_in_a_recipe_are_relative_to_it_and_those_beside_it_to_the_current_folder(tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        (folder / "both.tsv").touch()
+    (here / "only.tsv").touch()
+    data = {"train": ["both.tsv", "only.tsv"], "dev": "none.tsv", "test": "/dev/null"}
+    lines = [f"{name} = {value!r}" for name, value in data.items()]
+    (there / "mine.toml").write_text("\n".join(["[data]", *lines, '[model]\ntype = "rnn"\n[train]\nsteps = 1']))
+    monkeypatch.chdir(here)
+    found = load_recipe("../there/mine.toml").data
+    # what is not beside the recipe may be in the current folder; what is nowhere is missed beside the recipe
+    assert found.train == ["../there/both.tsv", "only.tsv"]
+    assert (found.dev, found.test) == ("../there/none.tsv", "/dev/null")
+    assert load_recipe("../there/mine.toml", {"data.train": "both.tsv"}).data.train == "both.tsv"
+    assert load_recipe("../there/mine.toml", {"data.train": "-", "data.dev": None}).data.train == "-"
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "message"),
+    [
+        ("train", "steps", 10**23, "at most 1,000,000,000, not 100000000000000000000000"),
+        ("train", "seed", -(10**30), "no number so far below 0"),
+        ("train", "clip", 10**400, "must be a finite number, not inf"),
+        ("model", "num_layers", 10**6, "at most 1024, not 1000000"),
+        ("model", "max_length", 2**200, "at most 67,108,864, not 1606"),
+        ("data", "vocab_size", 16**5000, "at most 1,000,000, not one of type int too long to be shown"),
+        ("data", "train", "a\0b", "train holds NUL, which is in the name of no file"),
+    ],
+    # one of the values cannot be shown
+    ids=["steps", "seed", "float", "layers", "length", "digits", "path"],
+)
+def test_values_beyond_all_measure_are_told_in_a_line(section, name, value, message):
+    tables = changed(section, **{name: value})
+    if name == "train":
+        tables["data"].pop("corpus")
+    with pytest.raises(RegardError, match=re.escape(message)):
+        read_recipe(tables, where="x.toml")
+
+
+def test_a_model_that_the_machine_has_no_memory_for_is_told_before_it_is_made(monkeypatch):
+    recipe = read_recipe(TABLES, where="x.toml")
+    parameters = sum(parameter.numel() for parameter in build(recipe.model, 50).parameters())
+    monkeypatch.setattr("regard.models.memory_of_machine", lambda: 16 * parameters - 1)
+    with pytest.raises(
+        RegardError, match=f"a model of {parameters:,} parameters takes .* GB to train, and this machine"
+    ):
+        check_memory(recipe.model, 50)
+    sizes = {"model_dim": 2**20, "feed_forward_dim": 2**20, "num_layers": 1000}
+    huge = read_recipe(changed("model", **sizes), where="x.toml")
+    with pytest.raises(RegardError, match="lower the sizes in"):
+        check_memory(huge.model, 1_000_000)

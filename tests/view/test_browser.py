@@ -108,6 +108,12 @@ def lightness(page, name, place):
     return 765 if len(numbers) > 3 and numbers[3] == 0 else sum(numbers[:3])
 
 
+def set_grain(page, grain):
+    """Of all that can be grouped."""
+    for chosen in page.locator(".choices label", has_text=re.compile("Grain|by")).locator("select").all():
+        chosen.select_option(grain)
+
+
 def settle(page):
     """Until the page has drawn what was chosen."""
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
@@ -253,11 +259,11 @@ def test_the_largest_of_all_heads(show, translated):
 @pytest.mark.parametrize("grain", ["token", "sentence"])
 def test_largest_weights_are_never_summed(show, dogs, grain):
     page = show(dogs)
-    page.get_by_label("Grain").select_option(grain)
+    set_grain(page, grain)
     page.get_by_label("Heads as").select_option("max")
     page.locator(".scope", has_text="largest single weight of 4 heads").wait_for()
     page.wait_for_selector('[data-ready="true"]')
-    assert page.locator(".scale").inner_text().startswith("largest weight")
+    assert page.locator(".scale").first.inner_text().startswith("largest weight")
     assert page.locator(".balance").count() == 0
     # Bo has 30 % in the second row, cat 20 % in the third
     name, share = strongest(page)[0]
@@ -286,7 +292,7 @@ def test_a_translation_stands_below_its_source_in_three_kinds_of_attention(show,
 @pytest.mark.parametrize("grain", ["word", "sentence", "paragraph"])
 def test_coarser_grains_sum_what_their_tokens_have(show, dogs, grain):
     page = show(dogs)
-    page.get_by_label("Grain").select_option(grain)
+    set_grain(page, grain)
     page.wait_for_timeout(100)
     weights = mean(dogs, "decoder", [0, 1, 2])
     words = dogs.sequences["text"].words
@@ -350,7 +356,7 @@ def test_the_templates_weight_is_counted_apart(show, chat):
 @pytest.mark.parametrize("grain", ["token", "word", "sentence", "paragraph"])
 def test_no_list_shows_the_template_or_the_end_of_a_turn(show, chat, grain):
     page = show(chat)
-    page.get_by_label("Grain").select_option(grain)
+    set_grain(page, grain)
     found = shares(chat)
     names = strongest(page)
     assert names
@@ -586,11 +592,15 @@ def test_lines_join_a_token_to_what_it_looked_at(show, translated):
     assert page.locator(".lines text.is-active").inner_html() == "dort"
 
 
-def test_everything_can_be_named_by_a_screen_reader(show, translated):
-    page = show(translated)
+def assert_named(page):
     for found in page.locator("button, select, canvas:not([hidden]), [tabindex='0']").all():
         name = found.evaluate("node => node.getAttribute('aria-label') || node.textContent.trim()")
         assert name, found.evaluate("node => node.outerHTML")
+
+
+def test_everything_can_be_named_by_a_screen_reader(show, translated):
+    page = show(translated)
+    assert_named(page)
     assert page.locator(".summary").get_attribute("aria-live") == "polite"
 
 
@@ -602,37 +612,60 @@ def test_a_table_that_is_missing_is_told(show, dogs):
     assert "layer.decoder.1 is not in this file" in status.inner_text()
 
 
-def test_with_the_model_at_hand_values_are_exact_and_effects_are_asked_for(browser, dogs):
-    """The narrow interface of anywidget, answered by Python."""
-    reading = dataclasses.replace(dogs, knockout=lambda row, spans: np.array([-row - spans[0][0] / 100]))
+@pytest.fixture
+def show_live(browser):
+    """Shows a reading with its model at hand, by the narrow interface of anywidget, which `answer` has in Python."""
+    contexts = []
+
+    def show(reading, answer=wire.answer, **settings):
+        def answered(message):
+            told, buffers = answer(reading, message)
+            return [told, [list(buffer) for buffer in buffers]]
+
+        context = browser.new_context(offline=True, viewport={"width": 1280, "height": 800}, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(5000)
+        page.expose_function("answer", answered)
+        page.set_content(f"<style>{asset('viewer.css')}</style><div id=place></div>")
+        page.evaluate(
+            """async ([script, header]) => {
+              const blob = new Blob([script], { type: "text/javascript" });
+              const { default: viewer } = await import(URL.createObjectURL(blob));
+              const heard = { "msg:custom": [], "change:lang": [] };
+              const facts = { header, live: true, exact: true, lang: "en" };
+              const send = async (message) => {
+                const [told, buffers] = await answer(message);
+                const views = buffers.map((bytes) => new DataView(Uint8Array.from([0, 0, 0, ...bytes]).buffer, 3));
+                for (const listener of heard["msg:custom"]) listener(told, views);
+              };
+              const model = { get: (name) => facts[name], save_changes() {}, off() {}, send };
+              model.on = (name, listener) => heard[name].push(listener);
+              model.set = (name, value) => {
+                facts[name] = value;
+                for (const listener of heard[`change:${name}`]) listener();
+              };
+              globalThis.model_ = model;
+              globalThis.close_ = viewer.render({ model, el: document.getElementById("place") });
+            }""",
+            [asset("viewer.bundle.js"), wire.header(reading)],
+        )
+        page.wait_for_selector('[data-ready="true"]')
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
+
+
+def test_with_the_model_at_hand_values_are_exact(show_live, dogs):
     asked = []
 
-    def answer(message):
+    def answer(reading, message):
         asked.append(message["type"])
-        told, buffers = wire.answer(reading, message)
-        return [told, [list(buffer) for buffer in buffers]]
+        return wire.answer(reading, message)
 
-    page = browser.new_context(offline=True, viewport={"width": 1280, "height": 800}).new_page()
-    page.set_default_timeout(5000)
-    page.expose_function("answer", answer)
-    page.set_content(f"<style>{asset('viewer.css')}</style><div id=place></div>")
-    page.evaluate(
-        """async ([script, header]) => {
-          const blob = new Blob([script], { type: "text/javascript" });
-          const { default: viewer } = await import(URL.createObjectURL(blob));
-          const heard = [];
-          const facts = { header, live: true, exact: true, lang: "en" };
-          const send = async (message) => {
-            const [told, buffers] = await answer(message);
-            const views = buffers.map((bytes) => new DataView(Uint8Array.from([0, 0, 0, ...bytes]).buffer, 3));
-            for (const listener of heard) listener(told, views);
-          };
-          const model = { get: (name) => facts[name], set() {}, save_changes() {}, off() {}, send };
-          model.on = (name, listener) => name === "msg:custom" && heard.push(listener);
-          globalThis.close_ = viewer.render({ model, el: document.getElementById("place") });
-        }""",
-        [asset("viewer.bundle.js"), wire.header(reading)],
-    )
+    page = show_live(dogs, answer)
     token(page, "output", 14).click()
     page.locator(".map").focus()
     page.keyboard.press("ArrowRight")
@@ -641,12 +674,206 @@ def test_with_the_model_at_hand_values_are_exact_and_effects_are_asked_for(brows
     page.locator("caption", has_text="exact to float32").wait_for()
     row = page.locator("tbody tr", has=page.locator("td", has_text=re.compile("^8$")))
     assert float(row.locator("td").nth(1).inner_text()) == pytest.approx(0.2, rel=1e-6)
-    # the strongest but the first is “a”, at 8
-    page.get_by_role("button", name="Does it matter?").first.click()
-    page.locator(".effect", has_text="−13.08 log-probability").wait_for()
-    assert set(asked) == {"mean", "layer", "exact", "effect"}
+    assert set(asked) == {"mean", "layer", "exact"}
     page.evaluate("close_()")
-    page.context.close()
+
+
+# without “Bo has a cat.” each token of the answer is less likely, without “a dog” the last is likelier
+REMOVALS = [
+    {"start": 5, "end": 10, "first": 12, "effects": [-3.0, -2.0, -0.02]},
+    {"start": 2, "end": 4, "first": 12, "effects": [-0.5, 0.0, 1.5]},
+]
+
+
+def drag(page, first, last, beyond=0):
+    """With the mouse from the space before a token to the space behind another, or so many pixels beyond it."""
+    start, end = token(page, "input", first).bounding_box(), token(page, "input", last).bounding_box()
+    page.mouse.move(start["x"] - 1, start["y"] + start["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(end["x"] + end["width"] + 1 + beyond, end["y"] + end["height"] / 2, steps=4)
+    page.mouse.up()
+    settle(page)
+
+
+def passages(page, panel):
+    settle(page)
+    return page.locator(f"{panel} .passages li").all_inner_texts()
+
+
+def test_what_is_marked_is_asked_about_and_told_of_the_answer_and_of_a_token(show_live, dogs):
+    asked = []
+
+    def answer(reading, message):
+        if message["type"] != "removal":
+            return wire.answer(reading, message)
+        asked.append((message["start"], message["end"]))
+        return {**message, "removals": REMOVALS[: len(asked)]}, []
+
+    page = show_live(dogs, answer)
+    strip, button = page.locator(".matters"), page.get_by_role("button", name="Does it matter?")
+    assert not strip.is_visible()
+    # the mouse is let go over the panels beside the text
+    drag(page, 5, 11, beyond=700)
+    assert page.locator(".marked").inner_text() == "Bo has a cat. Who?"
+    page.keyboard.press("Escape")
+    drag(page, 5, 9)
+    assert page.locator(".marked").inner_text() == "Bo has a cat."
+    button.click()
+    told = page.locator(".matters .told")
+    page.wait_for_function("told => told.textContent.startsWith('Without')", arg=told.element_handle())
+    assert told.inner_text() == "Without it the answer is 151 times less likely (5.02 nats)."
+    assert not button.is_visible()
+    # back where it was marked, for the keyboard
+    assert page.evaluate("document.activeElement.dataset.spine") == "input"
+    token(page, "output", 13).click()
+    settle(page)
+    assert told.inner_text() == "Without it “o” is 7.4 times less likely (2.00 nats)."
+    token(page, "output", 14).click()
+    settle(page)
+    assert told.inner_text() == "Hardly: without it “.” is as likely."
+    # by keys: from the mark to the left, and on
+    page.locator('[data-spine="input"]').focus()
+    for key in ("ArrowLeft", "ArrowLeft", "Shift+ArrowLeft", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_function("told => told.textContent.includes('more')", arg=told.element_handle())
+    assert asked == [(5, 10), (2, 4)]
+    assert page.locator(".marked").inner_text() == "a dog"
+    assert told.inner_text() == "Without it “.” is 4.5 times more likely (−1.50 nats)."
+    assert passages(page, ".removals") == ["0.02\nBo has a cat.", "−1.50\na dog"]
+    page.keyboard.press("Escape")
+    assert passages(page, ".removals") == ["5.02\nBo has a cat.", "−1.00\na dog"]
+    page.locator(".removals .name", has_text="Bo has a cat.").click()
+    settle(page)
+    assert told.inner_text().startswith("Without it the answer is 151 times")
+    assert asked == [(5, 10), (2, 4)]
+
+
+def test_a_removal_that_fails_is_told_and_may_be_asked_again(show_live, dogs):
+    answers = iter(["too much", None])
+
+    def answer(reading, message):
+        if message["type"] != "removal":
+            return wire.answer(reading, message)
+        why = next(answers)
+        if why is None:
+            return {"type": "stopped", "asked": message}, []
+        return {"type": "error", "asked": message, "message": why}, []
+
+    page = show_live(dogs, answer)
+    token(page, "input", 5).click()
+    button = page.get_by_role("button", name="Does it matter?")
+    button.click()
+    page.locator(".matters .told", has_text="This could not be had: too much").wait_for()
+    # by keys it comes after the two texts
+    page.locator('[data-spine="input"]').focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Does it matter?"
+    page.keyboard.press("Enter")
+    page.locator(".matters .told:empty").wait_for(state="attached")
+    assert button.is_enabled()
+
+
+def test_what_was_asked_stays_in_a_file(show, dogs):
+    dogs.settings["removals"] = REMOVALS
+    page = show(dogs, locale="zh-CN")
+    assert page.locator(".removals h2").inner_text() == "有影响吗？"
+    assert passages(page, ".removals") == ["5.02\nBo has a cat.", "−1.00\na dog"]
+    page.locator(".removals .name").first.click()
+    settle(page)
+    assert page.locator(".matters .told").inner_text() == "没有它，这个回答的可能性只有 1/151（5.02 纳特）。"
+    # there is no model to ask about anything else
+    token(page, "input", 1).click()
+    settle(page)
+    assert not page.locator(".matters").is_visible()
+
+
+def test_sources_are_asked_for_by_grain_and_of_a_part_of_the_answer(show_live, sourced):
+    found, asked = sourced.settings.pop("sources"), []
+
+    def answer(reading, message):
+        if message["type"] != "sources":
+            return wire.answer(reading, message)
+        asked.append({"grain": message["grain"], "of": message["of"]})
+        reading.settings["sources"] = {**found, "asked": asked[-1]}
+        return {**message, "sources": wire.header(reading)["settings"]["sources"]}, []
+
+    page = show_live(sourced, answer)
+    form, button = page.locator(".ask-row"), page.get_by_role("button", name="Sources")
+    assert form.locator(".part-name").inner_text() == "of the whole answer"
+    count = sourced.settings["prompt_tokens"]
+    token(page, "output", count + 1).click()
+    settle(page)
+    assert form.locator(".part-name").inner_text() == "of “nn”"
+    form.get_by_label("Passages").select_option("turns")
+    button.click()
+    page.locator(".verdict", has_text="“nn” rests on ①").wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Ask again").click()
+    page.locator(".verdict", has_text="This answer rests on ①").wait_for()
+    assert asked == [{"grain": "turns", "of": [count + 1, count + 2]}, {"grain": "turns", "of": None}]
+    token(page, "input", 4).click()
+    settle(page)
+    assert_named(page)
+
+
+def test_the_language_changes_from_outside_and_what_is_chosen_stays(show_live, dogs):
+    page = show_live(dogs)
+    token(page, "output", 13).click()
+    page.evaluate("model_.set('lang', 'zh')")
+    assert title(page) == "“o”看了哪里"
+
+
+def test_input_and_output_have_grains_of_their_own(show, dogs):
+    page = show(dogs)
+    page.get_by_label("Prompt by").select_option("sentence")
+    token(page, "output", 13).click()
+    assert title(page) == "What “o” looked at"
+    weights = mean(dogs, "decoder", [1])
+    parts = {"has a dog.": weights[1:5], "Bo has a cat.": weights[5:10], "Who?": weights[10:12], "B": weights[12:13]}
+    found = dict(strongest(page))
+    assert found == {"Bo" if name == "B" else name: told(part.sum()) for name, part in parts.items()}
+    page.get_by_label("Prompt by").select_option("token")
+    page.get_by_label("Answer by").select_option("word")
+    assert title(page) == "What “Bo.” looked at"
+    assert strongest(page)[0] == ("Bo", told(mean(dogs, "decoder", [0, 1, 2])[5]))
+
+
+def test_a_text_alone_has_one_grain(show, by_hand):
+    page = show(by_hand(["A", " b.", " C", " d."], 0, np.full((1, 1, 4), 0.25)))
+    page.get_by_label("Grain").select_option("sentence")
+    assert page.locator(".choices select").count() == 1
+    assert strongest(page) == [("C d.", "50.0 %"), ("b.", "25.0 %")]
+
+
+def test_the_scale_of_colours_is_the_prompts_and_a_known_question_is_apart(show, chat, sourced):
+    keys = len(chat.keys("decoder"))
+    text, count = chat.sequences["text"].text, chat.settings["prompt_tokens"]
+    of = {token.text.strip(): place for place, token in enumerate(chat.sequences["text"].tokens[:count])}
+    weights = np.full(keys, 0.01)
+    asks = next(place for place, each in enumerate(chat.keys("decoder")) if each.start >= text.index("Who"))
+    weights[of["none"]], weights[asks], weights[count], weights[0] = 0.05, 0.1, 0.3, 0.2
+    tables = {key: np.broadcast_to(weights, table.shape) for key, table in chat.maps.items()}
+    sources = sourced.settings.pop("sources")
+    page = show(dataclasses.replace(chat, maps=tables, settings=sourced.settings))
+    settle(page)
+    # the answer is stronger than all of the prompt
+    assert page.locator(".tick").last.inner_text() == "≥ 10.0 %"
+    assert lightness(page, "input", asks) < lightness(page, "input", of["none"]) < 765
+    page = show(dataclasses.replace(chat, maps=tables, settings={**sourced.settings, "sources": sources}))
+    settle(page)
+    assert page.locator(".tick").last.inner_text() == "≥ 5.0 %"
+    assert lightness(page, "input", asks) == 765
+    assert not {"Who", "?"} & {name for name, _ in strongest(page)}
+    # the five tokens of the question
+    assert "14.0 % question" in page.locator(".balance li").all_inner_texts()
+    set_grain(page, "sentence")
+    assert not any("Who" in name for name, _ in strongest(page))
+    set_grain(page, "token")
+    page.get_by_label("question apart").uncheck()
+    settle(page)
+    assert page.locator(".tick").last.inner_text() == "≥ 10.0 %"
+    assert strongest(page)[1] == ("Who", "10.0 %")
 
 
 def outlined(page, look):
@@ -702,6 +929,17 @@ def test_a_verdict_is_said_in_both_languages(show, sourced):
     assert page.locator(".verdict").inner_text() == (
         "This answer rests on no passage: on the question, or on what the model knows"
     )
+
+
+def test_what_each_sentence_of_an_answer_rests_on_is_said(show, sourced):
+    nothing, found = {"on": [], "either": False, "text": ""}, sourced.settings["sources"]
+    found["sentences"] = [{"text": "Ann.", "start": 0, "end": 4, "verdict": found["verdict"]}]
+    assert show(sourced).locator(".by-sentence").count() == 0
+    found["sentences"].append({"text": "Yes\n so.", "start": 5, "end": 13, "verdict": nothing})
+    assert show(sourced).locator(".by-sentence li").all_inner_texts() == [
+        "“Ann.” rests on ①",
+        "“Yes so.” rests on no passage: on the question, or on what the model knows",
+    ]
 
 
 def test_of_many_passages_the_rest_is_summed_until_it_is_asked_for(show, sourced):

@@ -80,7 +80,7 @@ def test_a_model_is_asked_and_shows_what_it_looked_at(visit, live):
 
 def test_the_text_comes_while_it_is_written_and_stops_when_it_is_told(visit, live):
     page = visit()
-    ask(page, "one two three", max_new_tokens=2000)
+    ask(page, "one two", max_new_tokens=2000)
     written = page.locator(".written")
     expect(written).not_to_be_empty()
     first = written.text_content()
@@ -98,7 +98,7 @@ def test_the_text_comes_while_it_is_written_and_stops_when_it_is_told(visit, liv
 
 def test_the_model_stops_when_the_page_is_closed(visit, live):
     page = visit()
-    ask(page, "one two three", max_new_tokens=2000)
+    ask(page, "one two", max_new_tokens=2000)
     expect(page.locator(".written")).not_to_be_empty()
     assert live.api.workers.count() == 1
     page.close()
@@ -322,6 +322,71 @@ def test_sources_wait_for_their_model_and_say_so(visit, live):
     expect(page.locator(".sources .note")).to_have_text("Waiting for 1 other answer…")
     busy.set()
     expect(page.locator(".verdict")).to_be_visible()
+
+
+def test_what_is_asked_of_the_model_can_be_stopped(visit, live):
+    page = visit()
+    page.get_by_text("Continue", exact=True).click()
+    ask(page, "One two three. Four five six.\n\nWhat is it?", max_new_tokens=3)
+    page.wait_for_selector(VIEWER)
+    page.locator('[data-spine="input"] [data-t="2"]').click()
+    busy = threading.Event()
+    live.api.workers.submit("smollm2", lambda: busy.wait(60))
+    page.get_by_role("button", name="Does it matter?").click()
+    expect(page.locator(".matters .told")).to_have_text("Waiting for 1 other answer…")
+    page.locator(".matters").get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Does it matter?")).to_be_enabled()
+    page.get_by_role("button", name="Sources", exact=True).click()
+    page.locator(".sources").get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("button", name="Sources", exact=True)).to_be_enabled()
+    busy.set()
+    page.get_by_role("button", name="Does it matter?").click()
+    expect(page.locator(".matters .told")).to_contain_text("ithout it the answer is")
+    page.locator(".recent .entry").last.click()
+    expect(page.locator(".removals .passages li")).to_have_count(1)
+    (kept,) = list(live.api.readings._open.values())[-1].reading.settings["removals"]
+    assert (kept["start"], kept["end"]) == (2, 3)
+
+
+def test_a_change_of_language_loses_nothing_that_is_under_way(visit, live):
+    page = visit()
+    ask(page, "one two three", max_new_tokens=3)
+    page.wait_for_selector(VIEWER)
+    page.locator('[data-spine="output"] .t').first.click()
+    # both in one turn of the page's loop, before any answer of the server can come
+    page.evaluate(
+        """() => {
+          document.querySelector(".top button[lang]").click();
+          document.querySelector(".recent .entry").click();
+          document.querySelector(".top button[lang]").click();
+        }"""
+    )
+    expect(page.locator(".answer > header .status")).to_have_text("one two three")
+    page.wait_for_selector(VIEWER)
+    page.locator("label[title=max_new_tokens] input").fill("2000")
+    ask(page, "one two")
+    expect(page.locator(".written")).not_to_be_empty()
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator(".answer > header .status")).to_have_text("书写中…")
+    page.get_by_role("button", name="停止").click()
+    page.wait_for_selector(VIEWER, timeout=60_000)
+    expect(page.locator(".answer > header .status")).to_contain_text("已停止")
+    expect(page.get_by_role("button", name="提问")).to_be_enabled()
+
+
+def test_an_answer_that_the_history_cannot_keep_comes_with_a_warning(visit, live):
+    page = visit()
+    live.api.history.path.write_bytes(b"no database " * 400)
+    ask(page, "one two three", max_new_tokens=3)
+    page.wait_for_selector(VIEWER)
+    expect(page.locator(".answer > .note")).to_contain_text("Not kept among recent readings: ")
+    page.reload()
+    expect(page.locator(".recent .error")).to_contain_text("the history cannot be used")
+    ask(page, "one two three", max_new_tokens=3)
+    page.wait_for_selector(VIEWER)
+    expect(page.locator(".answer > header .status")).to_have_text("3 tokens, the limit")
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator(".answer > .note")).to_contain_text("未存入最近的读数：")
 
 
 def test_escape_in_the_search_stops_no_answer(visit, live):

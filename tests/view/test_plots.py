@@ -96,6 +96,16 @@ def test_models_need_not_share_their_bins(tmp_path: Path) -> None:
     assert "none" not in shown
 
 
+def test_what_is_undefined_is_left_out_of_a_curve(tmp_path: Path) -> None:
+    undefined = {"bleu": None, "bleu_low": None, "bleu_high": None}
+    first, *others = curve(1, 0.6, 0.5)
+    curves = {"one": [first | undefined, *others], "none": [first | undefined]}
+    figure = plot_length_curve(curves, tmp_path / "curve.svg", metric="bleu")
+    (line,) = figure.axes[0].lines
+    assert len(line.get_xdata()) == len(others)
+    assert plot_length_curve({"none": [first | undefined]}, metric="bleu").axes[0].lines[:] == []
+
+
 def test_labels_of_many_bins_are_thinned_and_more_models_than_colours_are_drawn(tmp_path: Path) -> None:
     curves = {f"model {index}": curve(*np.linspace(1, index / 9, 40)) for index in range(9)}
     plot_length_curve(curves, tmp_path / "curve.svg")

@@ -185,17 +185,16 @@ def test_a_text_is_read_as_it_stands(served, model):
     assert header["kinds"][0]["rows"] == list(range(len(model.encode("one two three")[0])))
 
 
-def test_an_effect_is_asked_of_the_model(served, model):
-    events = served.events(prompt())
-    message = {"type": "effect", "row": 4, "start": 1, "end": 3}
-    status, found = served.ask("/api/view", {"reading": events[-1]["reading"]["id"], "message": message})
-    reading = model.read_written("one two", model.generate("one two", max_new_tokens=4))
-    assert (status, found["value"]) == (200, pytest.approx(reading.effect(4, (1, 3)), abs=1e-6))
+def run(served, id, message):
+    return served.events({"reading": id, "message": message}, path="/api/run")
+
+
+PAGE = "One two three. Four five six.\n\nWhat is it?"
+SOURCES = {"type": "sources", "grain": "sentences", "of": None}
 
 
 def page_and_question(**settings):
-    text = "One two three. Four five six.\n\nWhat is it?"
-    return {"model": "smollm2", "mode": "prompt", "text": text, "settings": {"max_new_tokens": 4, **settings}}
+    return {"model": "smollm2", "mode": "prompt", "text": PAGE, "settings": {"max_new_tokens": 4, **settings}}
 
 
 def test_sources_are_sought_as_a_job_and_stay_with_the_reading(serving, model, tmp_path, monkeypatch):
@@ -203,28 +202,55 @@ def test_sources_are_sought_as_a_job_and_stay_with_the_reading(serving, model, t
     served = serving(serve_language_model(model), keeps_history=True)
     answered = served.events(page_and_question())[-1]
     id = answered["reading"]["id"]
-    job, started, found = served.events({"reading": id}, path="/api/sources")
-    assert (job["type"], job["waiting"], started["type"], found["type"]) == ("job", 0, "started", "sources")
+    job, started, *steps, done = run(served, id, SOURCES)
+    assert (job["type"], job["waiting"], started["type"], done["type"]) == ("job", 0, "started", "done")
+    assert steps == [{"type": "progress", "done": place + 1} for place in range(len(steps))] != []
+    found, removal = done["message"], {"type": "removal", "start": 1, "end": 3}
+    *_, done = run(served, id, removal)
+    (removed,) = done["message"]["removals"]
+    reading = model.read_written(PAGE, model.generate(PAGE, max_new_tokens=4))
+    assert removed["effects"] == pytest.approx(reading.removal((1, 3)).effects, abs=1e-6)
     _, data = served.ask("/api/save", {"reading": id, "suffix": ".safetensors"})
     saved = tmp_path / "reading.safetensors"
     saved.write_bytes(data)
-    sources = regard.Reading.load(saved).settings["sources"]
+    kept = regard.Reading.load(saved).settings
+    assert kept["removals"] == [removed]
+    sources = kept["sources"]
     assert sources["sources"] == found["sources"]["sources"]
     assert sources["answer"] == answered["reading"]["header"]["sequences"]["text"]["text"].partition("it?")[2].strip()
     _, recalled = served.ask("/api/recall", {"entry": answered["entry"]})
     assert recalled["header"]["settings"]["sources"] == found["sources"]
+    assert recalled["header"]["settings"]["removals"] == [removed]
+
+
+def test_an_answer_comes_though_the_history_cannot_be_written(serving, model, tmp_path, monkeypatch):
+    path = tmp_path / "history.sqlite3"
+    monkeypatch.setattr(serve, "history_path", lambda: path)
+    served = serving(serve_language_model(model), keeps_history=True)
+    path.write_bytes(b"no database " * 400)
+    answered = served.events(page_and_question())[-1]
+    assert (answered["type"], answered["entry"]) == ("reading", None)
+    assert "the history cannot be used" in answered["warning"]
+    done = run(served, answered["reading"]["id"], {"type": "removal", "start": 1, "end": 3})[-1]
+    assert done["type"] == "done"
+    assert "the history cannot be used" in done["warning"]
+    status, state = served.ask("/api/state")
+    assert (status, state["history"], state["warning"]) == (200, [], answered["warning"])
 
 
 def test_sources_that_cannot_be_had_are_told(served, tmp_path):
     id = served.events(prompt())[-1]["reading"]["id"]
-    assert "one passage and nothing else" in served.events({"reading": id}, path="/api/sources")[-1]["error"]
-    status, refused = served.ask("/api/view", {"reading": id, "message": {"type": "sources"}})
-    assert (status, "by themselves" in refused["error"]) == (400, True)
+    assert "one passage and nothing else" in run(served, id, SOURCES)[-1]["error"]
+    assert "grain must be sentences" in run(served, id, SOURCES | {"grain": "verses"})[-1]["error"]
+    status, refused = served.ask("/api/view", {"reading": id, "message": SOURCES})
+    assert (status, "by itself" in refused["error"]) == (400, True)
+    status, refused = served.ask("/api/run", {"reading": id, "message": {"type": "mean"}})
+    assert (status, "as a view" in refused["error"]) == (400, True)
     _, data = served.ask("/api/save", {"reading": id, "suffix": ".safetensors"})
     _, opened = served.ask("/api/open", data, content_type="application/octet-stream")
-    status, refused = served.ask("/api/sources", {"reading": opened["id"]})
-    assert (status, "need the model itself" in refused["error"]) == (400, True)
-    assert served.ask("/api/sources", {"reading": "gone"})[0] == 404
+    status, refused = served.ask("/api/run", {"reading": opened["id"], "message": SOURCES})
+    assert (status, "needs the model itself" in refused["error"]) == (400, True)
+    assert served.ask("/api/run", {"reading": "gone", "message": SOURCES})[0] == 404
 
 
 def test_a_reading_is_saved_and_opened_again(served, tmp_path):
@@ -236,10 +262,6 @@ def test_a_reading_is_saved_and_opened_again(served, tmp_path):
     assert wire.header(regard.Reading.load(path))["sequences"]["text"]["text"].startswith("one two")
     status, again = served.ask("/api/open", data, content_type="application/octet-stream")
     assert (status, again["live"], again["header"]) == (200, False, first["header"])
-    message = {"type": "effect", "row": 4, "start": 1, "end": 3}
-    status, said = served.ask("/api/view", {"reading": again["id"], "message": message})
-    assert status == 400
-    assert "effects need the model" in said["error"]
 
 
 def test_readings_named_at_the_start_are_open_at_once(model, serving):
@@ -335,7 +357,7 @@ def test_a_request_that_a_browser_tells_is_another_sites_is_refused(served):
 )
 def test_without_the_token_nothing_is_told(served, given):
     given = given and given.format(token=served.page.token).encode("latin-1")
-    for name in ("state", "ask", "stop", "view", "save", "open", "recall", "forget", "nothing"):
+    for name in ("state", "ask", "stop", "run", "view", "save", "open", "recall", "forget", "nothing"):
         status, said = served.ask(f"/api/{name}", authorization=given)
         assert (status, list(said)) == (401, ["error"])
 

@@ -241,6 +241,41 @@ def test_a_silent_stream_says_now_and_then_that_it_is_there(serving):
         assert b"\n\n" in response.read()
 
 
+def test_what_runs_in_steps_ends_after_the_step_in_which_it_is_stopped(serving):
+    began, waits = threading.Event(), threading.Event()
+    steps = []
+
+    def answer(text, settings, job):
+        for _ in range(3):
+            steps.append(text)
+            job.progress(1)
+            began.set()
+            waits.wait(10)
+
+    page = serving(ServedModel("endless", {"prompt": Mode((), answer)}))
+    connection, response = ask(page, question())
+    stream = events(response)
+    job = next(stream)["job"]
+    assert began.wait(10)
+    ask(page, {"job": job}, path="/api/stop")[0].close()
+    soon(lambda: page.api.jobs[job].is_stopped)
+    waits.set()
+    assert list(stream) == [{"type": "started"}, {"type": "progress", "done": 1}]
+    assert len(steps) == 2
+    connection.close()
+
+
+def test_the_time_of_what_runs_in_steps_is_bounded(serving):
+    def answer(text, settings, job):
+        time.sleep(0.02)
+        job.progress(1)
+
+    page = serving(ServedModel("endless", {"prompt": Mode((), answer)}), answer_seconds=0.01)
+    connection, response = ask(page, question())
+    with contextlib.closing(connection):
+        assert "it took more than" in list(events(response))[-1]["error"]
+
+
 def test_an_end_of_the_server_ends_its_streams(serving):
     model = Endless()
     page = serving(model.served)

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from regard.errors import RegardError
-from regard.view.terminal import alignment_grid, quality_table, strongest
+from regard.view.terminal import alignment_grid, quality_line, quality_table, strongest
 from regard.view.words import graphemes, printable, shorten
 
 FAMILY = "👨‍👩‍👧"
@@ -181,3 +181,16 @@ def test_a_shortened_word_fits_and_says_that_it_was_cut(word: str) -> None:
         short = shorten(word, cells)
         assert cell_len(short) <= cells
         assert short == word or (short.endswith("…") and word.startswith(short[:-1]))
+
+
+def test_an_undefined_figure_is_a_dash_and_no_zero() -> None:
+    part = {"from": 1, "to": 5, "count": 3} | {
+        f"{name}{end}": value
+        for name, value in (("exact", 1.0), ("chrf", 100.0), ("bleu", None))
+        for end in ("", "_low", "_high")
+    }
+    (row,) = (line for line in shown(quality_table({"a run": [part]})) if line.startswith("1–5"))
+    assert row.split()[-1] == "–"
+    whole = {**part, "perplexity": None, "signature": "signed"}
+    assert "BLEU –" in quality_line(whole).plain
+    assert "0.0" not in quality_line(whole).plain.replace("100.0", "")

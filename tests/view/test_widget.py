@@ -58,11 +58,26 @@ def test_a_widget_answers_what_the_viewer_asks(dogs):
     asked = {"type": "layer", "kind": "decoder", "layer": 1}
     made._handle_custom_msg(asked, [])
     assert sent.pop() == (asked, [wire.layer(dogs, "decoder", 1)])
-    asked = {"type": "effect", "row": 11, "start": 0, "end": 1}
+    asked = {"type": "removal", "start": 0, "end": 1}
     made._handle_custom_msg(asked, [])
     told, buffers = sent.pop()
     assert (told["type"], told["asked"], buffers) == ("error", asked, [])
-    assert "effects need the model" in told["message"]
+    assert "needs the model itself" in told["message"]
+
+
+def test_an_interrupt_of_the_kernel_ends_what_runs(dogs, monkeypatch):
+    pytest.importorskip("anywidget")
+
+    def interrupted(reading, span, *, progress):
+        progress(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(dogs), "removal", interrupted)
+    made, sent = dogs.widget(), []
+    made.send = lambda content, buffers=None: sent.append(content)
+    asked = {"type": "removal", "start": 0, "end": 1}
+    made._handle_custom_msg(asked, [])
+    assert sent == [{"type": "progress", "asked": asked, "done": 1}, {"type": "stopped", "asked": asked}]
 
 
 def test_a_widget_seeks_sources_which_stay_with_the_reading(tiny_smollm2, tmp_path):
@@ -71,9 +86,10 @@ def test_a_widget_seeks_sources_which_stay_with_the_reading(tiny_smollm2, tmp_pa
     reading = regard.load(tiny_smollm2 / "models" / "smollm2").read(prompt, max_new_tokens=3)
     made, sent = reading.widget(), []
     made.send = lambda content, buffers=None: sent.append((content, buffers))
-    made._handle_custom_msg({"type": "sources"}, [])
-    ((answer, buffers),) = sent
+    made._handle_custom_msg({"type": "sources", "grain": "sentences", "of": None}, [])
+    *steps, (answer, buffers) = sent
     assert (answer["type"], buffers) == ("sources", [])
+    assert [told["done"] for told, _ in steps] == list(range(1, len(steps) + 1))
     reading.save(tmp_path / "a.safetensors")
     assert regard.Reading.load(tmp_path / "a.safetensors").settings["sources"] == answer["sources"]
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import regard
 from regard.errors import RegardError
 from regard.reading.record import Top
+from regard.reading.removal import Removal
 from regard.view import wire
 
 
@@ -148,22 +149,53 @@ def test_sources_count_as_the_text_does(sourced):
 def test_sources_are_sought_once_and_stay_with_the_reading(tiny_smollm2):
     prompt = "One two three. Four five six.\n\nWhat is it?"
     reading = regard.load(tiny_smollm2 / "models" / "smollm2").read(prompt, max_new_tokens=3)
-    asked = {"type": "sources"}
-    answer, tables = wire.answer(reading, asked)
+    asked, steps = {"type": "sources", "grain": "sentences", "of": None}, []
+    answer, tables = wire.answer(reading, asked, steps.append)
+    # the estimates, and both sentences, together where neither is found alone
+    assert steps in ([1] * 3, [1] * 4)
     sources = reading.settings["sources"]
     assert (answer["type"], tables) == ("sources", [])
     assert answer["sources"] == wire.header(reading)["settings"]["sources"]
     assert [source["text"] for source in sources["sources"]] == [source.text for source in reading.sources()]
     sources["answer"] = "kept"
     assert wire.answer(reading, asked)[0]["sources"]["answer"] == "kept"
+    # asked otherwise, they are others
+    count = reading.settings["prompt_tokens"]
+    of = wire.answer(reading, asked | {"grain": "paragraphs", "of": [count + 1, count + 3]})[0]["sources"]
+    assert of["asked"] == {"grain": "paragraphs", "of": [count + 1, count + 3]}
+    wanted = reading.sources(grain="paragraphs", of=(1, 3))
+    assert [source["text"] for source in of["sources"]] == ["One two three. Four five six."]
+    assert of["log_probability"] == pytest.approx(wanted.log_probability, abs=1e-6)
+
+
+def test_sources_of_a_file_that_says_nothing_else_are_by_sentence(sourced):
+    assert wire.header(sourced)["settings"]["sources"]["asked"] == {"grain": "sentences", "of": None}
+
+
+def test_a_removal_is_run_once_and_stays_with_the_reading(dogs, monkeypatch):
+    runs = []
+
+    def removal(reading, span, *, progress):
+        runs.append(span)
+        progress(1)
+        return Removal(*span, 12, np.array([-2.0, 0.5, len(runs)]))
+
+    monkeypatch.setattr(type(dogs), "removal", removal)
+    found = [{"start": 2, "end": 5, "first": 12, "effects": [-2.0, 0.5, 1.0]}]
+    asked, steps = {"type": "removal", "start": 2, "end": 5}, []
+    for _ in range(2):
+        assert wire.answer(dogs, asked, steps.append) == ({**asked, "removals": found}, [])
+    assert (runs, steps, wire.header(dogs)["settings"]["removals"]) == ([(2, 5)], [1], found)
+    wire.answer(dogs, asked | {"start": 1})
+    assert [each["start"] for each in dogs.settings["removals"]] == [2, 1]
 
 
 def test_sources_that_are_no_numbers_are_refused(sourced, monkeypatch):
     found = sourced.settings.pop("sources")
     found["together"] = math.nan
-    monkeypatch.setattr(type(sourced), "sources", lambda self: SimpleNamespace(to_json=lambda: found))
+    monkeypatch.setattr(type(sourced), "sources", lambda self, **options: SimpleNamespace(to_json=lambda: found))
     with pytest.raises(RegardError, match="not a finite number"):
-        wire.answer(sourced, {"type": "sources"})
+        wire.answer(sourced, {"type": "sources", "grain": "sentences", "of": None})
     assert "sources" not in sourced.settings
 
 
@@ -178,8 +210,12 @@ def test_sources_that_are_no_numbers_are_refused(sourced, monkeypatch):
         {"type": "mean", "kind": "decoder", "measure": "value_norm"},
         {"type": "exact", "kind": "decoder", "layer": 0, "head": 2, "row": 0},
         {"type": "exact", "kind": "decoder", "layer": 0, "head": 0, "row": -1},
-        {"type": "effect", "row": 11, "start": 0, "end": 1},
+        {"type": "removal", "start": 0, "end": 1},
+        {"type": "removal", "start": 0},
         {"type": "sources"},
+        {"type": "sources", "grain": "sentences", "of": None},
+        {"type": "sources", "grain": "sentences", "of": [1, "2"]},
+        {"type": "sources", "grain": ["sentences"], "of": None},
     ],
 )
 def test_what_cannot_be_answered_is_refused(dogs, message):
@@ -190,6 +226,3 @@ def test_what_cannot_be_answered_is_refused(dogs, message):
 def test_an_answer_repeats_the_question(dogs):
     asked = {"type": "layer", "kind": "decoder", "layer": 1}
     assert wire.answer(dogs, asked) == (asked, [wire.layer(dogs, "decoder", 1)])
-    reading = dataclasses.replace(dogs, knockout=lambda row, spans: np.array([row + spans[0][1] / 10]))
-    asked = {"type": "effect", "row": 11, "start": 2, "end": 5}
-    assert wire.answer(reading, asked) == ({**asked, "value": 11.5}, [])

@@ -1,21 +1,24 @@
 """`regard compare`: several runs side by side, by source length."""
 
 import json as json_module
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split
+from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split, TestFiles, test_set
 from regard.errors import RegardError
+from regard.files import real_path
 
 
 def compare(
     *runs: Path,
-    split: Split = "test",
+    split: Split | None = None,
+    file: TestFiles = (),
     metric: Literal["exact", "chrf", "bleu"] = "chrf",
     out: Annotated[tuple[Path, ...], Parameter(consume_multiple=False)] = (),
     decoding: DecodingOptions = GREEDY,
@@ -26,14 +29,18 @@ def compare(
 ) -> None:
     """Measure several runs and lay their quality by source length side by side; alignment error rates below it.
 
+    Below that, how each differs from the first one, with the p-value of a paired bootstrap test: how probable so
+    large a difference would be if both were equally good.
     Of language models: the bits that each needs for a byte of the text, which compare whatever their tokens are.
 
     Parameters
     ----------
     runs
-        Run folders, trained on one corpus.
+        Run folders, trained on one corpus or compared on --file.
     split
-        train, dev or test.
+        train, dev or test, of the runs' own corpus; by default test.
+    file
+        A test set of your own in place of the split, as for `regard evaluate`.
     metric
         exact, chrf or bleu: what the picture shows.
     out
@@ -48,8 +55,10 @@ def compare(
         float32, bfloat16 or float64.
     """
     from regard.api import load_run
+    from regard.evaluation.significance import paired_bootstrap
     from regard.training.run import Run
     from regard.view.alignment_error import error_rate_line
+    from regard.view.differences import difference_table
     from regard.view.figure import check_path
     from regard.view.plots import plot_length_curve
     from regard.view.progress import counting
@@ -58,8 +67,9 @@ def compare(
 
     if len(runs) < 2:
         raise RegardError("compare takes two runs or more; `regard evaluate RUN` measures one")
-    if len({run.resolve() for run in runs}) < len(runs):
+    if len({real_path(run) for run in runs}) < len(runs):
         raise RegardError("a run is named twice; compare takes different runs")
+    chosen, files, measured = test_set(split, file)
     for path in out:
         check_path(path)
     translates = {Run.open(run).recipe.translates for run in runs}
@@ -68,28 +78,41 @@ def compare(
     if translates == {False}:
         if out:
             raise RegardError("language models have no length curve to draw; leave out --out")
-        _compare_texts(runs, split, json=json, device=device)
+        _compare_texts(runs, chosen, files, measured, json=json, device=device)
         return
     translators = [load_run(run, device=device, dtype=dtype) for run in runs]
-    first, *others = (translator.pairs(split) for translator in translators)
-    if any(other != first for other in others):
-        raise RegardError("these runs were not tested on the same sentences; compare runs of one corpus and split")
+    if files is None:
+        first, *others = (translator.pairs(chosen) for translator in translators)
+        if any(other != first for other in others):
+            raise RegardError(
+                "these runs were not tested on the same sentences; compare runs of one corpus and split, or on --file"
+            )
     names = _names(list(runs))
-    qualities = {}
+    found = {}
     for name, translator in zip(names, translators, strict=True):
         with counting(name, None) as progress:
-            qualities[name] = translator.evaluate(split, decoding, batch_size=batch_size, progress=progress)
-    documents = {name: quality.to_json() for name, quality in qualities.items()}
+            found[name] = translator.evaluation(chosen, decoding, files=files, batch_size=batch_size, progress=progress)
+    first = found[names[0]]
+    if any(each.sources != first.sources for each in found.values()):
+        raise RegardError(
+            "some pairs are too long for one of these runs, so that they were not tested on the same sentences; leave "
+            "them out of --file"
+        )
+    differences = {name: paired_bootstrap(first.outputs, found[name].outputs, first.references) for name in names[1:]}
+    documents = {name: each.quality.to_json() for name, each in found.items()}
     curves = {name: document["by_length"] for name, document in documents.items()}
-    unit = qualities[names[0]].length_unit
+    unit = first.quality.length_unit
     for path in out:
         plot_length_curve(curves, path, metric=metric, length_unit=unit)
     if json:
         models = [{"name": name, **document} for name, document in documents.items()]
-        print(json_module.dumps({"split": split, "models": models}, indent=2))
+        told = {name: {metric: asdict(each) for metric, each in found.items()} for name, found in differences.items()}
+        print(json_module.dumps({**measured, "models": models, "differences": told}, indent=2))
         return
     console = Console()
     console.print(quality_table(curves, length_unit=unit, width=console.width))
+    console.print()
+    console.print(difference_table(names[0], differences))
     for name, document in documents.items():
         if document["aer"] is not None:
             console.print()
@@ -97,15 +120,23 @@ def compare(
             console.print(error_rate_line(document))
 
 
-def _compare_texts(runs: tuple[Path, ...], split: str, *, json: bool, device: str) -> None:
+def _compare_texts(
+    runs: tuple[Path, ...],
+    split: str,
+    files: list[Path] | None,
+    measured: dict[str, Any],
+    *,
+    json: bool,
+    device: str,
+) -> None:
     from regard.api import evaluate
 
-    qualities = [evaluate(run, split, device=device).to_json() for run in runs]
+    qualities = [evaluate(run, split, files=files, device=device).to_json() for run in runs]
     if len({(quality["documents"], quality["bytes"]) for quality in qualities}) > 1:
         raise RegardError("these runs were not tested on the same text; compare runs of one corpus and split")
     models = [{"name": name, **quality} for name, quality in zip(_names(list(runs)), qualities, strict=True)]
     if json:
-        print(json_module.dumps({"split": split, "models": models}, indent=2))
+        print(json_module.dumps({**measured, "models": models}, indent=2))
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("")
@@ -119,5 +150,5 @@ def _compare_texts(runs: tuple[Path, ...], split: str, *, json: bool, device: st
 
 def _names(runs: list[Path]) -> list[str]:
     """The folders' own names, or their paths where two have the same."""
-    names = [run.resolve().name for run in runs]
+    names = [real_path(run).name for run in runs]
     return names if len(set(names)) == len(names) else [str(run) for run in runs]

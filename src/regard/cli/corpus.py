@@ -72,12 +72,13 @@ def get(name: str, /, *, to: Path | None = None) -> None:
         A new folder for a copy, with a note of the licence, for use with other tools.
     """
     from regard.data.corpora import copy_corpus, get_corpus
+    from regard.data.parts import paths_in
 
     found = get_corpus(name)
     if to is not None:
         copy_corpus(found, to)
-    for split, (path,) in found.splits.items():
-        for file in filter(None, (path, found.links.get(split))):
+    for split, data in found.splits.items():
+        for file in filter(None, (*paths_in(data), found.links.get(split))):
             place = to / Path(file).name if to else file
             print(f"{split}\t{sum(1 for _ in _units(found, split))}\t{place}")
     for told in (found.licence, found.attribution):
@@ -110,7 +111,7 @@ def show(name: str, /, *, split: Split = "test", count: Count = 10, json: bool =
         return
     lengths = {each: _lengths(list(found.pairs(each))) for each in found.splits}
     total = lengths[split]["pairs"]
-    indices = sorted({number * total // count for number in range(count)})
+    indices = _spread(count, total)
     examples = _examples(found, split, indices)
     if json:
         document = {
@@ -136,6 +137,12 @@ def show(name: str, /, *, split: Split = "test", count: Count = 10, json: bool =
     console.print(f"\nLicence: {found.licence}. {found.attribution or ''}")
 
 
+def _spread(count: int, total: int) -> list[int]:
+    """The places of `count` of `total`, or of all where they are fewer."""
+    count = min(count, total)
+    return [number * total // count for number in range(count)]
+
+
 def _units(corpus: "Corpus | Text", split: str) -> "Iterator[Pair | str]":
     from regard.data.text import Text
 
@@ -148,7 +155,7 @@ def _show_text(text: "Text", about: str, split: str, count: int, *, json: bool) 
     documents = {each: list(text.documents(each)) for each in text.splits}
     sizes = {each: {"documents": len(found), "characters": sum(map(len, found))} for each, found in documents.items()}
     total = len(documents[split])
-    indices = sorted({number * total // count for number in range(count)})
+    indices = _spread(count, total)
     examples = [{"line": index + 1, "text": documents[split][index]} for index in indices]
     if json:
         facts = {"name": text.name, "about": about, "licence": text.licence, "attribution": text.attribution}

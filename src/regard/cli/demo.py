@@ -137,8 +137,8 @@ def _train(name: str, recipe: Any, folder: Path, console: Console) -> Any:
     from regard.training.run import train_run
     from regard.view.progress import training_progress
 
-    with training_progress(name) as report:
-        run = train_run(recipe, folder / recipe.name, report=report)
+    with training_progress(name) as reports:
+        run = train_run(recipe, folder / recipe.name, **reports._asdict())
     if run.facts["status"] == "interrupted":
         raise KeyboardInterrupt
     facts = run.facts

@@ -2,11 +2,11 @@
 
 import json as json_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split
+from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split, TestFiles, test_set
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -19,14 +19,17 @@ def evaluate(
     run: Path,
     /,
     *,
-    split: Split = "test",
+    split: Split | None = None,
+    file: TestFiles = (),
+    links: Path | None = None,
+    out: Path | None = None,
     decoding: DecodingOptions = GREEDY,
     batch_size: Count = BATCH_SIZE,
     json: bool = False,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
-    """Measure a run on its own corpus: BLEU, chrF, exact match and perplexity, overall and by source length.
+    """Measure a run on its corpus or on files: BLEU, chrF, exact match and perplexity, overall and by source length.
 
     Of a language model: the bits that it needs for each byte of the text, which compare whatever its tokens are.
     Where the corpus has gold links between words, the alignment error rate of attention too, of each head and of the
@@ -37,7 +40,14 @@ def evaluate(
     run
         A run folder.
     split
-        train, dev or test.
+        train, dev or test, of the run's own corpus; by default test.
+    file
+        A test set of your own in place of the split, in any format that training takes: one file with both sides, or
+        two aligned files, source first; for a language model text files.
+    links
+        Gold links of the words of --file, a line for each pair: measures the alignment error rate too.
+    out
+        A new folder for source.txt, output.txt and reference.txt, line for line, as other scorers take them.
     batch_size
         Sentences translated at a time. In float32 it does not change the result; the coarser rounding of bfloat16 turns
         some translations into others.
@@ -49,25 +59,38 @@ def evaluate(
         float32, bfloat16 or float64.
     """
     from regard.api import load_run
+    from regard.files import check_new_folder
     from regard.training.run import Run
     from regard.view.alignment_error import error_rate_grid, error_rate_line
     from regard.view.progress import counting
     from regard.view.terminal import quality_line, quality_table
 
+    chosen, files, measured = test_set(split, file)
+    if links is not None and not file:
+        raise RegardError("--links are of the pairs of --file; for a split, data.test_links names them in the recipe")
+    if out is not None:
+        check_new_folder(out)
     opened = Run.open(run)
     if not opened.recipe.translates:
         if decoding != GREEDY:
             raise RegardError(f"{run} is a language model, measured on text as it is; leave out options of decoding")
         if batch_size != BATCH_SIZE or dtype != "float32":
             raise RegardError(f"{run} is a language model, measured in float32; leave out --batch-size and --dtype")
-        _evaluate_text(opened, split, json=json, device=device)
+        if links is not None or out is not None:
+            raise RegardError(f"{run} is a language model, which translates nothing; leave out --links and --out")
+        _evaluate_text(opened, chosen, files, measured, json=json, device=device)
         return
     translator = load_run(run, device=device, dtype=dtype)
     with counting(translator.name, None) as progress:
-        quality = translator.evaluate(split, decoding, batch_size=batch_size, progress=progress)
-    attribution = translator.run.facts.get("attribution")
+        found = translator.evaluation(
+            chosen, decoding, files=files, links=links, batch_size=batch_size, progress=progress
+        )
+    quality = found.quality
+    if out is not None:
+        found.save(out)
+    attribution = None if file else translator.run.facts.get("attribution")
     if json:
-        facts = {"run": translator.name, "split": split, "attribution": attribution}
+        facts = {"run": translator.name, **measured, "attribution": attribution}
         print(json_module.dumps({**facts, **quality.to_json()}, indent=2))
         return
     console, document = Console(), quality.to_json()
@@ -85,21 +108,23 @@ def evaluate(
         console.print(attribution, markup=False, highlight=False, style="dim")
 
 
-def _evaluate_text(run: "Run", split: str, *, json: bool, device: str) -> None:
+def _evaluate_text(
+    run: "Run", split: str, files: list[Path] | None, measured: dict[str, Any], *, json: bool, device: str
+) -> None:
     from regard.api import evaluate as measure
 
-    quality = measure(run.path, split, device=device).to_json()
-    attribution = run.facts.get("attribution")
+    quality = measure(run.path, split, files=files, device=device).to_json()
+    attribution = None if files else run.facts.get("attribution")
     if json:
-        print(
-            json_module.dumps({"run": run.path.name, "split": split, "attribution": attribution, **quality}, indent=2)
-        )
+        facts = {"run": run.path.name, **measured, "attribution": attribution}
+        print(json_module.dumps({**facts, **quality}, indent=2))
         return
     console = Console(highlight=False, markup=False)
     console.print(
-        f"{run.path.name} on {split}: {quality['bits_per_byte']:.3f} bits per byte, perplexity "
-        f"{quality['perplexity']:.2f} per token; {quality['documents']:,} documents, {quality['bytes']:,} bytes, "
-        f"{quality['tokens']:,} tokens" + (f", {quality['unknown']:,} unknown characters" if quality["unknown"] else "")
+        f"{run.path.name} on {' and '.join(map(str, files or [split]))}: {quality['bits_per_byte']:.3f} bits per byte, "
+        f"perplexity {quality['perplexity']:.2f} per token; {quality['documents']:,} documents, "
+        f"{quality['bytes']:,} bytes, {quality['tokens']:,} tokens"
+        + (f", {quality['unknown']:,} unknown characters" if quality["unknown"] else "")
     )
     if attribution:
         console.print(attribution, style="dim")

@@ -1,6 +1,7 @@
 """`regard generate`: a language model goes on with a text."""
 
 import json as json_module
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,15 +10,19 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import mutually_exclusive
 
 from regard.cli.options import Count, Device, HyphenOrText, messages_of_file, text_of_file, with_system
+from regard.config import shown
 from regard.errors import RegardError
 from regard.generation.writing import Writing
 
 if TYPE_CHECKING:
     from regard.generation.result import Generation
 
+logger = logging.getLogger("regard")
 # an option for each field
 WritingOptions = Annotated[Writing, Parameter(name="*")]
 GREEDY = Writing()
+# they are drawn together, and kept until all are written
+MOST_SAMPLES = 10_000
 INPUT = Group("Input", help="One of these.", validator=mutually_exclusive)
 
 
@@ -73,6 +78,7 @@ def generate(
         compiled, which takes about a minute and a C++ compiler, and then kept.
     """
     from regard.api import load
+    from regard.kernels.threads import check_threads
     from regard.kernels.threads import threads as compute_on
     from regard.language_model import LanguageModel
 
@@ -80,6 +86,10 @@ def generate(
     Writing.of(vars(options))
     if num_samples < 1:
         raise RegardError(f"--num-samples must be at least 1, not {num_samples}")
+    if num_samples > MOST_SAMPLES:
+        raise RegardError(f"--num-samples must be at most {MOST_SAMPLES:,}, not {shown(num_samples)}")
+    if threads is not None:
+        check_threads(threads)
     if attention is not None:
         _check_attention(attention, num_samples)
     inputs = _inputs(prompt, messages, system)
@@ -122,12 +132,21 @@ def _streamed(generate: Any, text: str | None, settings: dict[str, Any]) -> "Gen
         started = True
         _say(piece)
 
+    def end_line(*_: object) -> bool:
+        nonlocal started
+        if started:
+            _say("\n")
+        started = False
+        return True
+
+    # what the log says once the text has ended begins a line of its own
+    logger.addFilter(end_line)
     try:
         return generate(text, stream=say, **settings)
     finally:
+        logger.removeFilter(end_line)
         # of what was interrupted too
-        if started:
-            _say("\n")
+        end_line()
 
 
 def _say(text: str) -> None:

@@ -1,8 +1,12 @@
 """`regard VERB`: data on stdout, progress and logs on stderr; exit 0 done, 1 failed, 2 usage, 130 interrupted."""
 
+import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import NoReturn
 
 import cyclopts
@@ -18,6 +22,8 @@ VERBS = {
     "translate": "Translate a text, line in, line out.",
     "evaluate": "Quality of a run, overall and by source length.",
     "compare": "Quality of several runs side by side, as table and picture.",
+    "score": "How likely a model finds given translations or texts.",
+    "align": "Which words of given translations belong together.",
     "generate": "Go on with a text, shown as it is written.",
     "read": "What every written word looked at, in a source, a prompt or a text.",
     "sources": "Which passages of its prompt an answer rests on.",
@@ -44,9 +50,9 @@ def main() -> NoReturn:
     """The entry point of `regard`."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    for stream in (sys.stdout, sys.stderr):
-        # what we write is UTF-8 whatever the terminal's old code page
-        stream.reconfigure(encoding="utf-8")  # pyright: ignore[reportAttributeAccessIssue]
+    for stream, handling in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+        # what we write is UTF-8 whatever the terminal's old code page, and a file's name what its bytes are
+        stream.reconfigure(encoding="utf-8", errors=handling)  # pyright: ignore[reportAttributeAccessIssue]
     # closed, as it may be where a service runs, it has nothing to say
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115
     errors = Console(stderr=True)
@@ -55,9 +61,13 @@ def main() -> NoReturn:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("regard").setLevel(logging.INFO)
+    if any("\0" in argument for argument in arguments):
+        _say(errors, "an argument holds NUL, which no text and no name of a file does")
+        sys.exit(2)
     try:
-        app(arguments, exit_on_error=False, print_error=False)
-        sys.stdout.flush()
+        with _terminable():
+            app(arguments, exit_on_error=False, print_error=False)
+            sys.stdout.flush()
     except cyclopts.CycloptsError as error:
         # the name of a group of options is nothing that anybody typed
         of_group = isinstance(error, cyclopts.ValidationError) and error.group is not None
@@ -68,6 +78,19 @@ def main() -> NoReturn:
         if debug:
             raise
         _say(errors, str(error))
+        sys.exit(1)
+    except UnicodeEncodeError as error:
+        if debug:
+            raise
+        _say(
+            errors,
+            f"{error.object[:80]!a}: not UTF-8 at character {error.start}; write the text, or the name, in UTF-8",
+        )
+        sys.exit(1)
+    except MemoryError:
+        if debug:
+            raise
+        _say(errors, "there is not enough memory")
         sys.exit(1)
     except KeyboardInterrupt:
         if debug:
@@ -81,10 +104,27 @@ def main() -> NoReturn:
     except OSError as error:
         if debug:
             raise
+        if error.filename is not None:
+            _say(errors, f"{error.filename}: {error.strerror or error}")
+            sys.exit(1)
         _say(errors, f"the output cannot be written: {error.strerror or error}")
         _leave_output()
         sys.exit(1)
     sys.exit(0)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM, by which clusters and containers end a job, interrupts as Ctrl-C does: nothing half-written is left."""
+    is_heard = threading.current_thread() is threading.main_thread()
+    if not is_heard or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _leave_output() -> None:

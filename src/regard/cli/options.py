@@ -1,12 +1,13 @@
 """What several verbs take."""
 
 import dataclasses
+import itertools
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -14,14 +15,25 @@ from cyclopts.validators import Number
 from regard.config import texts
 from regard.data.messages import check_messages
 from regard.errors import RegardError
+from regard.files import read_whole
 from regard.generation.decoding import Decoding
 from regard.generation.options import SamplingOptions
 from regard.reading.options import ReadOptions
 
+if TYPE_CHECKING:
+    from regard.data.formats import Pair
+
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float64"]
 Split = Literal["train", "dev", "test"]
+# bytes of a text that a model is given at once
+LONGEST_TEXT = 1 << 26
 Count = Annotated[int, Parameter(validator=Number(gte=1))]
+# pairs that are read together: enough to find many of like length
+CHUNK = 1024
+# one with both sides or two aligned ones; and those in place of a split
+PairFiles = Annotated[tuple[Path, ...], Parameter(allow_leading_hyphen=True)]
+TestFiles = Annotated[tuple[Path, ...], Parameter(consume_multiple=True)]
 
 
 def _accepted_by(kind: type, check: Callable[[Any], object]) -> Callable[[object, Any], None]:
@@ -54,11 +66,38 @@ def _not_an_option(_: object, text: str | None) -> None:
 HyphenOrText = Annotated[str, Parameter(allow_leading_hyphen=True, validator=_not_an_option)]
 
 
+def pair_chunks(files: tuple[Path, ...]) -> Iterator[tuple[list["Pair"], Callable[[int], str]]]:
+    """The pairs of one file or of two, blank ones too, some at a time, and what errors call each of these."""
+    from regard.data.formats import display_name, read_all_pairs
+
+    pairs, done, name = read_all_pairs(files), 0, " and ".join(map(display_name, files))
+    while chunk := list(itertools.islice(pairs, CHUNK)):
+        yield chunk, lambda index, first=done + 1: f"{name}: pair {first + index}"
+        done += len(chunk)
+
+
+def test_set(split: str | None, file: tuple[Path, ...]) -> tuple[str, list[Path] | None, dict[str, Any]]:
+    """The split and the files that a run is measured on, and how a JSON document names them."""
+    if file and split is not None:
+        raise RegardError("--file takes the place of a split; leave out --split")
+    if file:
+        return "test", list(file), {"files": list(map(str, file))}
+    return split or "test", None, {"split": split or "test"}
+
+
 def text_or_standard_input(text: str) -> str:
     """The text, or the lines of standard input where it is `-`. Raises RegardError if they are not UTF-8 text."""
     from regard.data.formats import read_lines
 
-    return "\n".join(read_lines("-")).strip("\n") if text == "-" else text
+    if text != "-":
+        return text
+    lines, length = [], 0
+    for line in read_lines("-"):
+        lines.append(line)
+        length += len(line) + 1
+        if length > LONGEST_TEXT:
+            raise RegardError(f"standard input: more than {LONGEST_TEXT:,} characters, which no model takes; give less")
+    return "\n".join(lines).strip("\n")
 
 
 def text_of_file(path: Path | str) -> str:
@@ -68,9 +107,11 @@ def text_of_file(path: Path | str) -> str:
     """
     name = "standard input" if str(path) == "-" else str(path)
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else Path(path).read_bytes()
+        data = sys.stdin.buffer.read(LONGEST_TEXT + 1) if str(path) == "-" else read_whole(Path(path), LONGEST_TEXT)
     except OSError as error:
         raise RegardError(f"{name}: cannot be read: {error.strerror or error}; check the path") from None
+    if len(data) > LONGEST_TEXT:
+        raise RegardError(f"{name}: more than {LONGEST_TEXT:,} bytes, which no model takes; give less")
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n")
     except UnicodeDecodeError as error:
@@ -84,8 +125,8 @@ def messages_of_file(path: Path) -> list[dict[str, Any]]:
         found = json.loads(text_of_file(path))
     except json.JSONDecodeError as error:
         raise RegardError(f"{name}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
-    except RecursionError:
-        raise RegardError(f"{name}: nested too deeply for a list of messages") from None
+    except (RecursionError, ValueError):
+        raise RegardError(f"{name}: nested too deeply, or with numbers too long, for a list of messages") from None
     check_messages(found, name)
     return found
 

@@ -41,6 +41,7 @@ def train(
         auto, cpu or cuda: the same as --set train.device=…
     """
     from regard.training.card import bits_told
+    from regard.training.look import log_look
     from regard.training.recipe import load_recipe
     from regard.training.run import train_run
     from regard.view.progress import clock, training_progress
@@ -50,8 +51,8 @@ def train(
     changes |= {} if device is None else {"train.device": device}
     loaded = load_recipe(recipe, changes)
     folder = out or Path("runs") / loaded.name
-    with training_progress(loaded.name) as report:
-        run = train_run(loaded, folder, resume=resume, report=report)
+    with training_progress(loaded.name) as reports:
+        run = train_run(loaded, folder, resume=resume, look=log_look, **reports._asdict())
     facts = run.facts
     Console(stderr=True).print(
         f"{loaded.name}: {facts['status']} after {facts['steps']:,} steps, {facts['epochs']:.1f} epochs, "

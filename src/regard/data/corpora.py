@@ -18,6 +18,7 @@ from regard.data.formats import read_pairs
 from regard.data.greek import write_greek
 from regard.data.libreoffice import write_libreoffice
 from regard.data.numbers import write_numbers
+from regard.data.parts import paths_in
 from regard.data.text import Text, read_passages
 from regard.errors import RegardError
 from regard.files import new_folder
@@ -200,7 +201,7 @@ def copy_corpus(corpus: Corpus | Text, to: Path) -> list[Path]:
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise RegardError(f"{to}: there is something already, and nothing is overwritten; name a new folder")
-    paths = [path for paths in corpus.splits.values() for path in paths] + list(corpus.links.values())
+    paths = [path for data in corpus.splits.values() for path in paths_in(data)] + list(corpus.links.values())
     with new_folder(to) as folder:
         for path in paths:
             shutil.copyfile(path, folder / Path(path).name)

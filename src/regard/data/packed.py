@@ -65,6 +65,20 @@ class PackedText:
         """How many tokens there are, those at the start of documents counted."""
         return len(self._ids)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a run records of it."""
+        return {**self.facts._asdict(), "tokens": len(self)}
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self)
+
+    @property
+    def num_unknown(self) -> int:
+        """How many of them stand for unknown text."""
+        return self.facts.unknown
+
     def order(self, *, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
         """Where the windows of each batch of an epoch begin; where the first one does is drawn, too.
 
@@ -83,8 +97,11 @@ class PackedText:
         """The windows of a batch as `count` batches; where there are too few the last ones are empty."""
         return np.array_split(starts, count)
 
-    def batch(self, starts: Int[np.ndarray, " window"], *, once: bool = False) -> TextBatch:
-        """The windows that begin at these places, round the ring; with `once` nothing is asked for past its end."""
+    def batch(self, starts: Int[np.ndarray, " window"], *, once: bool = False, epoch: int | None = None) -> TextBatch:
+        """The windows that begin at these places, round the ring; with `once` nothing is asked for past its end.
+
+        They are the same in every `epoch`.
+        """
         places = starts[:, None] + np.arange(self.context + 1)
         rows = np.take(self._ids, places, mode="wrap").astype(np.int64)
         tokens, labels = rows[:, :-1], rows[:, 1:]

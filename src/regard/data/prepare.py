@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, final
@@ -10,7 +10,7 @@ from typing import BinaryIO, final
 import numpy as np
 from numpy.lib import format as npy
 
-from regard.data.batch import Batch, collate
+from regard.data.batch import UNKNOWN, Batch, collate
 from regard.data.bucketing import batches
 from regard.data.formats import Pair
 from regard.data.tokenizer import Tokenizer
@@ -25,6 +25,9 @@ FACTS = "tokenized.json"
 # a model has about this many times as much work with a target token as with a source token
 TARGET_WORK = 2
 
+# the tokens of a text, and a key, to other tokens of it
+Dropout = Callable[[list[int], str], list[int]]
+
 logger = logging.getLogger("regard")
 
 
@@ -34,11 +37,22 @@ class TokenizedCorpus:
 
     `source_lengths` and `target_lengths` are those of a batch: with EOS, and with BOS and EOS.
     `skipped` counts the pairs that were too long.
+    With `dropout` a batch of an epoch has the tokens that it makes of those of each pair.
     """
 
-    def __init__(self, ids: dict[str, np.ndarray], offsets: dict[str, np.ndarray], *, skipped: int) -> None:
+    def __init__(
+        self,
+        ids: dict[str, np.ndarray],
+        offsets: dict[str, np.ndarray],
+        *,
+        skipped: int,
+        dropout: Dropout | None = None,
+        max_length: int | None = None,
+    ) -> None:
         self._ids = ids
         self._offsets = offsets
+        self._dropout = dropout
+        self._max_length = max_length
         self.skipped = skipped
         self.source_lengths = np.diff(offsets["source"]) + SPECIAL_COUNTS["source"]
         self.target_lengths = np.diff(offsets["target"]) + SPECIAL_COUNTS["target"]
@@ -63,6 +77,12 @@ class TokenizedCorpus:
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self._side("source", index), self._side("target", index)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What a run records of it."""
+        longest = int(self.source_lengths.max())
+        return {"pairs": len(self), "pairs_skipped": self.skipped, "longest_source": longest}
+
     def order(self, *, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
         """The pairs of each batch of an epoch, as `batches` draws them."""
         return batches(self.source_lengths, self.target_lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch)
@@ -76,10 +96,35 @@ class TokenizedCorpus:
         work = (self.source_lengths[indices] + TARGET_WORK * self.target_lengths[indices]).cumsum()
         return np.split(indices, 1 + work.searchsorted(work[-1] * np.arange(1, count) / count))
 
-    def batch(self, indices: Iterable[int]) -> Batch:
-        """These pairs as one padded batch with special tokens."""
-        pairs = [self[index] for index in indices]
-        return collate([source.tolist() for source, _ in pairs], [target.tolist() for _, target in pairs])
+    def batch(self, indices: Iterable[int], *, epoch: int | None = None) -> Batch:
+        """These pairs as one padded batch with special tokens; those of a training's `epoch` with dropout, if any."""
+        rows = [[self._tokens(side, index, epoch) for index in indices] for side in SIDES]
+        return collate(*rows)
+
+    def with_dropout(self, dropout: Dropout, *, max_length: int) -> "TokenizedCorpus":
+        """The same pairs, of whose batches in training each side is cut anew, where it then has room in `max_length`.
+
+        `dropout(ids, key)` gives other tokens of the same text. Lengths stay those without dropout.
+        """
+        return TokenizedCorpus(self._ids, self._offsets, skipped=self.skipped, dropout=dropout, max_length=max_length)
+
+    @property
+    def num_tokens(self) -> int:
+        """Of both sides, without special tokens."""
+        return sum(len(self._ids[side]) for side in SIDES)
+
+    @property
+    def num_unknown(self) -> int:
+        """How many of them stand for unknown text."""
+        return sum(int(np.count_nonzero(self._ids[side] == UNKNOWN)) for side in SIDES)
+
+    def _tokens(self, side: str, index: int, epoch: int | None) -> list[int]:
+        ids = self._side(side, index).tolist()
+        if self._dropout is None or epoch is None:
+            return ids
+        assert self._max_length is not None
+        other = self._dropout(ids, f"{epoch} {index} {side}")
+        return other if len(other) + SPECIAL_COUNTS[side] <= self._max_length else ids
 
     def _side(self, side: str, index: int) -> np.ndarray:
         if not 0 <= index < len(self):

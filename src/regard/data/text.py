@@ -1,20 +1,34 @@
 """Plain text to learn a language from: documents, in three splits that share none of their passages."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from regard.config import suggest
-from regard.data.corpus import Files, file_paths, hash_ranges, plain_hash
-from regard.data.formats import check_whole, display_name, file_suffix, parse_json_line, read_lines
+from regard.data.columns import TEXT, TEXT_NAMES, Columns, Key
+from regard.data.corpus import Files, Watcher, counted, hash_ranges, plain_hash, unwatched
+from regard.data.formats import FORMATS
+from regard.data.lines import read_pieces
+from regard.data.normal_form import in_form
+from regard.data.packing import file_suffix
+from regard.data.parts import Data, Part, check_data, data_name, parts_of, paths_in
 from regard.errors import RegardError
 
 # a document is held out in passages, which end at the first end of a paragraph after PASSAGE_LENGTH characters, or of a
 # line after LONGEST_PASSAGE times as many
 PASSAGE_LENGTH = 2000
 LONGEST_PASSAGE = 4
+# a document of a file with many is held out whole, but for one that is a book by itself
+LONGEST_DOCUMENT = 1 << 16
+# of such a book: lines, and parts of lines that are very long
+PIECE = re.compile(r"[^\n]{1,16384}\n?|\n")
+# what is shorter and ends without a newline is the last line, not a part of a long one
+PART_OF_LINE = 4096
+SENTENCE_ENDS = "。！？"
 
 
 class Passage(NamedTuple):
@@ -26,27 +40,35 @@ class Passage(NamedTuple):
 
 @dataclass(frozen=True)
 class Text:
-    """Documents under `train`, `dev` and `test`, each split in files: plain ones of one document, or JSON lines.
+    """Documents under `train`, `dev` and `test`, each split in files: plain ones of one document, or of records.
 
     `hashes` names the splits that are a part of their files: the passages whose hash lies between first and last.
+    `key` is the name of the text in files of records.
+    `form` is the Unicode normal form, such as NFC, in which passages are given; None leaves them as they are.
     """
 
     name: str
-    splits: Mapping[str, Sequence[Path | str]]
+    splits: Mapping[str, Data]
     licence: str | None = None
     attribution: str | None = None
     hashes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     # no words of another language are linked to it
     links: Mapping[str, Path] = field(default_factory=dict)
+    key: Key | None = None
+    form: str | None = None
 
     def passages(self, split: str) -> Iterator[Passage]:
         """The passages of a split, streamed; where one was held out between two, the second begins a document.
 
         Raises RegardError if there is no such split or its files are bad.
         """
+        return self._passages(split, self.parts(split))
+
+    def parts(self, split: str) -> list[Part]:
+        """The files of a split, corpus by corpus. Raises RegardError where there is no such split or no file."""
         if split not in self.splits:
             raise RegardError(f"corpus {self.name} has no split {split!r}{suggest(split, self.splits)}")
-        return self._passages(split)
+        return parts_of(self.splits[split], Columns(TEXT_NAMES, (self.key,)))
 
     def documents(self, split: str) -> Iterator[str]:
         """The documents of a split, put together of their passages."""
@@ -59,12 +81,12 @@ class Text:
         if texts:
             yield "".join(texts)
 
-    def _passages(self, split: str) -> Iterator[Passage]:
+    def _passages(self, split: str, parts: Iterable[Part]) -> Iterator[Passage]:
         first, last = self.hashes.get(split, (0, 2**64 - 1))
         torn = False
-        for passage in read_passages(self.splits[split]):
+        for passage in _read(parts):
             if first <= plain_hash(passage.text) <= last:
-                yield Passage(passage.text, passage.begins or torn)
+                yield Passage(in_form(passage.text, self.form), passage.begins or torn)
                 torn = False
             else:
                 torn = True
@@ -77,31 +99,42 @@ class Text:
         test: Files | None = None,
         *,
         hashes: Mapping[str, tuple[int, int]] | None = None,
+        text_key: Key | None = None,
+        form: str | None = None,
+        progress: Watcher = unwatched,
     ) -> "Text":
-        """A user's own files: plain text, each a document, or `.jsonl` with a document in "text" on each line.
+        """A user's own files: plain text, each a document, or files of records, such as `.jsonl`, each a document.
 
+        Each split is a file, a folder, a list of these or a table, as docs/data.md describes.
         Where `dev` or `test` is not given, 1,000 passages or 5 % of those of `train`, whichever is less, are held out
-        for it by their hashes; a passage is a document of a .jsonl file, or whole paragraphs of a plain one.
-        `hashes` are those of an earlier call. Raises RegardError for files that cannot be used.
+        for it by their hashes; a passage is a document of a file of records, or whole paragraphs of a plain one or of
+        a long document. `hashes` are those of an earlier call, `form` as in the class. `text_key` names the column or
+        key of the text. `progress` hears what is read. Raises RegardError for files that cannot be used.
         """
-        given = {"train": file_paths(train), "dev": file_paths(dev), "test": file_paths(test)}
-        if any(str(path) == "-" for paths in given.values() for path in paths):
-            raise RegardError("plain text is read several times and cannot be standard input (-); save it as a file")
-        name = " and ".join(display_name(path) for path in given["train"])
-        missing = [split for split, paths in given.items() if not paths]
+        given = {split: data for split, data in (("train", train), ("dev", dev), ("test", test)) if data is not None}
+        for split, data in given.items():
+            check_data(data, split)
+            if any(str(path) == "-" for path in paths_in(data)):
+                raise RegardError(
+                    "plain text is read several times and cannot be standard input (-); save it as a file"
+                )
+        name = data_name(train)
+        missing = [split for split in ("train", "dev", "test") if split not in given]
         if hashes is None:
-            found = (plain_hash(passage.text) for passage in read_passages(given["train"])) if missing else ()
+            passages = cls(name=name, splits=given, key=text_key).passages("train") if missing else ()
+            found = (plain_hash(passage.text) for passage in counted(passages, "reading passages", progress))
             hashes = hash_ranges(name, found, missing, "passages", "text") if missing else {}
         elif lacking := [split for split in missing if split not in hashes]:
             raise RegardError(f"{name}: it is not recorded which passages are {lacking[0]}; give files for them")
-        return cls(name=name, splits={split: paths or given["train"] for split, paths in given.items()}, hashes=hashes)
+        # a split that has been given a file of its own since is all of that file
+        hashes = {split: ends for split, ends in hashes.items() if split in missing or split == "train"}
+        splits = {split: given.get(split, given["train"]) for split in ("train", "dev", "test")}
+        return cls(name=name, splits=splits, hashes=hashes, key=text_key, form=form)
 
 
-def read_passages(paths: Iterable[Path | str]) -> Iterator[Passage]:
+def read_passages(data: Data) -> Iterator[Passage]:
     """The passages of files, those without anything to read left out. Raises RegardError for what is not text."""
-    for path in paths:
-        passages = _read_documents(path) if file_suffix(path) == ".jsonl" else _read_plain(path)
-        yield from (passage for passage in passages if passage.text.strip())
+    return _read(parts_of(data, TEXT))
 
 
 def write_documents(path: Path, documents: Iterable[str]) -> None:
@@ -110,27 +143,48 @@ def write_documents(path: Path, documents: Iterable[str]) -> None:
         file.writelines(json.dumps({"text": document}, ensure_ascii=False) + "\n" for document in documents)
 
 
-def _read_plain(path: Path | str) -> Iterator[Passage]:
+def _read(parts: Iterable[Part]) -> Iterator[Passage]:
+    for part in parts:
+        for path in part.files:
+            read = FORMATS.get(file_suffix(path))
+            documents = [_lines(path)] if read is None else (_pieces(text) for (text,) in read(path, part.columns))
+            for passage in chain.from_iterable(map(_cut, documents)):
+                if passage.text.strip():
+                    yield passage
+
+
+def _lines(path: Path | str) -> Iterator[str]:
+    """The pieces of a plain text, the last line of which ends as all do."""
+    piece = ""
+    for piece in read_pieces(path):
+        yield piece
+    if not piece.endswith("\n"):
+        yield "\n"
+
+
+def _pieces(text: str) -> Iterable[str]:
+    return (text,) if len(text) <= LONGEST_DOCUMENT else PIECE.findall(text)
+
+
+def _cut(pieces: Iterable[str]) -> Iterator[Passage]:
+    """The passages of a document that comes in lines, of which long ones may come in parts."""
     lines: list[str] = []
-    length, begins = 0, True
-    for line in read_lines(path):
-        lines.append(f"{line}\n")
-        length += len(line) + 1
-        enough = length >= PASSAGE_LENGTH * (LONGEST_PASSAGE if line.strip() else 1)
+    length, begins, rest = 0, True, ""
+    for piece in pieces:
+        whole, rest = _cut_at_word(rest + piece)
+        lines.append(whole)
+        length += len(whole)
+        enough = length >= PASSAGE_LENGTH * (LONGEST_PASSAGE if whole.strip() else 1)
         if enough and any(map(str.strip, lines)):
             yield Passage("".join(lines), begins)
             lines, length, begins = [], 0, False
-    yield Passage("".join(lines), begins)
+    yield Passage("".join([*lines, rest]), begins)
 
 
-def _read_documents(path: Path | str) -> Iterator[Passage]:
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
-        where = f"{display_name(path)}:{number}"
-        record = parse_json_line(line, where)
-        text = record.get("text") if isinstance(record, dict) else None
-        if not isinstance(text, str):
-            raise RegardError(f'{where}: needs a text under "text", like {{"text": "Once upon a time"}}')
-        check_whole(text, where)
-        yield Passage(text, True)
+def _cut_at_word(piece: str) -> tuple[str, str]:
+    """A part of a long line up to the end of its last sentence or word, and the rest; a whole line stays whole."""
+    if piece.endswith("\n") or len(piece) < PART_OF_LINE:
+        return piece, ""
+    ends = (max(map(piece.rfind, marks)) for marks in (SENTENCE_ENDS, " "))
+    end = next((end + 1 for end in ends if end > len(piece) // 2), len(piece))
+    return piece[:end], piece[end:]

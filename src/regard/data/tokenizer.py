@@ -8,7 +8,7 @@ import codecs
 import json
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,9 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from regard.data.batch import SPECIAL_TOKENS, UNKNOWN
-from regard.data.words import CJK, word_spans
+from regard.data.normal_form import in_form, over_marks
+from regard.data.tokenizer_files import BYTES, form_of, read_tokenizer, spelling, take_over
+from regard.data.words import CHARACTER, UNSPACED, word_spans
 from regard.errors import RegardError
 from regard.files import new_file
 from regard.kernels.memory import give_back_freed_memory
@@ -28,10 +30,22 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # how an unknown word is written, as SentencePiece does: it is not text that anybody typed
 UNKNOWN_TEXT = " ⁇"
-BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
-# a word with the space before it, a punctuation mark likewise, one Han or Kana character, or other whitespace
-WORD_PATTERN = rf"[{CJK}]| ?[\p{{L}}\p{{M}}\p{{N}}&&[^{CJK}]]+| ?[^\s\p{{L}}\p{{M}}\p{{N}}]|\s"
+# begins a byte that is no character by itself
+BROKEN = "⟨"
+# one character of a script without spaces; a word with the space before it, a punctuation mark likewise; other space
+WORD_PATTERN = rf"{CHARACTER}| ?[\p{{L}}\p{{M}}\p{{N}}&&[^{UNSPACED}]]+| ?[^\s\p{{L}}\p{{M}}\p{{N}}]|\s"
 ANY_CHARACTER = r"[\s\S]"
+
+
+def _byte_of() -> dict[str, int]:
+    """Which byte each letter of the byte-level alphabet stands for (Radford et al.'s `bytes_to_unicode`)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    letters = {chr(byte): byte for byte in printable}
+    return letters | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+BYTE_OF = _byte_of()
 
 
 @dataclass(frozen=True)
@@ -48,10 +62,14 @@ class Token:
 class Tokenizer:
     """Turns text into token ids and back; special tokens have ids that no text produces."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        stored = json.loads(backend.to_str())
+        self.kind = _kind_of(stored)
         self._backend = backend
-        self._pieces = _pieces(backend, kind)
+        self._form = form_of(stored)
+        self._pieces = _pieces(backend, stored, self.kind)
+        # what every text is read as if it stood before it; decoding drops it
+        self.leading = b" " if b"".join(self._pieces_of(backend.encode("a").ids)).startswith(b" ") else b""
 
     @classmethod
     def train(
@@ -61,10 +79,12 @@ class Tokenizer:
         kind: Literal["bpe", "word", "character"],
         vocab_size: int,
         strip_accents: bool = False,
+        form: str | None = None,
     ) -> "Tokenizer":
         """Learn a vocabulary of at most `vocab_size` tokens, special ones included, from lines read once.
 
-        With `strip_accents` letters lose their accents before they become tokens, and are written without them.
+        Texts are brought into the Unicode normal `form`, such as NFC, before they become tokens; with `strip_accents`
+        letters lose their accents, and are written without them.
         Raises RegardError if `vocab_size` cannot hold the special tokens and, for "bpe", the 256 bytes.
         """
         if kind not in TOKENIZERS:
@@ -74,27 +94,31 @@ class Tokenizer:
             raise RegardError(
                 f"vocab_size {vocab_size} is too small for a {kind!r} tokenizer; give at least {build.least}"
             )
-        backend = build.backend({token: index for index, token in enumerate(SPECIAL_TOKENS)}, [], strip_accents)
+        backend = build.backend({token: index for index, token in enumerate(SPECIAL_TOKENS)})
+        before = [*([getattr(normalizers, form)()] if form else []), *(_without_accents() if strip_accents else [])]
+        backend.normalizer = _in_order([*before, *([backend.normalizer] if backend.normalizer else [])])
+        # "<s>" typed by a user is ordinary characters, in training too
+        backend.encode_special_tokens = True
+        backend.add_special_tokens(list(SPECIAL_TOKENS))
         trainer = build.trainer(vocab_size=vocab_size, special_tokens=list(SPECIAL_TOKENS), show_progress=False)
         backend.train_from_iterator(_checked(lines), trainer)
         # what the counts of all words took is larger than any later need
         give_back_freed_memory()
-        return cls(backend, kind)
+        return cls(backend)
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
         """A tokenizer that `save` wrote. Raises RegardError if the file is missing, broken or of another make."""
-        try:
-            stored = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RegardError(f"{path}: there is no such file") from None
-        except OSError as error:
-            raise RegardError(f"{path}: cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise RegardError(f"{path}: not a tokenizer file ({error}); train or copy it again") from None
-        kind, vocabulary, merges = _checked_model(stored, path)
-        strip_accents = '"StripAccents"' in json.dumps(stored.get("normalizer"))
-        return cls(TOKENIZERS[kind].backend(vocabulary, merges, strip_accents), kind)
+        return cls(read_tokenizer(path))
+
+    @classmethod
+    def take_over(cls, path: Path | str, *, form: str | None = None) -> "Tokenizer":
+        """The tokenizer of a tokenizer.json of any program, or of a SentencePiece .model, for a new model.
+
+        It cuts text as it always did, after the Unicode normal `form`; its ids are numbered anew.
+        Raises RegardError if the file is neither, or texts cannot be put together again of its tokens.
+        """
+        return cls(take_over(path, form=form))
 
     def save(self, path: Path | str) -> None:
         """Write a `tokenizer.json` that Hugging Face's tokenizers reads too.
@@ -106,6 +130,10 @@ class Tokenizer:
 
     def __len__(self) -> int:
         return len(self._pieces)
+
+    def normalised(self, text: str) -> str:
+        """The text in the Unicode normal form that the tokenizer reads and writes, or as it is where it has none."""
+        return in_form(text, self._form)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens. Raises RegardError for half a surrogate pair."""
@@ -120,8 +148,7 @@ class Tokenizer:
 
         Raises RegardError for an id that is not in the vocabulary.
         """
-        data = b"".join(self._pieces_of(ids))
-        return (data.removeprefix(b" ") if self.kind == "word" else data).decode("utf-8", "replace")
+        return b"".join(self._pieces_of(ids)).removeprefix(self.leading).decode("utf-8", "replace")
 
     def tokens(self, text: str) -> list[Token]:
         """The tokens of a text and which of its characters each covers.
@@ -130,11 +157,13 @@ class Tokenizer:
         """
         encoding = self._encoded(text)
         tokens = []
-        for index, (id, (start, end)) in enumerate(zip(encoding.ids, encoding.offsets, strict=True)):
-            if self.kind == "word" and index == 0 and encoding.tokens[0] == " ":
-                # this space is not the text's own: every text is read as if one stood before it
+        spans = over_marks(text, encoding.offsets)
+        for index, (id, (start, end)) in enumerate(zip(encoding.ids, spans, strict=True)):
+            if index == 0 and self.leading == self._pieces[id]:
+                # this space is not the text's own
                 start = end = 0
-            shown = text[start:end] if self.kind != "bpe" else self._pieces[id].decode("utf-8", "regard.show_bytes")
+            spelt = self._pieces[id].decode("utf-8", "regard.show_bytes")
+            shown = spelt if BROKEN in spelt else text[start:end]
             tokens.append(Token(id=id, text=shown, start=start, end=end))
         return tokens
 
@@ -165,17 +194,17 @@ class Tokenizer:
         """The tokenizer of Hugging Face's tokenizers that does the work."""
         return self._backend
 
-    def continuations(self, id: int) -> list[int]:
-        """All tokens whose bytes begin with those of this one, itself among them."""
-        (start,) = self._pieces_of([id])
-        return [other for other, piece in enumerate(self._pieces) if piece.startswith(start)]
+    @property
+    def pieces(self) -> list[bytes]:
+        """What each id adds to a text, in bytes: nothing for special tokens, ⁇ for unknown text."""
+        return self._pieces
 
     def _decoded_spans(self, ids: Iterable[int]) -> list[tuple[int, int]]:
         """First and last character, exclusive, of each id in `decode(ids)`; a part of a character covers it."""
         pieces = self._pieces_of(ids)
         data = b"".join(pieces)
         # a leading space that decoding drops stands before the first byte
-        end = -1 if self.kind == "word" and data.startswith(b" ") else 0
+        end = -len(self.leading) if data.startswith(self.leading) else 0
         starts = _character_starts(data[-end:])
         spans = []
         for piece in pieces:
@@ -230,62 +259,53 @@ def _words_at(text: str, spans: Iterable[tuple[int, int]]) -> tuple[list[str], l
     return [text[start:end] for start, end in words], indices
 
 
-def _bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]], strip_accents: bool) -> tokenizers.Tokenizer:
+def _bpe(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
     # the pre-tokenizer parts letters from other signs, so that no merge can spell a special token
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    if strip_accents:
-        backend.normalizer = _without_accents()
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    return _with_special_tokens(backend)
-
-
-def _word(vocabulary: dict[str, int], merges: list[tuple[str, str]], strip_accents: bool) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=SPECIAL_TOKENS[UNKNOWN]))
-    # a word at the start of the text is the same entry as after a space
-    space = normalizers.Prepend(" ")
-    backend.normalizer = normalizers.Sequence([_without_accents(), space]) if strip_accents else space
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), "isolated")
-    backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    return _with_special_tokens(backend)
-
-
-def _character(vocabulary: dict[str, int], merges: list[tuple[str, str]], strip_accents: bool) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=SPECIAL_TOKENS[UNKNOWN]))
-    if strip_accents:
-        backend.normalizer = _without_accents()
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(ANY_CHARACTER), "isolated")
-    backend.decoder = decoders.Fuse()
-    return _with_special_tokens(backend)
-
-
-def _without_accents() -> normalizers.Normalizer:
-    # what is no accent is put together again: a Hangul syllable stays one character
-    return normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()])
-
-
-def _with_special_tokens(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    # "<s>" typed by a user is ordinary characters, in training too
-    backend.encode_special_tokens = True
-    backend.add_special_tokens(list(SPECIAL_TOKENS))
     return backend
 
 
-class TokenizerKind(NamedTuple):
-    """How a kind of tokenizer is built from vocabulary and merges, what trains it, and its smallest vocabulary."""
+def _word(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=SPECIAL_TOKENS[UNKNOWN]))
+    # a word at the start of the text is the same entry as after a space
+    backend.normalizer = normalizers.Prepend(" ")
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), "isolated")
+    backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    return backend
 
-    model_type: str
-    backend: Callable[[dict[str, int], list[tuple[str, str]], bool], tokenizers.Tokenizer]
+
+def _character(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordLevel(vocab=vocabulary, unk_token=SPECIAL_TOKENS[UNKNOWN]))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(ANY_CHARACTER), "isolated")
+    backend.decoder = decoders.Fuse()
+    return backend
+
+
+def _without_accents() -> list[normalizers.Normalizer]:
+    # what is no accent is put together again: a Hangul syllable stays one character
+    return [normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()]
+
+
+def _in_order(steps: list[normalizers.Normalizer]) -> normalizers.Normalizer | None:
+    return normalizers.Sequence(steps) if len(steps) > 1 else steps[0] if steps else None
+
+
+class TokenizerKind(NamedTuple):
+    """How a kind of tokenizer is built from its special tokens, what trains it, and its smallest vocabulary."""
+
+    backend: Callable[[dict[str, int]], tokenizers.Tokenizer]
     trainer: Callable[..., Any]
     least: int
 
 
 TOKENIZERS: dict[str, TokenizerKind] = {
     "bpe": TokenizerKind(
-        "BPE", _bpe, partial(trainers.BpeTrainer, initial_alphabet=BYTES), least=len(SPECIAL_TOKENS) + len(BYTES)
+        _bpe, partial(trainers.BpeTrainer, initial_alphabet=BYTES), least=len(SPECIAL_TOKENS) + len(BYTES)
     ),
-    "word": TokenizerKind("WordLevel", _word, trainers.WordLevelTrainer, least=len(SPECIAL_TOKENS) + 1),
-    "character": TokenizerKind("WordLevel", _character, trainers.WordLevelTrainer, least=len(SPECIAL_TOKENS) + 1),
+    "word": TokenizerKind(_word, trainers.WordLevelTrainer, least=len(SPECIAL_TOKENS) + 1),
+    "character": TokenizerKind(_character, trainers.WordLevelTrainer, least=len(SPECIAL_TOKENS) + 1),
 }
 
 
@@ -300,62 +320,25 @@ def _checked(texts: Iterable[str]) -> Iterator[str]:
         yield text
 
 
-def _byte_of() -> dict[str, int]:
-    """Which byte each letter of the byte-level alphabet stands for (Radford et al.'s `bytes_to_unicode`)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = {chr(byte): byte for byte in printable}
-    return letters | {chr(256 + index): byte for index, byte in enumerate(others)}
-
-
-def _pieces(backend: tokenizers.Tokenizer, kind: str) -> list[bytes]:
+def _pieces(backend: tokenizers.Tokenizer, stored: Mapping[str, Any], kind: str) -> list[bytes]:
     """What each id adds to the decoded text, in bytes."""
-    byte_of = _byte_of()
-    tokens = sorted(backend.get_vocab().items(), key=lambda item: item[1])
-    pieces = [bytes(byte_of[letter] for letter in token) if kind == "bpe" else token.encode() for token, _ in tokens]
+    ids, spell = backend.get_vocab(), spelling(stored)
+    pieces = [spell(token) for token in sorted(ids, key=ids.__getitem__)]
     unknown = UNKNOWN_TEXT.strip() if kind == "character" else UNKNOWN_TEXT
     pieces[: len(SPECIAL_TOKENS)] = [unknown.encode() if id == UNKNOWN else b"" for id in range(len(SPECIAL_TOKENS))]
     return pieces
 
 
-def _checked_model(stored: Any, path: Path | str) -> tuple[str, dict[str, int], list[tuple[str, str]]]:
-    """Kind, vocabulary and merges of a tokenizer file, or RegardError: the library itself would raise anything."""
-    model = stored.get("model") if isinstance(stored, dict) else None
-    kind = _kind_of(stored) if isinstance(model, dict) else None
-    if not isinstance(model, dict) or kind is None:
-        raise RegardError(f"{path}: not a tokenizer of kind {' or '.join(TOKENIZERS)}; train one or copy it again")
-    vocabulary, merges = model.get("vocab"), model.get("merges", [])
-    if not isinstance(vocabulary, dict) or not isinstance(merges, list):
-        raise RegardError(f"{path}: its vocabulary is missing; train it or copy it again")
-    if [vocabulary.get(token) for token in SPECIAL_TOKENS] != list(range(len(SPECIAL_TOKENS))):
-        raise RegardError(
-            f"{path}: {', '.join(SPECIAL_TOKENS)} must have the ids 0 to 3; this tokenizer is of another make"
-        )
-    ids = list(vocabulary.values())
-    if not all(type(id) is int for id in ids) or sorted(ids) != list(range(len(ids))):
-        raise RegardError(f"{path}: its token ids do not run from 0 to {len(ids) - 1}; train it or copy it again")
-    whole = [merge for merge in merges if isinstance(merge, list) and len(merge) == 2]
-    known = [merge for merge in whole if all(isinstance(part, str) for part in merge)]
-    if kind != "bpe" and merges:
-        raise RegardError(f"{path}: a tokenizer of {kind}s has no merges; train it or copy it again")
-    if len(known) != len(merges) or any({*merge, "".join(merge)} - vocabulary.keys() for merge in known):
-        raise RegardError(f"{path}: a merge joins tokens that are not in its vocabulary; train it or copy it again")
-    letters = set("".join(token for token, id in vocabulary.items() if id >= len(SPECIAL_TOKENS)))
-    if kind == "bpe" and not (letters <= set(BYTES) <= vocabulary.keys()):
-        raise RegardError(f"{path}: its tokens are not made of bytes; this tokenizer is of another make")
-    return kind, vocabulary, [(left, right) for left, right in known]
-
-
-def _kind_of(stored: dict[str, Any]) -> str | None:
+def _kind_of(stored: Mapping[str, Any]) -> str:
     # two kinds have a model alike: what a text is cut into tells them apart
-    by_character = json.dumps(ANY_CHARACTER) in json.dumps(stored.get("pre_tokenizer"))
-    types = {name: kind.model_type for name, kind in TOKENIZERS.items() if by_character == (name == "character")}
-    return next((name for name, type in types.items() if type == stored["model"].get("type")), None)
+    is_character = json.dumps(ANY_CHARACTER) in json.dumps(stored.get("pre_tokenizer"))
+    kinds = {"BPE": "bpe", "Unigram": "unigram", "WordLevel": "character" if is_character else "word"}
+    return kinds[stored["model"]["type"]]
 
 
 def _show_bytes(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeDecodeError)
-    return "".join(f"⟨{byte:02x}⟩" for byte in error.object[error.start : error.end]), error.end
+    return "".join(f"{BROKEN}{byte:02x}⟩" for byte in error.object[error.start : error.end]), error.end
 
 
 codecs.register_error("regard.show_bytes", _show_bytes)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import nn
 
 from regard.data.links import Links
-from regard.evaluation.bootstrap import intervals
+from regard.evaluation.bootstrap import figure, intervals
 from regard.reading.replay import Words, cross_attention, links
 
 # layer and head; no head is the mean of all of the layer's
@@ -33,13 +33,16 @@ class Gold(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class HeadScores:
-    """Scores, 0 to 1, of one cross head; `head` is None for the mean of a layer's heads."""
+    """Scores, 0 to 1, of one cross head; `head` is None for the mean of a layer's heads.
+
+    Precision is None where no link was found, recall where none is sure: they are undefined.
+    """
 
     layer: int
     head: int | None
     aer: float
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ class ChosenHead:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentQuality:
-    """Alignment error rate, precision and recall of one head, 0 to 1, and of all there are.
+    """Alignment error rate, precision and recall of one head, 0 to 1, None where undefined, and of all there are.
 
     `aer_low` and `aer_high` are the ends of the error rate's 95 % bootstrap interval over sentences.
     """
@@ -61,8 +64,8 @@ class AlignmentQuality:
     aer: float
     aer_low: float
     aer_high: float
-    aer_precision: float
-    aer_recall: float
+    aer_precision: float | None
+    aer_recall: float | None
     aer_head: ChosenHead
     aer_by_head: list[HeadScores]
 
@@ -96,18 +99,18 @@ def evaluate_alignment(
     elif "dev" in golds:
         dev = counts if split == "dev" else count_links(module, golds["dev"], batch_size=batch_size, device=device)
         chosen, chosen_on = min(heads, key=lambda head: _scores(dev[head])[0]), "dev"
-    aer, precision, recall = _scores(counts[chosen])
+    rate, precision, recall = _scores(counts[chosen])
     (low, *_), (high, *_) = intervals(counts[chosen], error_rates, num_resamples=num_resamples, seed=seed)
     return AlignmentQuality(
-        aer=aer,
+        aer=rate,
         aer_low=float(low),
         aer_high=float(high),
         aer_precision=precision,
         aer_recall=recall,
         aer_head=ChosenHead(layer=chosen[0], head=chosen[1], chosen_on=chosen_on),
         aer_by_head=[
-            HeadScores(layer=layer, head=head, **dict(zip(("aer", "precision", "recall"), _scores(table), strict=True)))
-            for (layer, head), table in counts.items()
+            HeadScores(layer=layer, head=head, aer=aer, precision=precision, recall=recall)
+            for (layer, head), (aer, precision, recall) in zip(counts, map(_scores, counts.values()), strict=True)
         ],
     )
 
@@ -141,12 +144,18 @@ def compare(found: Iterable[tuple[int, int]], gold: Links) -> list[int]:
 
 
 def error_rates(counts: Float[np.ndarray, "set count"]) -> Float[np.ndarray, "set 3"]:
-    """Alignment error rate, precision and recall, from counts of `compare` summed over each set of sentences."""
+    """Alignment error rate, precision and recall, from counts of `compare` summed over each set of sentences.
+
+    Precision is NaN where no link was found, recall where none is sure.
+    """
     found, sure, found_sure, found_possible = counts.T
     # where nothing is found and nothing wanted there is no error
     aer = (found + sure - found_sure - found_possible) / np.maximum(found + sure, 1)
-    return np.column_stack([aer, found_possible / np.maximum(found, 1), found_sure / np.maximum(sure, 1)])
+    precision = np.where(found > 0, found_possible / np.maximum(found, 1), np.nan)
+    recall = np.where(sure > 0, found_sure / np.maximum(sure, 1), np.nan)
+    return np.column_stack([aer, precision, recall])
 
 
-def _scores(counts: Float[np.ndarray, "sentence count"]) -> list[float]:
-    return error_rates(counts.sum(axis=0, keepdims=True))[0].tolist()
+def _scores(counts: Float[np.ndarray, "sentence count"]) -> tuple[float, float | None, float | None]:
+    aer, precision, recall = error_rates(counts.sum(axis=0, keepdims=True))[0]
+    return float(aer), figure(precision), figure(recall)

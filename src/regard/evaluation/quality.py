@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -15,26 +16,28 @@ from jaxtyping import Float
 from regard.data.words import counts_characters, length
 from regard.errors import RegardError
 from regard.evaluation.alignment import ChosenHead, HeadScores
-from regard.evaluation.bootstrap import intervals
+from regard.evaluation.bootstrap import figure, intervals
 from regard.evaluation.counts import bleu, bleu_counts, chrf, chrf_counts, signature, tokenizer_for
 
 # columns of a sentence's counts; what follows is chrF's
-EXACT, BLEU_COLUMNS, FIRST_CHRF_COLUMN = 0, slice(1, 11), 11
+EXACT, BLEU_COLUMNS, FIRST_CHRF_COLUMN = 0, slice(1, 12), 12
+METRICS = ("bleu", "chrf", "exact")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
     """Scores of a set of sentences, each with the ends of its 95 % bootstrap interval.
 
-    BLEU and chrF go from 0 to 100; `exact` is the share of translations equal to their reference.
+    BLEU and chrF go from 0 to 100; `exact` is the share of translations equal to their reference. BLEU is None where it
+    is undefined: where no sentence, written or expected, has the four tokens that it needs.
     Where every sentence fares alike the interval has no width, however few they are: read it
     beside `count`. `perplexity` is per target token, or None where no log-probabilities were given.
     """
 
     count: int
-    bleu: float
-    bleu_low: float
-    bleu_high: float
+    bleu: float | None
+    bleu_low: float | None
+    bleu_high: float | None
     chrf: float
     chrf_low: float
     chrf_high: float
@@ -96,16 +99,11 @@ def evaluate_translations(
     number of tokens, both with the end of sentence. The same seed gives the same intervals.
     Raises RegardError for lists that are empty or of unequal length, and for figures out of range.
     """
-    _check_lists({"sources": sources, "hypotheses": hypotheses, "references": references})
+    check_lists({"sources": sources, "hypotheses": hypotheses, "references": references})
     _check_at_least_one({"bin_size": bin_size, "num_resamples": num_resamples})
     tokens = _tokens(log_probs, token_counts, count=len(sources))
     tokenizer = tokenizer_for(references)
-    is_exact = [
-        hypothesis.strip() == reference.strip() for hypothesis, reference in zip(hypotheses, references, strict=True)
-    ]
-    counts = np.column_stack(
-        [is_exact, bleu_counts(hypotheses, references, tokenizer=tokenizer), chrf_counts(hypotheses, references)]
-    )
+    counts = sentence_counts(hypotheses, references, tokenizer=tokenizer)
     characters = counts_characters(sources)
     bins = np.array([math.ceil(length(source, characters) / bin_size) for source in sources])
     by_length = []
@@ -124,6 +122,24 @@ def evaluate_translations(
     )
 
 
+def sentence_counts(
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenizer: str
+) -> Float[np.ndarray, "sentence count"]:
+    """What the scores of any set of these sentences follow from, by `scores_of` of its sums."""
+    is_exact = [
+        hypothesis.strip() == reference.strip() for hypothesis, reference in zip(hypotheses, references, strict=True)
+    ]
+    return np.column_stack(
+        [is_exact, bleu_counts(hypotheses, references, tokenizer=tokenizer), chrf_counts(hypotheses, references)]
+    )
+
+
+def scores_of(sums: Float[np.ndarray, "set count"], num_sentences: int) -> Float[np.ndarray, "set 3"]:
+    """BLEU, chrF and the share of exact matches, the METRICS, of sets of `num_sentences` each."""
+    exact = sums[:, EXACT] / num_sentences
+    return np.column_stack([bleu(sums[:, BLEU_COLUMNS]), chrf(sums[:, FIRST_CHRF_COLUMN:]), exact])
+
+
 def _scores(
     counts: Float[np.ndarray, "sentence count"],
     tokens: Float[np.ndarray, "sentence 2"] | None,
@@ -132,16 +148,13 @@ def _scores(
     seed: Sequence[int],
 ) -> dict:
     num_sentences = len(counts)
-
-    def score(sums: Float[np.ndarray, "set count"]) -> Float[np.ndarray, "set 3"]:
-        exact = sums[:, EXACT] / num_sentences
-        return np.column_stack([bleu(sums[:, BLEU_COLUMNS]), chrf(sums[:, FIRST_CHRF_COLUMN:]), exact])
-
+    score = partial(scores_of, num_sentences=num_sentences)
     (values,) = score(counts.sum(axis=0, keepdims=True))
     low, high = intervals(counts, score, num_resamples=num_resamples, seed=seed)
     scores: dict = {"count": num_sentences, "perplexity": None if tokens is None else _perplexity(tokens)}
-    for index, name in enumerate(("bleu", "chrf", "exact")):
-        scores |= {name: float(values[index]), f"{name}_low": float(low[index]), f"{name}_high": float(high[index])}
+    for index, name in enumerate(METRICS):
+        ends = {name: values[index], f"{name}_low": low[index], f"{name}_high": high[index]}
+        scores |= {key: figure(value) for key, value in ends.items()}
     return scores
 
 
@@ -156,12 +169,13 @@ def _perplexity(tokens: Float[np.ndarray, "sentence 2"]) -> float:
         ) from None
 
 
-def _check_lists(lists: dict[str, Sequence[str]]) -> None:
+def check_lists(lists: dict[str, Sequence[str]]) -> None:
+    """Raises RegardError for lists that are empty or of unequal length."""
     sizes = {name: len(values) for name, values in lists.items()}
     told = ", ".join(f"{size} {name}" for name, size in sizes.items())
     if len(set(sizes.values())) > 1:
         raise RegardError(f"there are {told}; give one hypothesis and one reference for each source")
-    if not sizes["sources"]:
+    if not all(sizes.values()):
         raise RegardError("there are no sentences to evaluate; give at least one")
 
 

@@ -11,6 +11,8 @@ from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.export import ctranslate2
 from regard.files import check_new_folder, new_folder
+from regard.generation.decoding import Decoding
+from regard.generation.translate import translate_tokens
 from regard.models import type_name
 from regard.training.card import rights
 from regard.training.run import Run
@@ -67,19 +69,27 @@ def export(
     tokenizer: Tokenizer,
     run: Run,
     sample: list[str],
-    translate: Callable[[list[str], int], list[str]],
 ) -> Agreement:
     """Write what `check_export` let through into `folder`, which appears once the target has translated the sample.
 
     Blank lines of the sample are passed over; they count where an error names a sentence.
-    `translate(texts, max_new_tokens)` gives the model's own greedy translations.
+    Greedy translations are compared, of whatever tokens: other tools do not keep to valid UTF-8.
     Raises RegardError if fewer than 99 % of the target's are the same, and for an empty sample.
     """
     if not any(text.strip() for text in sample):
         raise RegardError("there is no sentence to check the export on; give a sample with some text")
     target, most = EXPORTS[name], run.recipe.model.max_length - 1
-    ours = [text for line, text in zip(sample, translate(sample, most), strict=True) if line.strip()]
-    sample = [line for line in sample if line.strip()]
+    lines = [number for number, line in enumerate(sample, 1) if line.strip()]
+    sample = [sample[number - 1] for number in lines]
+    found = translate_tokens(
+        module,  # pyright: ignore[reportArgumentType]
+        tokenizer.encode_batch(sample),
+        max_length=run.recipe.model.max_length,
+        decoding=Decoding(max_new_tokens=most),
+        device=next(module.parameters()).device,
+        name=lambda index: f"sentence {lines[index]}",
+    )
+    ours = [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
     with new_folder(folder) as made:
         target.write(module, tokenizer, made)
         theirs = target.translate(made, sample, most)

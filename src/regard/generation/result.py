@@ -1,5 +1,6 @@
 """What a model wrote."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from regard.attention.output import AttentionMap
@@ -20,3 +21,11 @@ class Generation:
     finished: bool
     log_probability: float = 0.0
     attention: list[AttentionMap] = field(default_factory=list, repr=False, compare=False)
+
+
+def first_of_each_text(generations: Sequence[Generation]) -> list[Generation]:
+    """Of several with one text the first."""
+    found: dict[str, Generation] = {}
+    for generation in generations:
+        found.setdefault(generation.text, generation)
+    return list(found.values())

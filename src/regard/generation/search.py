@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regard.attention.output import ModelOutput
-from regard.data.batch import BOS, EOS, PAD
+from regard.data.batch import BOS, EOS
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
-from regard.generation.prefix import PrefixMask
 from regard.generation.sampling import draw, sampling_probabilities, uniform_numbers
+from regard.generation.spelling import TextConstraint
 from regard.models import TranslatorModule
 
 
@@ -41,27 +41,29 @@ def sequence_search(
     *,
     limits: Int[Tensor, " batch"],
     decoding: Decoding,
-    prefixes: PrefixMask | None = None,
+    constraint: TextConstraint,
     numbers: Sequence[int] = (),
 ) -> list[list[Hypothesis]]:
-    """At every step the likeliest token or, with `do_sample`, `n_best` times one that is drawn.
+    """At every step the most likely token that the constraint allows or, with `do_sample`, `n_best` times a sample.
 
     At most `limits[i]` tokens, EOS counted. The samples of sentence i follow from `numbers[i]`.
     """
     samples = decoding.n_best
     uniforms = None
     if decoding.do_sample:
-        uniforms = uniform_numbers(decoding.seed, numbers, samples, int(limits.max())).to(source.device)
+        uniforms = uniform_numbers(decoding.seed, numbers, samples, constraint.longest(limits)).to(source.device)
     cache = model.encode(source, lengths)
     results: list[list[Hypothesis | None]] = [[None] * samples for _ in range(len(source))]
-    sentences, limits = torch.arange(len(source), device=source.device), limits.to(source.device)
+    sentences, limits = torch.arange(len(source), device=source.device), limits.to(source.device)[:, None]
     tokens = torch.full_like(source[:, :1], BOS)
+    states = constraint.start(tokens)
     # -inf is the sum of a hypothesis that goes on no more
     sums, written = torch.zeros_like(tokens, dtype=torch.float32), tokens[:, :, None][:, :, :0]
     while len(sentences):
         step = written.shape[2]
-        log_probs = _log_probs(model.decode_step(tokens, cache).logits, prefixes, sentences, step)
-        log_probs = log_probs.expand(-1, samples, -1)
+        limits = constraint.limits(limits, states)
+        log_probs = _wide(model.decode_step(tokens, cache).logits).log_softmax(dim=-1)
+        log_probs = constraint.close(log_probs, sentences, states, limits, step).expand(-1, samples, -1)
         if uniforms is None:
             # argmax gives the first of equal maxima, hence the smaller id
             tokens = log_probs.argmax(dim=-1)
@@ -70,7 +72,8 @@ def sequence_search(
         sums = sums + log_probs.gather(2, tokens[:, :, None]).squeeze(2)
         written = torch.cat([written.expand(-1, samples, -1), tokens[:, :, None]], dim=2)
         scores = sums / decoding.normalizer(step + 1)
-        ended = ((tokens == EOS) | (limits <= step + 1)[:, None]) & sums.isfinite()
+        limits, states = limits.expand_as(tokens), constraint.after(sentences, states.expand_as(tokens), tokens)
+        ended = ((tokens == EOS) | constraint.cut(limits, states, step)) & sums.isfinite()
         total, sums = sums, sums.masked_fill(ended, -torch.inf)
         ends, going = _look(ended, sums.isfinite())
         for row, sample in ends.nonzero().tolist():
@@ -79,7 +82,9 @@ def sequence_search(
         kept = going.any(dim=1).nonzero().flatten().to(source.device)
         beams = torch.arange(samples, device=source.device) if step else torch.zeros_like(tokens[0])
         cache.select(kept, beams.expand(len(kept), -1))
-        sentences, limits, tokens, sums, written = (x[kept] for x in (sentences, limits, tokens, sums, written))
+        sentences, limits, states, tokens, sums, written = (
+            x[kept] for x in (sentences, limits, states, tokens, sums, written)
+        )
     return [[hypothesis for hypothesis in found if hypothesis is not None] for found in results]
 
 
@@ -91,18 +96,21 @@ def beam_search(
     *,
     limits: Int[Tensor, " batch"],
     decoding: Decoding,
-    prefixes: PrefixMask | None = None,
+    constraint: TextConstraint,
 ) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses of each sentence, best first, that a search with `num_beams` of them finishes.
 
-    A sentence ends when it has finished `num_beams` and the likeliest of the others, at its present length, could not
-    enter among them; or at its limit, where what is unfinished is ranked behind what is finished.
+    No two of them have the same text: of several spellings of one the best is kept. A sentence ends when it has
+    finished `num_beams` texts and the most likely of the others, at its present length, could not enter among them; or
+    at its limit, where what is unfinished is ranked behind what is finished.
     """
     num_beams = decoding.num_beams
     cache = model.encode(source, lengths)
     results: list[list[Hypothesis]] = [[] for _ in range(len(source))]
-    sentences, limits = torch.arange(len(source), device=source.device), limits.to(source.device)
+    texts: list[set[object]] = [set() for _ in range(len(source))]
+    sentences, limits = torch.arange(len(source), device=source.device), limits.to(source.device)[:, None]
     tokens = torch.full_like(source[:, :1], BOS)
+    states = constraint.start(tokens)
     # -inf is the sum of a hypothesis that goes on no more
     sums, written = torch.zeros_like(tokens, dtype=torch.float32), tokens[:, :, None][:, :, :0]
     # the scores of the best finished ones, best first; -inf where there is none yet
@@ -112,8 +120,10 @@ def beam_search(
     coverage = outside[:, None].to(sums.dtype)
     while len(sentences):
         step = written.shape[2]
+        limits = constraint.limits(limits, states)
         output = model.decode_step(tokens, cache, read=decoding.coverage_penalty > 0)
-        log_probs = _log_probs(output.logits, prefixes, sentences, step)
+        log_probs = _wide(output.logits).log_softmax(dim=-1)
+        log_probs = constraint.close(log_probs, sentences, states, limits, step)
         values, index = top_candidates(log_probs.add_(sums[:, :, None]).flatten(1), 2 * num_beams)
         beams, tokens = index // log_probs.shape[2], index % log_probs.shape[2]
         normalizer = decoding.normalizer(step + 1)
@@ -124,31 +134,34 @@ def beam_search(
 
         ends = tokens == EOS
         finished = ends & (torch.arange(ends.shape[1], device=ends.device) < num_beams) & values.isfinite()
-        best = torch.cat([best, scores.masked_fill(~finished, -torch.inf)], dim=1).topk(num_beams).values
-
-        # among the 2 × num_beams best at most num_beams end, so that enough go on; one does where nothing is open
-        width = 1 if prefixes is not None and step < prefixes.forced else num_beams
-        onward = ends.int().argsort(dim=1, stable=True)[:, :width]
+        # among the 2 × num_beams best at most num_beams end, so that enough go on
+        onward = ends.int().argsort(dim=1, stable=True)[:, :num_beams]
         sums = values.gather(1, onward).masked_fill(ends.gather(1, onward), -torch.inf)
-        cut = (limits <= step + 1)[:, None] & sums.isfinite()
+        limits, states = (x.gather(1, beams.gather(1, onward)) for x in (limits, states))
+        states = constraint.after(sentences, states, tokens.gather(1, onward))
+        cut = constraint.cut(limits, states, step) & sums.isfinite()
+        done = (finished | torch.zeros_like(ends).scatter(1, onward, cut)).cpu()
+        for row, column in done.nonzero().tolist():
+            at, sentence = (row, column), int(sentences[row])
+            tokens_written = [*written[row, beams[at]].tolist(), int(tokens[at])]
+            hypothesis = _hypothesis(tokens_written, values[at], scores[at])
+            results[sentence].append(hypothesis)
+            if hypothesis.finished:
+                # another spelling of a text that was finished before does not count
+                finished[at] = (text := constraint.text(hypothesis.tokens)) not in texts[sentence]
+                texts[sentence].add(text)
+
+        best = torch.cat([best, scores.masked_fill(~finished, -torch.inf)], dim=1).topk(num_beams).values
         # what coverage costs may yet vanish, so that nothing is counted for what goes on
         surpassed = best[:, -1:] >= sums[:, :1] / normalizer
         sums = sums.masked_fill(cut | surpassed, -torch.inf)
-
-        cut = torch.zeros_like(ends).scatter(1, onward, cut)
-        done, going = _look(finished | cut, sums.isfinite())
-        for row, column in done.nonzero().tolist():
-            at = row, column
-            tokens_written = [*written[row, beams[at]].tolist(), int(tokens[at])]
-            results[int(sentences[row])].append(_hypothesis(tokens_written, values[at], scores[at]))
-
-        kept = going.any(dim=1).nonzero().flatten().to(source.device)
+        kept = sums.isfinite().any(dim=1).nonzero().flatten()
         beams, tokens = beams.gather(1, onward)[kept], tokens.gather(1, onward)[kept]
         cache.select(kept, beams)
         written = torch.cat([written[kept[:, None], beams], tokens[:, :, None]], dim=2)
         coverage = coverage[kept[:, None], beams]
-        sentences, limits, sums, best = (x[kept] for x in (sentences, limits, sums, best))
-    return [_ranked(hypotheses)[: decoding.n_best] for hypotheses in results]
+        sentences, limits, states, sums, best = (x[kept] for x in (sentences, limits, states, sums, best))
+    return [_distinct(hypotheses, constraint)[: decoding.n_best] for hypotheses in results]
 
 
 def top_candidates(
@@ -183,21 +196,6 @@ def _cross_attention(output: ModelOutput) -> Float[Tensor, "row beam source"]:
     return _wide(output.attention[-1].weights).mean(dim=1)
 
 
-def _log_probs(
-    logits: Float[Tensor, "row beam vocabulary"],
-    prefixes: PrefixMask | None,
-    sentences: Int[Tensor, " row"],
-    step: int,
-) -> Float[Tensor, "row beam vocabulary"]:
-    log_probs = _wide(logits).log_softmax(dim=-1)
-    for never in (PAD, BOS):
-        log_probs[:, :, never] = -torch.inf
-    if prefixes is not None and step < prefixes.longest:
-        possible = prefixes.open(sentences, step=step, vocab_size=log_probs.shape[2])
-        log_probs = log_probs.masked_fill(~possible[:, None], -torch.inf)
-    return log_probs
-
-
 def _look(*masks: Bool[Tensor, "row _"]) -> list[Bool[Tensor, "row _"]]:
     """These masks where Python can see them, with a single wait for the device."""
     return list(torch.cat(masks, dim=1).cpu().split([mask.shape[1] for mask in masks], dim=1))
@@ -212,6 +210,10 @@ def _wide(numbers: Tensor) -> Tensor:
     return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
-def _ranked(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-    """Finished before unfinished, then by score; sorting is stable, so that of equal ones the earlier stays first."""
-    return sorted(hypotheses, key=lambda hypothesis: (not hypothesis.finished, -hypothesis.score))
+def _distinct(hypotheses: list[Hypothesis], constraint: TextConstraint) -> list[Hypothesis]:
+    """The best one of each text, finished before unfinished, then by score; of equal ones the earlier stays first."""
+    ranked = sorted(hypotheses, key=lambda hypothesis: (not hypothesis.finished, -hypothesis.score))
+    texts: dict[object, Hypothesis] = {}
+    for hypothesis in ranked:
+        texts.setdefault(constraint.text(hypothesis.tokens), hypothesis)
+    return list(texts.values())

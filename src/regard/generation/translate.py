@@ -7,8 +7,8 @@ import torch
 from regard.data.batch import EOS, pad
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
-from regard.generation.prefix import Prefix, PrefixMask
 from regard.generation.search import Hypothesis, beam_search, sequence_search
+from regard.generation.spelling import Prefix, Spelling, TextConstraint
 from regard.kernels.memory import memory_for
 from regard.models import TranslatorModule
 
@@ -19,6 +19,7 @@ def translate_tokens(
     *,
     max_length: int,
     decoding: Decoding,
+    spelling: Spelling | None = None,
     prefixes: Sequence[Prefix] | None = None,
     numbers: Sequence[int] | None = None,
     batch_size: int = 64,
@@ -29,8 +30,9 @@ def translate_tokens(
     """The `n_best` hypotheses of every sentence, in the order of the sentences.
 
     Sentences of like length share a batch. A translation ends after `max_new_tokens`, by default twice the
-    source and twenty more, and never goes past the model's `max_length`. Samples follow from `numbers`, by default the
-    places of the sentences. `name` says in errors which sentence it is.
+    source and twenty more, and never goes past the model's `max_length`; to `max_new_tokens` its prefix does not count.
+    With a `spelling` translations are valid UTF-8, and the hypotheses of a beam search differ in their texts. Samples
+    follow from `numbers`, by default the places of the sentences. `name` says in errors which sentence it is.
     Raises RegardError for a source or prefix longer than `max_length` and for a model whose weights are no numbers.
     """
     if batch_size < 1:
@@ -43,9 +45,9 @@ def translate_tokens(
             )
     for index, prefix in enumerate(prefixes or ()):
         # BOS stands before it, and EOS, at least, behind
-        if len(prefix.tokens) + 2 > max_length:
+        if prefix.need + 2 > max_length:
             raise RegardError(
-                f"{name(index)} is to begin with {len(prefix.tokens)} tokens, the model writes at most "
+                f"{name(index)} is to begin with {prefix.need} tokens, the model writes at most "
                 f"{max_length - 2}; shorten the prefix"
             )
     results: list[list[Hypothesis]] = [[] for _ in sources]
@@ -56,19 +58,24 @@ def translate_tokens(
         limits = 2 * lengths + 20
         if decoding.max_new_tokens is not None:
             limits = torch.full_like(lengths, decoding.max_new_tokens)
-        mask = None
-        if prefixes is not None:
-            mask = PrefixMask([prefixes[row] for row in rows], device=torch.device(device))
-            limits = limits + torch.tensor([len(prefixes[row].tokens) for row in rows])
         limits = limits.clamp(max=max_length - 1)
+        constraint = TextConstraint(
+            spelling,
+            None if prefixes is None else [prefixes[row] for row in rows],
+            room=max_length - 1,
+            apart=decoding.max_new_tokens is not None,
+            device=torch.device(device),
+        )
         batch = source.to(device), lengths.to(device)
         hypotheses = max(decoding.num_beams, decoding.n_best)
         with memory_for(f"{len(rows)} sentences with {hypotheses} hypotheses each", "lower batch_size or num_beams"):
             if decoding.num_beams > 1:
-                found = beam_search(model, *batch, limits=limits, decoding=decoding, prefixes=mask)
+                found = beam_search(model, *batch, limits=limits, decoding=decoding, constraint=constraint)
             else:
                 own = [row if numbers is None else numbers[row] for row in rows]
-                found = sequence_search(model, *batch, limits=limits, decoding=decoding, prefixes=mask, numbers=own)
+                found = sequence_search(
+                    model, *batch, limits=limits, decoding=decoding, constraint=constraint, numbers=own
+                )
         for row, hypotheses in zip(rows, found, strict=True):
             if not hypotheses:
                 raise RegardError(

@@ -21,6 +21,12 @@ class Writing(SamplingOptions):
         (Keskar et al. 2019, section 4.1); 1 changes nothing.
     stop
         End before this text; may be given several times.
+    prefix
+        Begin the text with this, to the letter, the space before its first word included; the model chooses the tokens
+        that spell it.
+    past_context
+        What to do once prompt and text fill the model's context: slide, go on from the last half of them as often as
+        it takes, or end the text. Either way the log says so.
     """
 
     # other defaults than a translator's
@@ -28,6 +34,8 @@ class Writing(SamplingOptions):
     temperature: float = setting(0.0, least=0)
     repetition_penalty: float = setting(1.0, above=0)
     stop: tuple[str, ...] = ()
+    prefix: str = ""
+    past_context: str = setting("slide", choices=("slide", "end"))
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Writing":
@@ -38,4 +46,7 @@ class Writing(SamplingOptions):
             raise RegardError(f"writing: stop must be a text or a list of texts, not {given!r}")
         if "" in stop:
             raise RegardError("writing: an empty stop text would end it before it begins; leave it out")
-        return from_dict(cls, {**settings, "stop": tuple(stop)}, where="writing:")
+        writing = from_dict(cls, {**settings, "stop": tuple(stop)}, where="writing:")
+        if (within := next((text for text in stop if text in writing.prefix), None)) is not None:
+            raise RegardError(f"writing: the prefix holds {within!r}, at which the text would end; change one of them")
+        return writing

@@ -3,6 +3,8 @@
 import contextlib
 import ctypes
 import functools
+import math
+import os
 from collections.abc import Callable, Iterator
 
 import torch
@@ -12,6 +14,8 @@ from regard.errors import RegardError
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST = 1 << 30
+# what a container may have at most, where it is in one
+CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @functools.cache
@@ -33,6 +37,18 @@ def give_back_freed_memory() -> None:
     trim = _of_the_c_library("malloc_trim")
     if trim is not None:
         trim(0)
+
+
+def memory_of_machine() -> float:
+    """The bytes of memory that this machine or container has; infinite where it does not say."""
+    most = math.inf
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for path in CGROUPS:
+        # the word max where there is no limit
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            most = min(most, int(file.read()))
+    return most
 
 
 def _of_the_c_library(function: str) -> Callable[..., int] | None:

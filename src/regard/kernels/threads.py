@@ -1,5 +1,6 @@
 """How many threads a piece of work is fastest on."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +8,11 @@ from contextlib import contextmanager
 
 import torch
 
+from regard.errors import RegardError
+
 REPEATS = 3
+# threads for each processor beyond which they only wait for each other
+MOST_PER_PROCESSOR = 8
 
 
 @contextmanager
@@ -19,6 +24,19 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def most_threads() -> int:
+    """How many threads this machine may be asked for."""
+    return max(64, MOST_PER_PROCESSOR * (os.cpu_count() or 1))
+
+
+def check_threads(count: int) -> None:
+    """Raises RegardError for more threads than this machine may be asked for."""
+    if count > most_threads():
+        raise RegardError(
+            f"threads must be at most {most_threads()} on this machine of {os.cpu_count()} processors, not {count:,}"
+        )
 
 
 def fastest_threads(work: Callable[[], object], most: int) -> int:

@@ -20,7 +20,7 @@ from regard.generation.writing import Writing
 from regard.kernels.threads import fastest_threads
 from regard.language_model.adapters import adapter_for, ends_of
 from regard.language_model.asking import asking
-from regard.language_model.batch import write_batch
+from regard.language_model.batch import write_all, write_batch
 from regard.models.compiled import compiled_step
 from regard.models.gpt import quantise
 from regard.models.pretrained.find import find_model
@@ -179,8 +179,8 @@ class LanguageModel:
 
         `stream` receives the text of a single one as it comes, in whole characters. `going_on` is asked after every
         token; where it says no, the text ends early. With `read` the attention of a single one is recorded while it is
-        written, for `read_written`; a model of transformers is read afterwards. `batch_size` prompts are written at a
-        time, each as it would be alone.
+        written, for `read_written`, and the text ends where it fills the model's context; a model of transformers is
+        read afterwards. `batch_size` prompts are written at a time, each as it would be alone.
         Raises RegardError for settings that make no sense, for a prompt that is empty or leaves no room, for messages
         that the template cannot take, and for a model that writes no text.
         """
@@ -203,12 +203,8 @@ class LanguageModel:
         ids, ends = [each.ids for each in given], self.ends.union(*(each.ends for each in given))
         # all of them are framed, or none
         one_line = any(each.frame for each in given)
-        how: dict[str, Any] = {"ends": ends, "one_line": one_line, "stream": stream, "going_on": going_on}
-        size = batch_size if self.adapter.pads else 1
-        found: list[Generation] = []
-        for first in range(0, len(ids), size):
-            batch = ids[first : first + size]
-            found += write_batch(self, batch, writing, **how, read=read, first=first, samples=n)
+        how: dict[str, Any] = {"ends": ends, "one_line": one_line, "stream": stream, "going_on": going_on, "read": read}
+        found = write_all(self, ids, writing, batch_size=batch_size, samples=n, **how)
         if n > 1:
             groups = [found[start : start + n] for start in range(0, len(found), n)]
             return groups[0] if is_single else groups
@@ -341,10 +337,11 @@ class LanguageModel:
         """What the model looked at when it wrote what `generate` gave for this prompt, stop text included.
 
         With `messages` the prompt is None. Where `generate` recorded it and only rows are asked for, the record is
-        returned; else the model runs once over the very tokens.
+        returned; else the model runs once over the very tokens. Raises RegardError where they outgrew its context.
         """
         given = self._texts().given(prompt, messages, chat=chat, documents=documents, tools=tools)
         read = ReadOptions.of(options, rows="generated")
+        self.check_length(len(given.ids), len(written.tokens))
         if written.attention and read == ReadOptions(rows="generated", segments=read.segments):
             ends = self.ends | self._texts().ends(given, written.tokens)
             return read_noted(self.module, self.tokenizer, given, written, ends=ends, name=self.name)

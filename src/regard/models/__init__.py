@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from regard.attention.output import ModelOutput
 from regard.config import from_dict, suggest
 from regard.data.batch import Batch
 from regard.errors import RegardError
+from regard.kernels.memory import memory_of_machine
 from regard.models.gpt import GPT, GPTConfig
 from regard.models.recurrent import RNNTranslator
 from regard.models.rnn import RNNConfig
@@ -54,6 +56,21 @@ def read_config(values: dict[str, Any], *, where: str) -> ModelConfig:
 def build(config: ModelConfig, vocab_size: int) -> nn.Module:
     """A fresh model of these sizes."""
     return _family(config)[1].build(config, vocab_size)
+
+
+def check_memory(config: ModelConfig, vocab_size: int) -> None:
+    """Raises RegardError for a model that this machine, by a CPU, has no memory to train."""
+    # its weights, their gradients, and two moments of each
+    with torch.device("meta"):
+        module = build(config, vocab_size)
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    buffers = sum(buffer.numel() for buffer in module.buffers())
+    needed, there_is = 4 * (4 * parameters + buffers), memory_of_machine()
+    if needed > there_is:
+        raise RegardError(
+            f"a model of {parameters:,} parameters takes {needed / 1e9:,.1f} GB to train, and this machine has "
+            f"{there_is / 1e9:,.1f} GB; lower the sizes in [model]"
+        )
 
 
 def type_name(config: ModelConfig) -> str:

@@ -23,6 +23,7 @@ from regard.kernels import reference
 from regard.kernels.dropout import Dropout
 from regard.kernels.linear import Linear, linear
 from regard.kernels.quantised import quantised
+from regard.models.limits import LARGEST_SIZE, LONGEST, MOST_LAYERS
 from regard.models.rotary import RotaryConfig, angles, rotate
 
 # positions whose angles are made at a time, at least
@@ -33,12 +34,12 @@ LEAST_ANGLES = 1024
 class GPTConfig:
     """Sizes and parts; the defaults are GPT-2's way of building."""
 
-    model_dim: int = setting(128, least=1)
-    num_heads: int = setting(4, least=1)
-    num_key_value_heads: int | None = setting(None, least=1)
-    head_dim: int | None = setting(None, least=1)
-    num_layers: int = setting(4, least=1)
-    feed_forward_dim: int = setting(512, least=1)
+    model_dim: int = setting(128, least=1, most=LARGEST_SIZE)
+    num_heads: int = setting(4, least=1, most=LARGEST_SIZE)
+    num_key_value_heads: int | None = setting(None, least=1, most=LARGEST_SIZE)
+    head_dim: int | None = setting(None, least=1, most=LARGEST_SIZE)
+    num_layers: int = setting(4, least=1, most=MOST_LAYERS)
+    feed_forward_dim: int = setting(512, least=1, most=LARGEST_SIZE)
     positions: str = setting("learned", choices=("learned", "rotary"))
     norm: str = setting("layer", choices=("layer", "rms"))
     norm_epsilon: float = setting(1e-5, above=0)
@@ -52,7 +53,7 @@ class GPTConfig:
     rotary: RotaryConfig = setting(RotaryConfig())
     dropout: float = setting(0.0, least=0, below=1)
     checkpoint_activations: bool = setting(False)
-    max_length: int = setting(256, least=2)
+    max_length: int = setting(256, least=2, most=LONGEST)
 
     def __post_init__(self) -> None:
         if self.head_dim is None and self.model_dim % self.num_heads:

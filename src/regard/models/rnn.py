@@ -19,6 +19,7 @@ from regard.config import setting
 from regard.errors import RegardError
 from regard.kernels.gru import gru
 from regard.kernels.linear import Linear, linear
+from regard.models.limits import LARGEST_SIZE, LONGEST, MOST_LAYERS
 
 # a GRU's state is (hidden,), an LSTM's (hidden, cell): each "layer row hidden"
 State = tuple[Tensor, ...]
@@ -31,15 +32,15 @@ class RNNConfig:
 
     attention: str = setting("none", choices=("none", "additive", "dot", "general", "concat"))
     cell: str = setting("gru", choices=tuple(CELLS))
-    embedding_dim: int = setting(256, least=1)
-    hidden_dim: int = setting(256, least=1)
-    num_layers: int = setting(1, least=1)
+    embedding_dim: int = setting(256, least=1, most=LARGEST_SIZE)
+    hidden_dim: int = setting(256, least=1, most=LARGEST_SIZE)
+    num_layers: int = setting(1, least=1, most=MOST_LAYERS)
     bidirectional: bool = setting(True)
     input_feeding: bool = setting(False)
     tied_embeddings: bool = setting(True)
     dropout: float = setting(0.1, least=0, below=1)
     token_dropout: float = setting(0.0, least=0, below=1)
-    max_length: int = setting(256, least=2)
+    max_length: int = setting(256, least=2, most=LONGEST)
 
     def __post_init__(self) -> None:
         if self.input_feeding and self.attention not in ("dot", "general", "concat"):

@@ -22,21 +22,22 @@ from regard.errors import RegardError
 from regard.kernels.dropout import Dropout
 from regard.kernels.linear import Linear
 from regard.models.blocks import Embedding, TokenDropout, initialise, sinusoidal_positions
+from regard.models.limits import LARGEST_SIZE, LONGEST, MOST_LAYERS
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
     """Sizes; encoder and decoder have `num_layers` each."""
 
-    model_dim: int = setting(256, least=1)
-    num_heads: int = setting(4, least=1)
-    num_layers: int = setting(3, least=1)
-    feed_forward_dim: int = setting(1024, least=1)
+    model_dim: int = setting(256, least=1, most=LARGEST_SIZE)
+    num_heads: int = setting(4, least=1, most=LARGEST_SIZE)
+    num_layers: int = setting(3, least=1, most=MOST_LAYERS)
+    feed_forward_dim: int = setting(1024, least=1, most=LARGEST_SIZE)
     norm: str = setting("pre", choices=("pre", "post"))
     tied_embeddings: bool = setting(True)
     dropout: float = setting(0.1, least=0, below=1)
     token_dropout: float = setting(0.0, least=0, below=1)
-    max_length: int = setting(256, least=2)
+    max_length: int = setting(256, least=2, most=LONGEST)
 
     def __post_init__(self) -> None:
         if self.model_dim % self.num_heads:

@@ -8,35 +8,37 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import nn
 
 from regard.errors import RegardError
 from regard.reading.answer_run import AnswerRun
 from regard.reading.probe import Probe
 
-# nats that a token of the answer loses without what copying heads look at; where such a head sees one passage alone,
-# hiding a little of it changes nothing, and the gradient is silent
-COPIED = 2.0
+# nats that a token of the answer loses without what copying heads look at, where they look at nothing else
+COPIED = 4.0
 # heads that copy, and the random tokens of a text that is given twice to find them
 COPYING_HEADS, RANDOM_TOKENS = 5, 48
 
 _HEADS: "weakref.WeakKeyDictionary[nn.Module, list[tuple[str, int]]]" = weakref.WeakKeyDictionary()
 
 
-def copied(module: nn.Module, probe: Probe) -> np.ndarray:
-    """What each token did by being copied, roughly: the weight of the answer's rows on it in heads that copy.
+def copied(module: nn.Module, probe: Probe) -> Float[np.ndarray, " part"]:
+    """What each part did by being copied, roughly, by what the answer's rows give to it in heads that copy.
 
-    Nothing where the model takes too few tokens for such heads to be found.
+    The gradient of hiding a part from a row has the factor w · (1 − w), where w is what the row gives to it: it is
+    silent about w², so squares are what is added to it. All are 0 where the model takes too few tokens for such heads
+    to be found.
     """
     if module not in _HEADS:
         try:
             _HEADS[module] = _copying_heads(module)
         except RegardError:
             _HEADS[module] = []
-    rows = [probe.rows[path][head] for path, head in _HEADS[module] if path in probe.rows]
-    if not rows:
-        return np.zeros(len(probe.passages))
-    return -COPIED * torch.stack(rows).mean(0).double().numpy()
+    squares = [probe.squares[path][head] for path, head in _HEADS[module] if path in probe.squares]
+    if not squares:
+        return np.zeros(int(probe.passages.max()) + 1)
+    return -COPIED * torch.stack(squares).mean(0).double().numpy()
 
 
 @torch.inference_mode()

@@ -207,7 +207,13 @@ def check_facts(facts: Any) -> None:
     _check(end in (0, 1) and type(end) is int, "end_tokens")
     _check_turns(facts["settings"].get("turns", []), facts["sequences"])
     if "sources" in facts["settings"]:
-        check_sources(facts["settings"]["sources"], facts["sequences"]["text"]["text"])
+        text = facts["sequences"]["text"]
+        check_sources(facts["settings"]["sources"], text["text"])
+        _check_asked(facts["settings"]["sources"].get("asked"), len(text["tokens"]))
+    removals = facts["settings"].get("removals", [])
+    _check(_all(removals, dict), "removals")
+    for place, removal in enumerate(removals):
+        _check(_is_removal(removal, len(facts["sequences"]["text"]["tokens"])), f"removal {place}")
     for name, sequence in facts["sequences"].items():
         text, words, tokens = sequence["text"], sequence["words"], sequence["tokens"]
         _check(isinstance(text, str) and _all(words, str) and _all(tokens, dict), f"sequence {name!r}")
@@ -227,12 +233,13 @@ def check_facts(facts: Any) -> None:
 
 def _check_turns(turns: Any, sequences: dict[str, Any]) -> None:
     position = 0
-    _check(_all(turns, dict) and (not turns or "text" in sequences), "turns")
+    _check(_all(turns, dict), "turns")
     for turn in turns:
         _check(turn.keys() == {"role", "start", "end"} and isinstance(turn["role"], str), "turns")
         _check(_all([turn["start"], turn["end"]], int) and position <= turn["start"] < turn["end"], "turns")
         position = turn["end"]
-    _check(not turns or position <= len(sequences["text"]["text"]), "turns")
+    # where every layer was refused there may be no text
+    _check("text" not in sequences or position <= len(sequences["text"]["text"]), "turns")
 
 
 def check_sources(found: Any, text: str) -> None:
@@ -262,6 +269,27 @@ def _checked_sentence(sentence: Any, answer: str) -> Any:
     _check(answer[start:end] == sentence["text"] and type(verdict["text"]) is str, "a sentence of the answer")
     _check(_all(verdict["on"], int) and type(verdict["either"]) is bool, "a sentence of the answer")
     return verdict
+
+
+def _check_asked(asked: Any, count: int) -> None:
+    """How sources were sought on the page: the grain, and the positions of the part of the answer that was judged."""
+    if asked is None:
+        return
+    _check(asked.keys() == {"grain", "of"} and isinstance(asked["grain"], str), "how sources were asked for")
+    of = asked["of"]
+    fits = of is None or (_all(of, int) and len(of) == 2 and 0 <= of[0] < of[1] <= count)
+    _check(fits, "the part of the answer whose sources were asked for")
+
+
+def _is_removal(removal: dict[str, Any], count: int) -> bool:
+    start, end, first, effects = (removal[name] for name in ("start", "end", "first", "effects"))
+    return (
+        len(removal) == 4
+        and _all([start, end, first], int)
+        and 0 <= start < end <= first
+        and _all(effects, int | float)
+        and 0 < len(effects) <= count - first
+    )
 
 
 def _is_token(token: dict[str, Any], length: int, num_words: int) -> bool:

@@ -90,11 +90,11 @@ def read_tokens(
     with watching(module, tokenizer=tokenizer, name=name, **vars(options)) as watch:
         module(**inputs(tokens))
     reading = watch.reading(0)
-    text = followed(given, written, tokenizer)
-    kinds = {side for kind in reading.kinds for side in reading.sides[kind]}
+    others = {side for kind in reading.kinds for side in reading.sides[kind]} - {"text"}
     return replace(
         reading,
-        sequences={name: text if name == "text" else reading.sequences[name] for name in kinds},
+        # the text is there, whatever was read of it
+        sequences={"text": followed(given, written, tokenizer), **{name: reading.sequences[name] for name in others}},
         settings={**reading.settings, **settings_of(given, written, ends)},
         knockout=Effects(module, ids) if reading.kinds == ["decoder"] else None,
     )

@@ -38,8 +38,9 @@ class Probe(session.CallWatch):
     """A watch on one run of a causal language model over tokens, of each of which `passages` has its part's number.
 
     −1 is no part; a part is a stretch of positions. `effects` are the derivatives by key, once gradients have been
-    taken; `rows` the weights of these queries summed, of each layer that was seen, [head, key]. `refused` has the
-    layers that give no gradient.
+    taken. Of each layer that was seen, `rows` are the weights of these queries summed, [head, key], and `squares` the
+    squares of what each query gives to each part, summed over queries, [head, part]. `refused` has the layers that give
+    no gradient.
     """
 
     sees_again = True
@@ -49,6 +50,7 @@ class Probe(session.CallWatch):
         self.passages, self.queries = passages, queries
         self.effects: Float[Tensor, " token"] = torch.zeros(len(passages), dtype=torch.float64)
         self.rows: dict[str, Float[Tensor, "head token"]] = {}
+        self.squares: dict[str, Float[Tensor, "head part"]] = {}
         self.refused: dict[str, str] = {}
         # whether blocks are run again when gradients are taken
         self.recomputes = False
@@ -60,6 +62,8 @@ class Probe(session.CallWatch):
             for number, end, count in zip(values.tolist(), ends, counts.tolist(), strict=True)
             if number >= 0
         ]
+        parts = torch.arange(int(passages.max()) + 1)
+        self._members = passages[:, None] == parts
         # which of a call's masks was proved
         self._proofs: dict[str, int] = {}
         # calls that wait for their context's gradient
@@ -135,6 +139,7 @@ class Probe(session.CallWatch):
         queries = torch.tensor(list(self.queries), device=call.value.device)
         weights, _ = exact_weights(call, visibility, item=0, queries=queries)
         self.rows[call.path] = weights.sum(1).cpu()
+        self.squares[call.path] = (weights @ self._members.to(weights)).square().sum(1).cpu()
         if call.output is None or not call.output.requires_grad:
             self.refused[call.path] = "its context has no gradient"
             return

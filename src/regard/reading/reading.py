@@ -15,9 +15,11 @@ from regard.reading.choices import chosen_kind, described
 from regard.reading.files import FORMATS, as_name, as_place, document, read
 from regard.reading.frames import dataset, frame
 from regard.reading.ranks import agreement
-from regard.reading.record import Check, Sequence, Token, Top
+from regard.reading.record import Check, Sequence, Span, Token, Top
+from regard.reading.removal import Removal, remove
 from regard.reading.source_record import Sources
 from regard.reading.sources import SourceOptions, find_sources
+from regard.reading.spans import positions_of
 from regard.reading.tables import Tables, mean_of_heads
 from regard.reading.views import RENDERERS, VIEWS, view
 
@@ -65,6 +67,24 @@ class Reading(Tables):
         turns = passages_in((turn["role"], turn["start"], turn["end"]) for turn in self.settings.get("turns", ()))
         asked = Asked(module, self.sequences["text"], count, turns, self.settings.get("end_tokens", 0))
         return find_sources(asked, SourceOptions.of_settings(options), progress=progress)
+
+    def removal(self, span: Span | str, *, progress: Callable[[int], None] = lambda steps: None) -> Removal:
+        """How the log-probability of each token of the answer changes when a span of positions is removed.
+
+        A span may be a piece of the text, which stands for all tokens that have a part of it. Without an answer the
+        tokens after the span are judged, from the first on that a kept row wrote. `progress` hears of each run of the
+        model as it is done.
+        Raises RegardError where the model is not at hand, as in a reading from a file, or is no language model; for a
+        text that is not there, or several times; and for a span that leaves nothing to judge, or nothing else.
+        """
+        module = getattr(self.knockout, "module", None)
+        if module is None:
+            raise RegardError("a removal needs the model itself: take a reading of a language model that was just made")
+        sequence, settings = self.sequences["text"], self.settings
+        ids = [token.id for token in sequence.tokens]
+        place = positions_of(sequence, len(ids) - 1, span)
+        first = settings.get("prompt_tokens", 0) or self.rows("decoder")[0] + 1
+        return remove(module, ids[: len(ids) - settings.get("end_tokens", 0)], place, first=first, progress=progress)
 
     def alignment(self, *, layer: int = -1, head: int | None = None) -> Float[np.ndarray, "target source"]:
         """Cross-attention between words: rows of written words, columns of source words.

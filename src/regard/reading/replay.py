@@ -4,6 +4,7 @@ How the target was found (beams, batches, another program) cannot touch what is 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from regard.data.tokenizer import Token, Tokenizer
 from regard.errors import RegardError
 from regard.reading import record as records
 from regard.reading.alignment import word_alignment
+from regard.reading.asked import Asked, followed_by
 from regard.reading.compute.verify import check, complaint
 from regard.reading.reading import Reading
 
@@ -50,8 +52,8 @@ def replay(
     return Reading(
         model=model,
         sequences={
-            "source": as_sequence(tokenizer, source),
-            "target": written_sequence(tokenizer, target),
+            "source": _source(tokenizer, source),
+            "target": _target(tokenizer, target),
         },
         maps=maps,
         checks=checks,
@@ -76,15 +78,31 @@ def log_probabilities(
     return scores.gather(1, batch.labels[0, : len(target), None])[:, 0]
 
 
-def as_sequence(tokenizer: Tokenizer, text: str) -> records.Sequence:
-    """A text with its tokens, as a translator is given it, EOS at its end."""
+def asked_of(
+    module: nn.Module, tokenizer: Tokenizer, source: str, target: list[int], *, device: torch.device | str = "cpu"
+) -> Asked:
+    """A translation whose sources are sought; the target is ids without special tokens."""
+    if not source.strip():
+        raise RegardError("the source is empty; there is no passage in it")
+    # what is removed and what is judged are between BOS and EOS
+    given, written = (
+        replace(each, tokens=[token for token in each.tokens if token.id not in (BOS, EOS)])
+        for each in (_source(tokenizer, source), _target(tokenizer, target))
+    )
+    return Asked(
+        module,
+        followed_by(given, written),
+        len(given.tokens),
+        translate=lambda source, target: log_probabilities(module, source, target, device=device),
+    )
+
+
+def _source(tokenizer: Tokenizer, text: str) -> records.Sequence:
     return _sequence(text, tokenizer.tokens(text), tokenizer.text_word_indices(text), begins=False)
 
 
-def written_sequence(tokenizer: Tokenizer, target: list[int]) -> records.Sequence:
-    """What a translator wrote, from BOS to EOS, from ids without special tokens."""
-    text = tokenizer.decode(target)
-    return _sequence(text, tokenizer.decode_tokens(target), tokenizer.word_indices(target), begins=True)
+def _target(tokenizer: Tokenizer, ids: list[int]) -> records.Sequence:
+    return _sequence(tokenizer.decode(ids), tokenizer.decode_tokens(ids), tokenizer.word_indices(ids), begins=True)
 
 
 Layer = tuple[str, int]
@@ -173,16 +191,22 @@ def alignments(
     module: nn.Module,
     tokenizer: Tokenizer,
     sources: Sequence[str],
-    targets: Sequence[list[int]],
+    targets: Sequence[list[int] | str],
     *,
     layer: int = -1,
     head: int | None = None,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
 ) -> Iterator[Float[np.ndarray, "target source"]]:
-    """The word alignment of each text and its translation's ids, as `Reading.alignment` gives it, many at a time."""
+    """The word alignment of each text and its translation, as `Reading.alignment` gives it, many at a time.
+
+    A translation is given as the ids that the model wrote, or as text.
+    """
     pairs = [
-        (Words.of_text(tokenizer, source), Words.of_ids(tokenizer, target))
+        (
+            Words.of_text(tokenizer, source),
+            Words.of_text(tokenizer, target) if isinstance(target, str) else Words.of_ids(tokenizer, target),
+        )
         for source, target in zip(sources, targets, strict=True)
     ]
     for tables in cross_attention(module, pairs, layer=layer, batch_size=batch_size, device=device):

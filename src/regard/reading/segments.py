@@ -12,8 +12,8 @@ Segmenter = Callable[[str], list[int]]
 # a full stop and space, or, where a script writes none, the stop alone; quotes and brackets close what they end, in
 # French behind a space, and are taken whole (possessively), or a sentence could begin with the first of two
 _SENTENCE = re.compile(
-    r"""(?P<stop>[.!?…]++)(?P<closed>["'“”‘’«»‹›)\]]*+(?:[ \xa0\u202f]»(?=\s))?+)\s++(?=[^\s»]|»\S)"""
-    r"""|(?P<mark>[。！？｡]++)(?P<quote>["'”’」』）]*+)\s*+(?=\S)"""
+    r"""(?P<stop>[.!?…؟۔।॥]++)(?P<closed>["'“”‘’«»‹›)\]]*+(?:[ \xa0\u202f]»(?=\s))?+)\s++(?=[^\s»]|»\S)"""
+    r"""|(?P<mark>[。！？｡។៕။]++)(?P<quote>["'”’」』）]*+)\s*+(?=\S)"""
     r"""|\n\s*+(?=\S)"""
 )
 # characters before a full stop that are looked at
@@ -48,7 +48,7 @@ _DOCUMENT = re.compile(r"\f|<\|endoftext\|>|</s>|^-{3,}$", re.MULTILINE)
 
 
 def sentences(text: str) -> list[int]:
-    """A sentence begins at a new line and after . ! ? … 。！？ that end one.
+    """A sentence begins at a new line and after . ! ? … 。！？ and the stops of Arabic, Hindi, Khmer and Burmese.
 
     A full stop ends none after an abbreviation, an initial or an ordinal number, and no stop does before a lower-case
     letter. What follows a Chinese quotation directly belongs to it unless a colon or comma introduced the quotation.

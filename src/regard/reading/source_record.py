@@ -88,7 +88,6 @@ class Sources(Sequence[Source]):
     method: str = "gradient"
     why: str = ""
     passes: float = 0.0
-    token_estimates: tuple[float, ...] = field(default=(), repr=False)
     # the model with the answer, and the tokens of it that are judged: what curves need
     asked: Asked | None = field(default=None, repr=False)
     judged: slice = field(default_factory=lambda: slice(None), repr=False)

@@ -106,15 +106,12 @@ def find_sources(
         return sum(sign * float(change[where].sum()) for change, (_, where, sign) in judged), changes[0]
 
     if first.estimates is None:
-        estimates = np.zeros(asked.prompt)
         effects = {number: removed(span) for number, span in enumerate(parts)}
         by_part = [effects[number][0] for number in range(len(parts))]
     else:
-        estimates = first.estimates[: asked.prompt].copy()
-        for each, _, sign in compared[1:]:
-            assert each.estimates is not None
-            estimates += sign * each.estimates[: asked.prompt]
-        by_part = [float(estimates[start:stop].sum()) for start, stop in parts]
+        by_part = list(first.estimates)
+        if contrast is not None:
+            by_part = [one - other for one, other in zip(by_part, compared[1][0].estimates or (), strict=True)]
         effects = _confirmed(by_part[: len(spans)], lambda number: removed(spans[number]), options.confirm)
     tried = sorted((number for number in effects if number < len(spans)), key=lambda number: effects[number][0])
     # two may say the same, each enough without the other
@@ -156,7 +153,6 @@ def find_sources(
         method=first.method,
         why=first.why,
         passes=sum(each.run.passes for each, *_ in compared),
-        token_estimates=() if first.estimates is None else tuple(map(float, estimates)),
         asked=asked,
         judged=chosen,
     )
@@ -171,8 +167,8 @@ def _confirmed(
     last = None
     for number in order[: max(confirm, len(NUMBERS))]:
         is_found = any(_rests(effect) for effect, _ in effects.values())
-        # what is next could not be named, or the one before was not
-        if (is_found and not _rests(2 * estimates[number])) or (len(effects) >= confirm and not _rests(last)):
+        # what is next could hardly be named, or the one before was not
+        if (is_found and not _rests(estimates[number])) or (len(effects) >= confirm and not _rests(last)):
             break
         effects[number] = removed(number)
         last = effects[number][0]
@@ -181,11 +177,11 @@ def _confirmed(
 
 @dataclass(frozen=True, eq=False)
 class _Estimated:
-    """The first run, log p of the answer's tokens, and each position's estimate; None where passages are removed."""
+    """The first run, log p of the answer's tokens, and each part's estimate; None where parts are removed instead."""
 
     run: Run
     log_probabilities: np.ndarray
-    estimates: np.ndarray | None
+    estimates: list[float] | None
     method: str
     why: str = ""
 
@@ -217,8 +213,9 @@ def _estimated(asked: Asked, answer: list[int], parts: list[Span], chosen: slice
             found = run.run()
         if not probe.rows:
             raise RegardError(f"its attention cannot be read: {next(iter(probe.refused.values()), why)}")
-        return _Estimated(run, found.cpu().numpy(), copied(asked.module, probe), "heads", why)
-    estimates = probe.effects.numpy() + copied(asked.module, probe)
+        return _Estimated(run, found.cpu().numpy(), copied(asked.module, probe).tolist(), "heads", why)
+    effects = zip(parts, copied(asked.module, probe).tolist(), strict=True)
+    estimates = [float(probe.effects[slice(*part)].sum()) + copies for part, copies in effects]
     return _Estimated(run, found.detach().cpu().numpy(), estimates, "gradient")
 
 

@@ -23,10 +23,11 @@ def replace_unknown(
     *,
     device: torch.device | str = "cpu",
 ) -> Iterator[str]:
-    """The text of each translation, given as ids, where for an unknown word stands the source word it looked at most.
+    """The text of each translation, given as ids, with a source word in place of each unknown word.
 
-    That is by the last layer's mean over heads, in the row that wrote it. Words are those of the tokenizer, to which a
-    comma is one too.
+    It is the one that the row that wrote the unknown word looked at most, by the last layer's mean over heads, of the
+    source words that are themselves unknown; of all words where the model knows the whole source. Words are those of
+    the tokenizer, to which a comma is one too.
     Raises RegardError for a model without attention.
     """
     pairs = [
@@ -35,9 +36,12 @@ def replace_unknown(
     ]
     tables = cross_attention(module, pairs, layer=-1, device=device)
     for source, target, (table,) in zip(sources, targets, (found.values() for found in tables), strict=True):
-        words = [source[token.start : token.end].strip() for token in tokenizer.tokens(source)]
-        # space between words is nothing to copy
-        looked_at = np.where([bool(word) for word in words], table.mean(axis=0), -1).argmax(axis=1)
+        tokens = tokenizer.tokens(source)
+        words = [source[token.start : token.end].strip() for token in tokens]
+        # what the vocabulary has not, in either language, is most often a name or a number; space is nothing to copy
+        unknown = [token.id == UNKNOWN for token in tokens]
+        copyable = unknown if any(unknown) else [bool(word) for word in words]
+        looked_at = np.where(copyable, table.mean(axis=0), -1).argmax(axis=1)
         text = tokenizer.decode(target)
         # from the end, so that what is still to be replaced stays where it is
         for position, token in reversed([*enumerate(tokenizer.decode_tokens(target))]):

@@ -5,6 +5,7 @@ inherits open.
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from regard.training.run import Run
 def main(folder: str, weights_file: str, gradients_file: str, num_threads: str) -> None:
     # what is printed by mistake must not be taken for an answer
     answers, sys.stdout = sys.stdout, sys.stderr
+    # clusters send it to every process of a job: the one that leads saves the run, and ends this one
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(int(num_threads))
     keep_freed_memory()
     run = Run.open(Path(folder))

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from regard.data.batch import Batch, TextBatch
+from regard.data.mixture import Mixture
 from regard.data.packed import PackedText
 from regard.data.prepare import TokenizedCorpus
 from regard.errors import RegardError
@@ -28,14 +29,18 @@ from regard.kernels.memory import keep_freed_memory
 from regard.kernels.threads import threads
 from regard.training import checkpoint
 from regard.training.data_parallel import Helper
+from regard.training.folder import STATE
 from regard.training.loss import add_gradients, batch_loss
 from regard.training.optimizers import OPTIMIZERS, Optimizer
 from regard.training.recipe import BUDGETS, TrainConfig
+from regard.training.reports import metrics_log
 from regard.training.schedule import share, total_steps
 
-Data = TokenizedCorpus | PackedText
+Data = TokenizedCorpus | PackedText | Mixture
 # optimiser steps between two lines of metrics.jsonl
 LOG_EVERY = 20
+# Ctrl-C, and what ends a job of a cluster or a container
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -83,7 +88,7 @@ class Outcome:
 def fit(
     model: nn.Module,
     train: Data,
-    dev: Data,
+    dev: TokenizedCorpus | PackedText,
     config: TrainConfig,
     *,
     folder: Path,
@@ -96,20 +101,25 @@ def fit(
 
     Of every batch each of the `helpers` does a part.
 
-    Writes metrics.jsonl, checkpoints/ and resume/ in `folder`. Ctrl-C ends the step and returns with the
+    Writes metrics.jsonl, checkpoints/ and resume/ in `folder`. Ctrl-C and SIGTERM end the step and return with the
     status interrupted; a second one ends at once.
     Raises RegardError if the loss is no longer finite or a file cannot be written.
     """
     check_dtype(config.dtype, device)
     keep_freed_memory()
     optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay)
-    state = _load_state(model, optimizer, folder) if resume else State()
+    state = State()
+    if resume:
+        state = _load_state(model, optimizer, folder)
     run = _Run(model, train, dev, config, folder, device, optimizer, state, helpers)
     model.train()
     status, tokens, started = "finished", 0, time.perf_counter()
     dev_loss, validated = None, -1
     recent: list[tuple[float, int]] = []
-    with _interruptible() as interrupted, (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+    with (
+        _interruptible() as interrupted,
+        metrics_log(folder, config.reports, asdict(config), step=state.step) as note,
+    ):
         seconds_before = state.seconds
         while not run.over():
             rate, loss, count = run.step()
@@ -130,10 +140,10 @@ def fit(
             )
             if state.step % config.validate_every == 0:
                 dev_loss, validated = run.validate(), state.step
-                _note(metrics, run.told(dev_loss))
+                note(run.told(dev_loss))
                 run.save_state()
             if state.step % LOG_EVERY == 0:
-                _note(metrics, {key: value for key, value in asdict(progress).items() if not key.startswith("dev")})
+                note({key: value for key, value in asdict(progress).items() if not key.startswith("dev")})
             report(progress)
             if config.patience is not None and state.validations_without_gain >= config.patience:
                 status = "stopped early"
@@ -144,9 +154,9 @@ def fit(
                 break
         seconds = time.perf_counter() - started
         if validated != state.step:
-            _note(metrics, run.told(run.validate()))
+            note(run.told(run.validate()))
         final_loss = run.settle()
-        _note(metrics, {"step": state.step, "epoch": run.epoch, "final_dev_loss": final_loss, "status": status})
+        note({"step": state.step, "epoch": run.epoch, "final_dev_loss": final_loss, "status": status})
     return Outcome(
         status=status,
         steps=state.step,
@@ -171,7 +181,7 @@ def check_dtype(dtype: str, device: torch.device) -> None:
 class _Run:
     model: nn.Module
     train: Data
-    dev: Data
+    dev: TokenizedCorpus | PackedText
     config: TrainConfig
     folder: Path
     device: torch.device
@@ -294,7 +304,7 @@ class _Run:
         return best_loss
 
     def save_state(self) -> None:
-        with new_folder(self.folder / "resume") as partial:
+        with new_folder(self.folder / STATE) as partial:
             checkpoint.save_weights(self.model, partial / "model.safetensors")
             checkpoint.save_optimizer(self.optimizer, self.model, partial / "optimizer.safetensors")
             (partial / "state.json").write_text(json.dumps(asdict(self.state)), encoding="utf-8")
@@ -317,7 +327,8 @@ class _Run:
             for rows in self._order[first : first + self.config.accumulate]
         ]
         return [
-            [self.train.batch(rows).to(self.device) for rows in parts if len(rows)] for parts in zip(*cut, strict=True)
+            [self.train.batch(rows, epoch=epoch).to(self.device) for rows in parts if len(rows)]
+            for parts in zip(*cut, strict=True)
         ]
 
     def _epoch_order(self, epoch: int) -> list:
@@ -340,12 +351,12 @@ def rehearsal(model: nn.Module, train: Data, config: TrainConfig, processes: int
 
 
 def _load_state(model: nn.Module, optimizer: Optimizer, folder: Path) -> State:
-    resume = folder / "resume"
+    resume = folder / STATE
     try:
-        state = State(**json.loads((resume / "state.json").read_text(encoding="utf-8")))
+        state = State(**json.loads((resume / "state.json").read_bytes()))
     except FileNotFoundError:
         raise RegardError(f"{folder}: there is nothing to resume; the run is finished, or was never saved") from None
-    except (json.JSONDecodeError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise RegardError(f"{resume / 'state.json'}: cannot be understood: {error}; train again") from None
     state.best = [(loss, step) for loss, step in state.best]
     weights = resume / "model.safetensors"
@@ -356,24 +367,24 @@ def _load_state(model: nn.Module, optimizer: Optimizer, folder: Path) -> State:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C was pressed; the second one is not held back."""
+    """Tells whether Ctrl-C was pressed or SIGTERM sent; the second one is not held back."""
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         # only the main thread may hear signals
         yield pressed.is_set
         return
 
-    before = signal.getsignal(signal.SIGINT)
-
     def hear(*_: object) -> None:
         pressed.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in SIGNALS:
+            signal.signal(number, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, hear)
+    before = {number: signal.signal(number, hear) for number in SIGNALS}
     try:
         yield pressed.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _speed(recent: list[tuple[float, int]], tokens: int, seconds: float) -> float:
@@ -382,8 +393,3 @@ def _speed(recent: list[tuple[float, int]], tokens: int, seconds: float) -> floa
         return tokens / seconds if seconds else 0.0
     (first_seconds, first), (last_seconds, last) = recent[0], recent[-1]
     return (last - first) / (last_seconds - first_seconds)
-
-
-def _note(metrics, values: Mapping) -> None:
-    metrics.write(json.dumps(values) + "\n")
-    metrics.flush()

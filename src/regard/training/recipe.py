@@ -2,33 +2,45 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from regard.config import from_dict, read_toml, setting, suggest, to_toml
 from regard.data.corpora import Corpus, get_corpus
+from regard.data.corpus import Watcher, unwatched
+from regard.data.normal_form import FORMS
+from regard.data.parts import check_data, map_paths, paths_in
 from regard.data.text import Text
-from regard.data.tokenizer import TOKENIZERS
+from regard.data.tokenizer import TOKENIZERS, Tokenizer
 from regard.errors import RegardError
 from regard.models import ModelConfig, read_config, translates, type_name
 from regard.training.optimizers import OPTIMIZERS
+from regard.training.reports import REPORTS
 from regard.training.schedule import SCHEDULES
+
+# more is a slip of the finger
+MOST_STEPS = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """A corpus by name, or files of one's own: one TSV or JSONL file, two aligned ones, or `-`; and its gold links."""
+    """A corpus by name, or files of one's own as `regard.data.parts` reads them, or `-`; and its gold links."""
 
     corpus: str | None = setting(None)
-    train: str | list | None = setting(None)
-    dev: str | list | None = setting(None)
-    test: str | list | None = setting(None)
+    train: str | list | dict | None = setting(None)
+    dev: str | list | dict | None = setting(None)
+    test: str | list | dict | None = setting(None)
+    source_key: str | int | None = setting(None, least=1)
+    target_key: str | int | None = setting(None, least=1)
+    text_key: str | int | None = setting(None, least=1)
     dev_links: str | None = setting(None)
     test_links: str | None = setting(None)
-    tokenizer: str = setting("bpe", choices=tuple(TOKENIZERS))
+    tokenizer: str = setting("bpe")
     vocab_size: int = setting(4000, least=5, most=1_000_000)
+    bpe_dropout: float = setting(0.0, least=0, below=1)
+    normalise: str = setting("NFC", choices=(*FORMS, "none"))
     strip_accents: bool = setting(False)
     documents: bool = setting(False)
 
@@ -43,11 +55,34 @@ class DataConfig:
                     f"takes {split}_links only beside {split}: line n of {links} is of line n of a {split} file"
                 )
         for name in ("train", "dev", "test"):
-            paths = getattr(self, name)
-            if isinstance(paths, list):
-                _check_list(name, paths)
+            if (data := getattr(self, name)) is not None:
+                check_data(data, name)
+        self._check_tokenizer()
         if "-" in (self.dev, self.test, *self.links.values()):
             raise RegardError("takes standard input (-) for train alone; give dev and test as files, or leave them out")
+
+    def _check_tokenizer(self) -> None:
+        if self.tokenizer_file is None:
+            if self.tokenizer not in TOKENIZERS:
+                raise RegardError(
+                    f"tokenizer is {self.tokenizer!r}, no path of a tokenizer.json or of a SentencePiece .model, and "
+                    f"no kind{suggest(self.tokenizer, TOKENIZERS)}"
+                )
+        elif self.strip_accents:
+            raise RegardError("takes strip_accents only where a tokenizer is trained: one from a file is as it is")
+        if self.bpe_dropout and self.tokenizer in TOKENIZERS and self.tokenizer != "bpe":
+            raise RegardError(f"takes bpe_dropout only with a bpe tokenizer, not {self.tokenizer!r}")
+
+    @property
+    def tokenizer_file(self) -> str | None:
+        """The file of a tokenizer that is taken over; None where one is trained."""
+        is_file = self.tokenizer not in TOKENIZERS and Path(self.tokenizer).suffix in (".json", ".model")
+        return self.tokenizer if is_file or os.sep in self.tokenizer else None
+
+    @property
+    def form(self) -> str | None:
+        """The Unicode normal form in which the model reads and writes."""
+        return None if self.normalise == "none" else self.normalise
 
     @property
     def links(self) -> dict[str, str]:
@@ -60,29 +95,33 @@ class DataConfig:
 class TrainConfig:
     """How a model is trained. The budget is one of `steps`, `epochs` and `minutes`."""
 
-    steps: int | None = setting(None, least=1)
-    epochs: int | None = setting(None, least=1)
-    minutes: float | None = setting(None, above=0)
+    steps: int | None = setting(None, least=1, most=MOST_STEPS)
+    epochs: int | None = setting(None, least=1, most=MOST_STEPS)
+    minutes: float | None = setting(None, above=0, most=MOST_STEPS)
     seed: int = setting(1, least=0, most=2**31 - 1)
     threads: int = setting(0, least=0)
     device: str = setting("auto", choices=("auto", "cpu", "cuda"))
     dtype: str = setting("float32", choices=("float32", "bfloat16"))
-    batch_tokens: int = setting(2048, least=1)
-    accumulate: int = setting(1, least=1)
+    batch_tokens: int = setting(2048, least=1, most=MOST_STEPS)
+    accumulate: int = setting(1, least=1, most=MOST_STEPS)
     optimizer: str = setting("adamw", choices=tuple(OPTIMIZERS))
     learning_rate: float = setting(1e-3, above=0)
     schedule: str = setting("wsd", choices=tuple(SCHEDULES))
-    warmup_steps: int = setting(100, least=0)
+    warmup_steps: int = setting(100, least=0, most=MOST_STEPS)
     decay: float = setting(0.25, above=0, below=1)
     weight_decay: float = setting(0.01, least=0)
     clip: float = setting(1.0, above=0)
     label_smoothing: float = setting(0.1, least=0, below=1)
-    validate_every: int = setting(500, least=1)
-    patience: int | None = setting(None, least=1)
-    average: int = setting(1, least=1)
+    validate_every: int = setting(500, least=1, most=MOST_STEPS)
+    patience: int | None = setting(None, least=1, most=MOST_STEPS)
+    average: int = setting(1, least=1, most=1000)
     compile: bool = setting(False)
+    report: str | tuple = setting(())
 
     def __post_init__(self) -> None:
+        for name in self.reports:
+            if name not in REPORTS:
+                raise RegardError(f"report has no {name!r}{suggest(str(name), REPORTS)}")
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) != 1:
             given = " and ".join(budgets) or "none"
@@ -92,8 +131,15 @@ class TrainConfig:
                 "schedule 'cosine' by minutes measures its speed in the warm-up: set warmup_steps to 1 or more"
             )
 
+    @property
+    def reports(self) -> tuple:
+        """Where metrics go beside metrics.jsonl."""
+        return (self.report,) if isinstance(self.report, str) else self.report
 
-ONE_OR_TWO = "must be the path of a file, or a list of one or two such texts"
+
+SPLITS = ("train", "dev", "test")
+# settings that name files
+FILES = (*SPLITS, "dev_links", "test_links")
 BUDGETS = ("steps", "epochs", "minutes")
 # settings of which one takes the place of the others
 ALTERNATIVES = {"train": BUDGETS, "data": ("corpus", "train")}
@@ -116,8 +162,13 @@ class Recipe:
         """Whether it makes a translator, of sentence pairs; else a language model, of plain text."""
         return translates(self.model)
 
-    def corpus(self, *, hashes: Mapping[str, tuple[int, int]] | None = None) -> Corpus | Text:
-        """The data, read anew; `hashes` as in `Corpus.from_files`.
+    def corpus(
+        self,
+        *,
+        hashes: Mapping[str, tuple[int, int]] | None = None,
+        progress: Watcher = unwatched,
+    ) -> Corpus | Text:
+        """The data, read anew; `hashes` and `progress` as in `Corpus.from_files`.
 
         Raises RegardError where they cannot be had, and where the model learns of others.
         """
@@ -130,13 +181,34 @@ class Recipe:
                     f"a model of type {type_name(self.model)!r} learns of {wanted}, and {corpus.name} is {other}; "
                     "`regard corpus list` tells which is which"
                 )
-            return corpus
+            return replace(corpus, form=self.data.form)
         assert self.data.train is not None
+        data = self.data
+        files: dict[str, Any] = {"train": data.train, "dev": data.dev, "test": data.test}
         if not self.translates:
-            return Text.from_files(train=self.data.train, dev=self.data.dev, test=self.data.test, hashes=hashes)
+            return Text.from_files(**files, hashes=hashes, text_key=data.text_key, form=data.form, progress=progress)
         return Corpus.from_files(
-            train=self.data.train, dev=self.data.dev, test=self.data.test, links=self.data.links, hashes=hashes
+            **files,
+            links=data.links,
+            hashes=hashes,
+            source_key=data.source_key,
+            target_key=data.target_key,
+            form=data.form,
+            progress=progress,
         )
+
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer that is taken over from a file; None where one is learnt from the text.
+
+        Raises RegardError for a file that is no tokenizer, or one that the model cannot use.
+        """
+        path = self.data.tokenizer_file
+        if path is None:
+            return None
+        tokenizer = Tokenizer.take_over(path, form=self.data.form)
+        if tokenizer.kind == "word" and not self.translates:
+            raise RegardError(f"{path}: a tokenizer of words loses some of the text, which a language model must write")
+        return tokenizer
 
 
 def shipped_recipes() -> list[str]:
@@ -146,12 +218,13 @@ def shipped_recipes() -> list[str]:
 def load_recipe(recipe: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Recipe:
     """A recipe from a file or by the name of a shipped one, with `changes` such as {"train.minutes": 1}.
 
-    Setting a budget takes the place of the recipe's own, and `data.train` that of its corpus.
+    Setting a budget takes the place of the recipe's own, and `data.train` that of its corpus. Paths in a file are
+    relative to its folder, or, where nothing is there, to the current one; those in `changes` to the current one.
     Raises RegardError that names file, section and setting.
     """
     path = Path(recipe)
     if path.suffix == ".toml" or path.is_file():
-        where, name, tables = str(path), path.stem, read_toml(path)
+        where, name, tables = str(path), path.stem, _beside(read_toml(path), path)
     elif str(recipe) in shipped_recipes():
         where, name = str(recipe), str(recipe)
         with resources.as_file(_shipped() / f"{recipe}.toml") as file:
@@ -163,6 +236,25 @@ def load_recipe(recipe: str | os.PathLike[str], changes: Mapping[str, Any] | Non
     return read_recipe({"name": name, **tables}, where=where)
 
 
+def _beside(tables: dict[str, Any], recipe: Path) -> dict[str, Any]:
+    """The tables of a recipe file, with the paths in it as seen from the current folder."""
+
+    def seen(path: Any) -> Any:
+        if not isinstance(path, str) or path == "-":
+            return path
+        beside = str(recipe.parent / path)
+        return path if os.path.exists(path) and not os.path.exists(beside) else beside
+
+    data = tables.get("data")
+    if isinstance(data, dict):
+        files = {name: map_paths(data[name], seen) for name in FILES if isinstance(data.get(name), str | list | dict)}
+        tokenizer = data.get("tokenizer")
+        if isinstance(tokenizer, str) and tokenizer not in TOKENIZERS and os.path.exists(seen(tokenizer)):
+            files["tokenizer"] = seen(tokenizer)
+        tables["data"] = data | files
+    return tables
+
+
 def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
     for key in tables:
         if key not in ("name", "data", "model", "train"):
@@ -171,15 +263,19 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
     for section, table in sections.items():
         if not isinstance(table, Mapping):
             raise RegardError(f"{where}: [{section}] must be a table of settings, not {table!r}")
-    # Python gives tuples where TOML gives lists
-    data = {name: list(value) if isinstance(value, tuple) else value for name, value in sections["data"].items()}
+    # TOML gives lists, which a frozen setting cannot be
+    train = {name: tuple(value) if isinstance(value, list) else value for name, value in sections["train"].items()}
     recipe = Recipe(
         name=str(tables.get("name", "run")),
-        data=from_dict(DataConfig, data, where=f"{where}: [data]"),
+        data=from_dict(DataConfig, _plain(sections["data"]), where=f"{where}: [data]"),
         model=read_config(sections["model"], where=f"{where}: [model]"),
-        train=from_dict(TrainConfig, sections["train"], where=f"{where}: [train]"),
+        train=from_dict(TrainConfig, train, where=f"{where}: [train]"),
     )
     _check_data(recipe, where=f"{where}: [data]")
+    for name in FILES:
+        paths = getattr(recipe.data, name)
+        if paths is not None and any("\0" in str(path) for path in paths_in(paths)):
+            raise RegardError(f"{where}: [data] {name} holds NUL, which is in the name of no file")
     if recipe.train.batch_tokens < recipe.model.max_length:
         one = "sentence" if recipe.translates else "window"
         raise RegardError(
@@ -197,31 +293,30 @@ def _check_data(recipe: Recipe, *, where: str) -> None:
             raise RegardError(
                 f"{where} documents = true and tokenizer = 'character' are for plain text, not for a translator"
             )
-        for name in ("train", "dev", "test"):
-            paths = getattr(data, name)
-            if isinstance(paths, list) and len(paths) > 2:
-                raise RegardError(f"{where} {name} {ONE_OR_TWO}, not {paths!r}")
+        if data.text_key is not None:
+            raise RegardError(f"{where} text_key is of plain text; a translator has source_key and target_key")
         return
-    for name, given in {"dev_links": data.dev_links, "test_links": data.test_links}.items():
-        if given is not None:
+    for name in ("dev_links", "test_links", "source_key", "target_key"):
+        if getattr(data, name) is not None:
             raise RegardError(f"{where} {name} is of sentence pairs; a language model learns of plain text")
     if data.tokenizer == "word" or data.strip_accents:
         raise RegardError(
             f"{where} tokenizer = 'word' and strip_accents lose some of the text, which a language model must write "
             "whole; take 'bpe' or 'character'"
         )
+    if data.bpe_dropout:
+        raise RegardError(f"{where} bpe_dropout is of sentence pairs; a language model reads windows of one text")
     if data.train == "-":
         raise RegardError(f"{where} train is '-', but plain text is read several times; save it as a file")
 
 
-def _check_list(name: str, paths: list) -> None:
-    if not paths or not all(isinstance(path, str) for path in paths):
-        raise RegardError(f"{name} {ONE_OR_TWO}, not {paths!r}")
-    if "-" in paths:
-        raise RegardError(
-            f"{name} is {paths!r}, but standard input (-) is no part of a list: give train = '-' with both sides on "
-            "each line, tab-separated, or name files"
-        )
+def _plain(value: Any) -> Any:
+    """A setting as TOML gives it: lists where Python has tuples, and paths as texts."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, os.PathLike) else value
 
 
 def _change(tables: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -1,13 +1,13 @@
 """A run is the folder that training leaves: recipe, tokenizer, weights, metrics and a model card."""
 
 import collections
-import hashlib
-import itertools
+import functools
 import json
+import logging
 import os
 import platform
-import shutil
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,33 +16,51 @@ from typing import Any
 import torch
 from torch import nn
 
+from regard import __version__
 from regard.config import read_toml
-from regard.data.corpora import Corpus, cache_dir
-from regard.data.download import file_sha256
+from regard.data.corpora import Corpus
+from regard.data.corpus import Watcher, unwatched
+from regard.data.dropout import BPEDropout
+from regard.data.mixture import Mixture
 from regard.data.packed import PackedText, pack
-from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
+from regard.data.parts import data_name
+from regard.data.prepare import TokenizedCorpus
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
-from regard.files import new_file
+from regard.files import new_file, read_whole, real_path
 from regard.kernels.compiler import check_compiler
-from regard.kernels.threads import fastest_threads, threads
-from regard.models import build
+from regard.kernels.memory import memory_for
+from regard.kernels.threads import check_threads, fastest_threads, most_threads, threads
+from regard.models import build, check_memory
 from regard.training import checkpoint
 from regard.training.card import model_card
-from regard.training.data_files import absolute, files_of_stdin, from_within, with_data_at_hand, with_files
+from regard.training.data_files import (
+    absolute,
+    files_of_stdin,
+    from_within,
+    moved_along,
+    with_data_at_hand,
+    with_files,
+    with_files_of,
+)
 from regard.training.data_parallel import helpers, num_processes
+from regard.training.folder import CARD, FACTS, RECIPE, STATE, TOKENIZER, WEIGHTS, claimed, remove_state
+from regard.training.look import Look, log_warnings, look_at
 from regard.training.loop import Data, Outcome, Progress, State, check_dtype, fit, rehearsal
 from regard.training.recipe import BUDGETS, Recipe, TrainConfig, read_recipe
+from regard.training.reports import check_reports
+from regard.training.tokens import Tokens
+from regard.training.vocabulary import train_tokenizer
 
-RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
-# more text teaches a tokenizer little, while each new word that it counts takes memory
-TOKENIZER_BYTES = 50_000_000
 # facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
-# on how many threads, and whether its number of steps tells how to have it again
-BEGAN = ("hashes", "token_sums", "threads", "repeats")
+# on how many threads, whether its number of steps tells how to have it again, and what the look at its data found
+BEGAN = ("hashes", "token_sums", "threads", "repeats", "look")
 # what may be another when a run goes on
-FREE = (*BUDGETS, "device", "threads")
+FREE = (*BUDGETS, "device", "threads", "report")
+LARGEST_FACTS = 1 << 24
+
+logger = logging.getLogger("regard")
 
 
 @dataclass(frozen=True)
@@ -61,16 +79,13 @@ class Run:
             raise RegardError(f"{folder}: there is no such run; `regard train RECIPE --out {folder}` makes one")
         if not (folder / RECIPE).is_file():
             raise RegardError(f"{folder}: not a run, it holds no {RECIPE}; name a folder that `regard train` made")
-        recipe = read_recipe(read_toml(folder / RECIPE), where=str(folder / RECIPE))
-        recipe = replace(recipe, data=with_files(recipe.data, lambda path: str(folder.resolve() / path)))
-        try:
-            facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            facts = {}
-        except (OSError, ValueError) as error:
-            raise RegardError(f"{folder / FACTS}: cannot be understood: {error}") from None
-        if not isinstance(facts, dict):
-            raise RegardError(f"{folder / FACTS}: cannot be understood: it must hold an object; put it back")
+        facts = _read_facts(folder / FACTS)
+        tables = read_toml(folder / RECIPE)
+        if isinstance(data := tables.get("data"), dict):
+            # a run of before there was this setting took texts as they were
+            data.setdefault("normalise", "none")
+        recipe = read_recipe(tables, where=str(folder / RECIPE))
+        recipe = replace(recipe, data=with_files(recipe.data, lambda path: moved_along(path, folder, facts)))
         return cls(path=folder, recipe=recipe, facts=facts)
 
     def tokenizer(self) -> Tokenizer:
@@ -84,13 +99,13 @@ class Run:
         checkpoint.load_weights(module, checkpoint.load_tensors(self.path / WEIGHTS), where=self.path / WEIGHTS)
         return module.eval()
 
-    def corpus(self) -> Corpus | Text:
+    def corpus(self, *, progress: Watcher = unwatched) -> Corpus | Text:
         """What the run is trained on, in the splits that it began with: lines added since move no pair to another.
 
         Raises RegardError if the data are gone, or the record of the splits is broken.
         """
         # a run of before there was this record holds out by the file as it is
-        return self.recipe.corpus(hashes=self._hashes() if "hashes" in self.facts else None)
+        return self.recipe.corpus(hashes=self._hashes() if "hashes" in self.facts else None, progress=progress)
 
     def pair_corpus(self) -> Corpus:
         """`corpus` of a translator."""
@@ -104,21 +119,12 @@ class Run:
         except (AttributeError, TypeError, ValueError):
             raise RegardError(f"{self.path / FACTS}: 'hashes' must give each split two numbers; put it back") from None
 
-    def tokenized(self, split: str) -> TokenizedCorpus | PackedText:
+    def tokenized(self, split: str, *, progress: Watcher = unwatched) -> TokenizedCorpus | PackedText:
         """A split as token ids, from the cache if the same text was tokenized the same way before.
 
         Raises RegardError if there is no such split, or a file of it is gone.
         """
-        corpus, max_length = self.corpus(), self.recipe.model.max_length
-        if isinstance(corpus, Text):
-            passages, folder = corpus.passages(split), self._token_folder(corpus, split)
-            if not folder.is_dir():
-                pack(passages, self.tokenizer(), folder)
-            return PackedText.open(folder, context=max_length, documents=self.recipe.data.documents)
-        pairs, folder = corpus.pairs(split), self._token_folder(corpus, split)
-        if folder.is_dir():
-            return open_prepared(folder, max_length=max_length)
-        return prepare(pairs, self.tokenizer(), folder, max_length=max_length, name=f"{split} of {corpus.name}")
+        return self._tokens.split(self.corpus(), split, progress)
 
     def text(self, split: str) -> PackedText:
         """`tokenized` of a language model."""
@@ -126,20 +132,24 @@ class Run:
         assert isinstance(text, PackedText)
         return text
 
+    @contextmanager
+    def text_of(self, files: Sequence[str | Path]) -> Iterator[PackedText]:
+        """The text of any files, as this run tokenizes it; of a short one the window is all of it."""
+        with tempfile.TemporaryDirectory(prefix="regard-") as folder:
+            given = Text(name="text", splits={"test": list(map(str, files))}, form=self.recipe.data.form)
+            pack(given.passages("test"), self.tokenizer(), Path(folder) / "text")
+            text = PackedText.open(Path(folder) / "text", context=1)
+            context = min(len(text), self.recipe.model.max_length)
+            yield PackedText.open(Path(folder) / "text", context=context, documents=self.recipe.data.documents)
+
     def token_sum(self, split: str) -> str:
         """SHA-256 over the token ids of a split that is tokenized."""
-        folder = self._token_folder(self.corpus(), split)
-        sums = "".join(file_sha256(path) for path in sorted(folder.glob("*.npy")))
-        return hashlib.sha256(sums.encode()).hexdigest()
+        return self._tokens.sum(self.corpus(), split)
 
-    def _token_folder(self, corpus: Corpus | Text, split: str) -> Path:
-        try:
-            key = hashlib.sha256((self.path / TOKENIZER).read_bytes())
-            files = [(str(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in corpus.splits[split]]
-        except OSError as error:
-            raise RegardError(f"{error.filename}: cannot be read: {error.strerror}; check the path") from None
-        key.update(repr((files, corpus.hashes.get(split), self.recipe.model.max_length)).encode())
-        return cache_dir() / "tokens" / key.hexdigest()[:32]
+    @property
+    def _tokens(self) -> Tokens:
+        data = self.recipe.data
+        return Tokens(self.path / TOKENIZER, self.recipe.model.max_length, documents=data.documents)
 
 
 def train_run(
@@ -148,43 +158,60 @@ def train_run(
     *,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
+    preparing: Watcher = unwatched,
+    look: Callable[[Look], None] = log_warnings,
 ) -> Run:
     """Train by `recipe` into `folder`, which must not exist yet unless `resume` is set.
 
-    A run goes on with the settings and the data that it began with; its budget may be another, and device and threads.
-    Raises RegardError for data, settings or a folder that cannot be used; a folder made for nothing is removed.
+    Before the first step `preparing` hears what is done with the text, and to how many pairs or passages. `look` is
+    given what was seen in the data before a new run begins; the facts of the run keep it.
+    A run goes on with the settings and the data that it began with; its budget may be another, device and threads, and
+    the names of its files. One that was ended before it saved a state begins anew, with `resume` and without.
+    Raises RegardError for data, settings or a folder that cannot be used, and where another process trains in it; a
+    folder made for nothing is removed.
     """
     device = find_device(recipe.train.device)
     check_dtype(recipe.train.dtype, device)
+    check_threads(recipe.train.threads)
+    check_reports(recipe.train.reports)
     if recipe.train.compile:
         check_compiler("train.compile", "set it to false")
-    before = Run.open(folder) if resume else None
-    if before:
-        recipe = _resumed(recipe, before)
-    elif folder.exists():
-        raise RegardError(f"{folder} exists already; choose another --out, or go on with it by --resume")
-    with _made(folder, resume=resume):
-        if not before:
-            recipe = with_data_at_hand(recipe, folder)
+    with claimed(folder, resume=resume) as goes_on:
+        before = Run.open(folder) if goes_on else None
+        recipe = _resumed(recipe, before) if before else with_data_at_hand(recipe, folder)
         began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
-        corpus = Run(folder, recipe, facts=began).corpus()
-        run = Run(folder, recipe, facts={"hashes": {split: list(ends) for split, ends in corpus.hashes.items()}})
+        corpus = Run(folder, recipe, facts=began).corpus(progress=preparing)
+        hashes = {split: list(ends) for split, ends in corpus.hashes.items()}
+        run = Run(folder, recipe, facts={"regard": __version__, "folder": str(real_path(folder)), "hashes": hashes})
         for split in corpus.links:
             # read for their errors, before and not after the training
             collections.deque(run.pair_corpus().gold(split), maxlen=0)
         kept = replace(recipe, data=with_files(recipe.data, lambda path: from_within(folder, path)))
         if not before:
-            _train_tokenizer(recipe, corpus).save(folder / TOKENIZER)
+            (recipe.tokenizer() or train_tokenizer(recipe, corpus, preparing)).save(folder / TOKENIZER)
             _write(folder / RECIPE, kept.to_toml())
-        train, dev = run.tokenized("train"), run.tokenized("dev")
+        train, dev = run._tokens.mixture(corpus, preparing), run.tokenized("dev", progress=preparing)
         sums = {split: run.token_sum(split) for split in ("train", "dev")}
         run = replace(run, facts=run.facts | {"token_sums": sums})
+        if isinstance(train, TokenizedCorpus | Mixture) and recipe.data.bpe_dropout:
+            dropout = BPEDropout(run.tokenizer(), recipe.data.bpe_dropout, seed=recipe.train.seed)
+            train = train.with_dropout(dropout, max_length=recipe.model.max_length)
         if before:
             _check_same_data(run, began)
             _check_budget(run, train)
+        else:
+            per_epoch = _steps_per_epoch(train, recipe.train)
+            parts = train.corpora if isinstance(train, Mixture) else [train]
+            seen = look_at(recipe, corpus, run.tokenizer(), parts, dev, steps_per_epoch=per_epoch)
+            look(seen)
+            run = replace(run, facts=run.facts | {"look": asdict(seen)})
+        if device.type == "cpu":
+            check_memory(recipe.model, len(run.tokenizer()))
         torch.manual_seed(recipe.train.seed)
         module = build(recipe.model, len(run.tokenizer())).to(device)
-        count = recipe.train.threads or began.get("threads") or _fastest(module, train, recipe.train, device)
+        # a run may have come from a larger machine
+        was = min(began.get("threads", 0), most_threads())
+        count = recipe.train.threads or was or _fastest(module, train, recipe.train, device)
         repeats = before is None or _goes_on_as_it_was(before, recipe, count)
         run = replace(run, facts=run.facts | {"threads": count, "repeats": repeats})
         if not before:
@@ -193,6 +220,7 @@ def train_run(
         with (
             threads(count),
             helpers(module, folder, count=processes - 1, num_threads=count // processes) as others,
+            memory_for("a step of this training", "lower train.batch_tokens or the sizes in [model]"),
         ):
             outcome = fit(
                 module,
@@ -202,7 +230,7 @@ def train_run(
                 folder=folder,
                 device=device,
                 report=report,
-                resume=resume,
+                resume=goes_on,
                 helpers=others,
             )
         facts = run.facts | _facts(corpus, train, module, outcome, device)
@@ -214,8 +242,7 @@ def train_run(
         _write(folder / CARD, model_card(kept, facts))
         if outcome.status != "interrupted":
             # what was kept to go on from has served
-            shutil.rmtree(folder / "resume", ignore_errors=True)
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            remove_state(folder)
         return run
 
 
@@ -230,44 +257,34 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _train_tokenizer(recipe: Recipe, corpus: Corpus | Text) -> Tokenizer:
-    """Learnt from all training text, or, of files beyond TOKENIZER_BYTES, from every so many of them."""
-    # of a file that is not there the reading tells
-    size = sum(os.path.getsize(path) for path in corpus.splits["train"] if os.path.isfile(path))
-    every = 1 + size // TOKENIZER_BYTES
-    is_text = isinstance(corpus, Text)
-    units = ((passage.text,) for passage in corpus.passages("train")) if is_text else corpus.pairs("train")
-    lines = (text for unit in itertools.islice(units, 0, None, every) for text in unit)
-    data = recipe.data
-    return Tokenizer.train(
-        lines,
-        kind=data.tokenizer,  # pyright: ignore[reportArgumentType]
-        vocab_size=data.vocab_size,
-        strip_accents=data.strip_accents,
-    )
-
-
 def _resumed(recipe: Recipe, before: Run) -> Recipe:
-    """The recipe that a run began with, with the budget, device and threads of `recipe`."""
+    """The recipe that a run began with, with the budget, device, threads and paths of `recipe`."""
     data = with_files(recipe.data, absolute)
     kept = files_of_stdin(before.path, data)
     if data.train == "-" and before.recipe.data.train == kept["train"]:
         data = replace(data, **kept)
-    ours, theirs = _settings(before.recipe), _settings(replace(recipe, data=data))
+    if before.recipe.data.form is None:
+        # of an older run no recipe says so
+        data = replace(data, normalise=before.recipe.data.normalise)
+    # where sums are known, the data are known by them, whatever their files are called by now
+    begun = with_files_of(before.recipe.data, data) if "token_sums" in before.facts else before.recipe.data
+    begun = replace(before.recipe, data=begun)
+    ours, theirs = _settings(begun), _settings(replace(recipe, data=data))
     for name in ours:
         if ours[name] != theirs.get(name):
             raise RegardError(
                 f"{before.path} began with {name} = {ours[name]!r}, not {theirs.get(name)!r}; "
                 "a run goes on as it began, or begins anew under another --out"
             )
-    return replace(before.recipe, train=recipe.train)
+    return replace(begun, train=recipe.train)
 
 
 def _goes_on_as_it_was(before: Run, recipe: Recipe, threads: int) -> bool:
-    """Whether a run has had one budget, one device and one number of threads since it began."""
+    """Whether a run has had one budget, device, number of threads and version of Regard since it began."""
     had, has = before.recipe.train, recipe.train
     same = all(getattr(had, name) == getattr(has, name) for name in (*BUDGETS, "device"))
-    return same and before.facts.get("threads") == threads and before.facts.get("repeats", True)
+    same = same and before.facts.get("threads") == threads and before.facts.get("regard") == __version__
+    return same and before.facts.get("repeats", True)
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -283,7 +300,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 def _check_same_data(run: Run, began: dict[str, Any]) -> None:
     for split, token_sum in run.facts["token_sums"].items():
         if "token_sums" in began and began["token_sums"].get(split) != token_sum:
-            names = " and ".join(map(str, run.corpus().splits[split]))
+            names = data_name(run.corpus().splits[split])
             raise RegardError(
                 f"{run.path}: its {split} data are not those that it began with; put {names} back as it was, "
                 "or begin anew under another --out"
@@ -293,8 +310,8 @@ def _check_same_data(run: Run, began: dict[str, Any]) -> None:
 def _check_budget(run: Run, train: Data) -> None:
     """Raises RegardError for a new budget that the run has used up already."""
     try:
-        state = State(**json.loads((run.path / "resume" / "state.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        state = State(**json.loads(read_whole(run.path / STATE / "state.json", LARGEST_FACTS)))
+    except (OSError, ValueError, TypeError, RecursionError):
         # the loop says what is wrong with it
         return
     config = run.recipe.train
@@ -326,14 +343,10 @@ def _facts(
     outcome: Outcome,
     device: torch.device,
 ) -> dict[str, Any]:
-    if isinstance(train, PackedText):
-        size = {**train.facts._asdict(), "tokens": len(train)}
-    else:
-        size = {"pairs": len(train), "pairs_skipped": train.skipped}
     return {
         **asdict(outcome),
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        **size,
+        **train.sizes,
         "corpus": corpus.name,
         "licence": corpus.licence,
         "attribution": corpus.attribution,
@@ -341,6 +354,25 @@ def _facts(
         "machine": platform.machine(),
         "torch": torch.__version__,
     }
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(read_whole(path, LARGEST_FACTS))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise RegardError(f"{path}: cannot be understood: {error}") from None
+    if not isinstance(facts, dict):
+        raise RegardError(f"{path}: cannot be understood: it must hold an object; put it back")
+    if (version := facts.get("regard")) != __version__:
+        _tell_version(path.parent, "an older Regard" if version is None else f"Regard {version}")
+    return facts
+
+
+@functools.cache
+def _tell_version(folder: Path, maker: str) -> None:
+    logger.info("%s: made by %s; this is Regard %s", folder, maker, __version__)
 
 
 def _write_facts(run: Run) -> None:
@@ -359,20 +391,3 @@ def _fastest(module: nn.Module, train: Data, config: TrainConfig, device: torch.
         return most
     processes = num_processes(config, device, most)
     return processes * fastest_threads(rehearsal(module, train, config, processes), most // processes)
-
-
-@contextmanager
-def _made(folder: Path, *, resume: bool) -> Iterator[None]:
-    """The folder, which goes again if it was made now and nothing was trained in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RegardError(f"{folder}: cannot be made: {error.strerror}; choose another --out") from None
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or folder
-        raise RegardError(f"{where}: {error.strerror or error}; free the disk, or choose another place") from None
-    finally:
-        if not resume and not (folder / WEIGHTS).exists() and not (folder / "resume").exists():
-            shutil.rmtree(folder, ignore_errors=True)

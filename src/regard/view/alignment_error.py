@@ -4,13 +4,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from regard.view.terminal import GAP, QUIET_STYLE, STRONGEST_STYLE
+from regard.view.terminal import GAP, QUIET_STYLE, STRONGEST_STYLE, UNDEFINED
 
 
 def error_rate_line(quality: dict) -> Text:
     """Alignment error rate, precision and recall in percent, and of which head, from a `Quality.to_json()`."""
     rate, low, high, precision, recall = (
-        f"{100 * quality[name]:.1f}" for name in ("aer", "aer_low", "aer_high", "aer_precision", "aer_recall")
+        UNDEFINED if quality[name] is None else f"{100 * quality[name]:.1f}"
+        for name in ("aer", "aer_low", "aer_high", "aer_precision", "aer_recall")
     )
     told = Text(f"alignment error rate {rate} %", "bold")
     told.append(f" ({low}–{high})   precision {precision}   recall {recall}", "not bold")

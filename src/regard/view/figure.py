@@ -36,7 +36,7 @@ STYLE = {
     "ytick.color": INK,
     "font.size": 9,
 }
-# each covers Han; the first ones cover kana and hangul too
+# the first cover Han, and kana and hangul too; then those of single scripts, and of many
 FALLBACK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -54,6 +54,15 @@ FALLBACK_FONTS = (
     "WenQuanYi Micro Hei",
     "WenQuanYi Zen Hei",
     "Droid Sans Fallback",
+    "Noto Sans Thai",
+    "Noto Sans Lao",
+    "Noto Sans Khmer",
+    "Noto Sans Myanmar",
+    "Noto Sans Tibetan",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Leelawadee UI",
+    "Myanmar Text",
     "Arial Unicode MS",
     "Unifont",
 )
@@ -143,7 +152,7 @@ def _fonts(letters: frozenset[str]) -> list[str]:
     if missing:
         LOG.warning(
             "no installed font has %s; the picture shows boxes instead. Install Noto Sans CJK for Chinese, "
-            "Japanese and Korean (Debian: fonts-noto-cjk) or Unifont for most other scripts",
+            "Japanese and Korean (Debian: fonts-noto-cjk), or Noto Sans of the script (fonts-noto-core)",
             " ".join(sorted(missing)[:8]) + (" …" if len(missing) > 8 else ""),
         )
     return chosen

@@ -1,5 +1,6 @@
 """What pictures and tables of quality by source length have in common: which bins there are, and what is measured."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +19,9 @@ class Metric:
     scale: float
 
     def interval(self, part: dict) -> tuple[float, float, float]:
-        """Value, low end and high end, 0 to 100."""
-        value, low, high = (self.scale * part[key] for key in (self.key, f"{self.key}_low", f"{self.key}_high"))
+        """Value, low end and high end, 0 to 100; NaN where they are undefined."""
+        figures = (part[key] for key in (self.key, f"{self.key}_low", f"{self.key}_high"))
+        value, low, high = (math.nan if figure is None else self.scale * figure for figure in figures)
         return value, low, high
 
 

@@ -58,7 +58,7 @@ def plot_length_curve(
         ends = []
         for (name, parts), look in zip(curves.items(), _looks(), strict=False):
             if parts:
-                ends.append((names[name], *_draw_curve(axes, parts, measured, **look)))
+                ends += [(names[name], *end) for end in _draw_curve(axes, parts, measured, **look)]
         _dress_length_axes(axes, bins, counts(curves), length_unit, _top(curves, measured))
         _name_curves(figure, axes, ends)
         axes.set_ylabel(measured.name)
@@ -157,9 +157,12 @@ def _looks() -> itertools.cycle:
 
 def _draw_curve(
     axes: "Axes", parts: Sequence[dict], measured: Metric, *, color: str, marker: str, linestyle: str
-) -> tuple[float, float, str]:
-    """Draw one model and return where its line ends, and its colour."""
-    parts = sorted(parts, key=lambda part: part["from"])
+) -> list[tuple[float, float, str]]:
+    """Draw one model and return where its line ends, and its colour; nothing where no figure is defined."""
+    defined = [part for part in parts if not math.isnan(measured.interval(part)[0])]
+    parts = sorted(defined, key=lambda part: part["from"])
+    if not parts:
+        return []
     centres = np.array([_centre((part["from"], part["to"])) for part in parts])
     value, low, high = np.array([measured.interval(part) for part in parts]).T
     axes.fill_between(centres, low, high, color=color, alpha=0.16, linewidth=0)
@@ -179,12 +182,13 @@ def _draw_curve(
         clip_on=False,
         zorder=3,
     )
-    return centres[-1], value[-1], color
+    return [(centres[-1], value[-1], color)]
 
 
 def _top(curves: Curves, measured: Metric) -> float:
     """The end of the scale: 100 for exact match, else the next multiple of 10 above every interval."""
-    highest = max(measured.interval(part)[2] for parts in curves.values() for part in parts)
+    ends = (measured.interval(part)[2] for parts in curves.values() for part in parts)
+    highest = max((end for end in ends if not math.isnan(end)), default=100.0)
     return 100.0 if measured.key == "exact" else min(100.0, 10.0 * max(1, math.ceil(highest / 10)))
 
 
@@ -218,7 +222,7 @@ def _name_curves(figure: "Figure", axes: "Axes", ends: list[tuple[str, float, fl
     left, right = axes.get_xlim()
     margin = (right - left) / 50
     percent = axes.get_ylim()[1] / 100
-    gap = min(6.5, 100 / len(ends))
+    gap = min(6.5, 100 / max(1, len(ends)))
     order = sorted(ends, key=lambda end: end[2])
     places = [percent * place for place in apart([value / percent for _, _, value, _ in order], gap=gap)]
     for (name, centre, value, color), place in zip(order, places, strict=True):

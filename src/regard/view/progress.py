@@ -2,23 +2,35 @@
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from regard.data.corpus import Watcher
 from regard.training.loop import Progress as TrainingProgress
 
 # where nobody watches a bar, a line after this many seconds
 SECONDS_BETWEEN_LINES = 10
+# and none of a step that begins sooner than this after the last line
+SECONDS_BETWEEN_STEPS = 1
+
+
+class Reports(NamedTuple):
+    """What `train_run` reports to: each step of the training, and what is done with the text before."""
+
+    report: Callable[[TrainingProgress], None]
+    preparing: Watcher
 
 
 @contextlib.contextmanager
-def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]:
-    """What `train` reports to: loss, target tokens a second, time left."""
+def training_progress(name: str) -> Iterator[Reports]:
+    """A bar for a training, or lines where stderr is no terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines(console, name)
+        yield Reports(_lines(console, name), _preparing_lines(console, name))
         return
     columns = (
         TextColumn("{task.description}"),
@@ -26,13 +38,14 @@ def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]
         TextColumn("{task.fields[told]}"),
     )
     with Progress(*columns, console=console, transient=True, refresh_per_second=4) as bar:
-        task = bar.add_task(name, total=1.0, told="")
+        task = bar.add_task(name, total=None, told="")
 
         def report(progress: TrainingProgress) -> None:
             whole = progress.seconds + progress.seconds_left
-            bar.update(task, completed=progress.seconds / whole if whole else 1.0, told=tell(progress))
+            done = progress.seconds / whole if whole else 1.0
+            bar.update(task, total=1.0, completed=done, told=tell(progress))
 
-        yield report
+        yield Reports(report, lambda step, count: bar.update(task, told=tell_step(step, count)))
 
 
 @contextlib.contextmanager
@@ -62,6 +75,11 @@ def tell(progress: TrainingProgress) -> str:
     return "  ".join(parts)
 
 
+def tell_step(step: str, count: int) -> str:
+    """What is done before the training, and how far it has come."""
+    return f"{step}: {count:,}" if count else step
+
+
 def clock(seconds: float) -> str:
     """Hours, minutes and seconds, as on a clock."""
     minutes, rest = divmod(math.ceil(seconds), 60)
@@ -79,3 +97,19 @@ def _lines(console: Console, name: str) -> Callable[[TrainingProgress], None]:
             console.print(f"{name}  {tell(progress)}", highlight=False, markup=False, soft_wrap=True)
 
     return report
+
+
+def _preparing_lines(console: Console, name: str) -> Watcher:
+    told, shown = 0.0, ""
+
+    def preparing(step: str, count: int) -> None:
+        nonlocal told, shown
+        now = time.monotonic()
+        # of a text so small that nothing was counted there is no line
+        if not shown and not count:
+            return
+        if not shown or now - told >= (SECONDS_BETWEEN_LINES if step == shown else SECONDS_BETWEEN_STEPS):
+            told, shown = now, step
+            console.print(f"{name}  {tell_step(step, count)}", highlight=False, markup=False, soft_wrap=True)
+
+    return preparing

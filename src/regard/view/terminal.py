@@ -23,6 +23,8 @@ GUIDE, GUIDE_EVERY = "┊", 5
 HEADING_ROWS = 10
 EIGHTHS = ("", *"▏▎▍▌▋▊▉")
 BAR_WIDTH, VALUE_WIDTH = 4, 18
+# in place of a figure that there is not
+UNDEFINED = "–"
 # one column of padding, one of the box between two columns
 GAP = 2
 LONGEST_NAME = 19
@@ -122,6 +124,9 @@ def quality_line(quality: dict) -> Text:
     told = Text(f"all {quality['count']:,} sentences", "bold")
     for metric in METRICS.values():
         value, low, high = metric.interval(quality)
+        if math.isnan(value):
+            told.append(f"   {metric.name} {UNDEFINED}", "bold")
+            continue
         told.append(f"   {metric.name} {value:.1f}", "bold").append(f" ({low:.1f}–{high:.1f})", "not bold")
     if quality["perplexity"] is not None:
         told.append(f"\nperplexity {quality['perplexity']:.3f} per target token", "not bold")
@@ -206,9 +211,9 @@ def _tables(
 
 def _measured(metric: Metric, parts: Sequence[dict], ends: tuple[int, int]) -> Text:
     part = next((part for part in parts if (part["from"], part["to"]) == ends), None)
-    if part is None:
-        return Text("–", QUIET_STYLE)
-    value, low, high = metric.interval(part)
+    value, low, high = (math.nan,) * 3 if part is None else metric.interval(part)
+    if math.isnan(value):
+        return Text(UNDEFINED, QUIET_STYLE)
     interval = f"{math.floor(low)}–{math.ceil(high)}"
     return Text.assemble((bar(value / 100, BAR_WIDTH), SHADE_STYLE), f" {value:5.1f} ", (f"{interval:<7}", QUIET_STYLE))
 

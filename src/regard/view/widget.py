@@ -4,6 +4,7 @@ anywidget gives a viewer a model with get, set, on, off, save_changes and send, 
 """
 
 import importlib.util
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ def widget(reading: Reading, lang: str | None = None) -> Any:
     if importlib.util.find_spec("anywidget") is None:
         raise RegardError("a widget needs anywidget; pip install 'regard[view]'")
     made = _viewer()(header=wire.header(reading), live=reading.knockout is not None, lang=lang or "")
-    made.on_msg(lambda self, content, _: self.send(*_answer(reading, content)))
+    made.on_msg(lambda self, content, _: _answer(reading, content, self.send))
     return made
 
 
@@ -41,8 +42,18 @@ def _viewer() -> Any:
     return Viewer
 
 
-def _answer(reading: Reading, message: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+def _answer(reading: Reading, message: dict[str, Any], send: Callable[[dict[str, Any], list[bytes]], None]) -> None:
+    """Send what a message asks for, and before it how far that is. The kernel's interrupt ends it."""
+    done = 0
+
+    def tell(steps: int) -> None:
+        nonlocal done
+        done += steps
+        send({"type": "progress", "asked": message, "done": done}, [])
+
     try:
-        return wire.answer(reading, message)
+        send(*wire.answer(reading, message, tell))
     except RegardError as error:
-        return {"type": "error", "asked": message, "message": str(error)}, []
+        send({"type": "error", "asked": message, "message": str(error)}, [])
+    except KeyboardInterrupt:
+        send({"type": "stopped", "asked": message}, [])

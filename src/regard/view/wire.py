@@ -7,7 +7,7 @@ all pairs of tokens is ever made.
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from regard.errors import RegardError
 from regard.reading.compute.statistics import STATISTICS
 from regard.reading.reading import Reading
-from regard.reading.record import Sequence
+from regard.reading.record import Sequence, Span
 from regard.reading.segments import paragraphs, sentences
 from regard.view.heads import by_head, has_one_number
 
@@ -25,6 +25,9 @@ FORMAT = "regard-view-1"
 FLOOR, STEPS = 1e-6, 254
 # the largest relative error of a value that is sent as one byte: half a step
 ROUNDING = math.expm1(-math.log(FLOOR) / STEPS / 2)
+
+# messages whose answers are not in the reading and may take long
+RUNS_THE_MODEL = {"sources", "removal"}
 
 
 def header(reading: Reading) -> dict[str, Any]:
@@ -88,11 +91,14 @@ def exact(reading: Reading, kind: str, layer: int, head: int, row: int) -> bytes
     return _little(table[head, row])
 
 
-def answer(reading: Reading, message: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+def answer(
+    reading: Reading, message: dict[str, Any], progress: Callable[[int], None] = lambda steps: None
+) -> tuple[dict[str, Any], list[bytes]]:
     """What a viewer's message asks for: a message that repeats the question, and its table if it is one.
 
-    The types are `mean`, `layer`, `exact`, `effect` and `sources`, which stay with the reading. Raises RegardError for
-    any other, for what is missing in it, and for what the reading does not have.
+    The types are `mean`, `layer`, `exact`, and what runs the model: `sources` and `removal`, which stay with the
+    reading; `progress` hears of the steps of these as they are done. Raises RegardError for any other, for what is
+    missing in it, and for what the reading does not have.
     """
     match message:
         case {"type": "mean", "kind": str(kind), "measure": str(measure)}:
@@ -101,13 +107,16 @@ def answer(reading: Reading, message: dict[str, Any]) -> tuple[dict[str, Any], l
             return message, [layer(reading, kind, number)]
         case {"type": "exact", "kind": str(kind), "layer": int(number), "head": int(head), "row": int(row)}:
             return message, [exact(reading, kind, number, head, row)]
-        case {"type": "effect", "row": int(row), "start": int(start), "end": int(end)}:
-            return {**message, "value": reading.effect(row, (start, end))}, []
-        case {"type": "sources"}:
-            _seek_sources(reading)
+        case {"type": "removal", "start": int(start), "end": int(end)}:
+            return {**message, "removals": _remove(reading, (start, end), progress)}, []
+        case {"type": "sources", "grain": str(grain), "of": None}:
+            _seek_sources(reading, grain, None, progress)
+            return {**message, "sources": _settings(reading)["sources"]}, []
+        case {"type": "sources", "grain": str(grain), "of": [int(start), int(end)]}:
+            _seek_sources(reading, grain, (start, end), progress)
             return {**message, "sources": _settings(reading)["sources"]}, []
     raise RegardError(
-        f"a viewer asks for mean, layer, exact, effect or sources, with its places, not for {str(message)[:200]}"
+        f"a viewer asks for mean, layer, exact, sources or removal, with its places, not for {str(message)[:200]}"
     )
 
 
@@ -200,20 +209,46 @@ def _kind(reading: Reading, kind: str) -> dict[str, Any]:
     }
 
 
-def _seek_sources(reading: Reading) -> None:
-    if "sources" in reading.settings:
+def _seek_sources(reading: Reading, grain: str, of: Span | None, progress: Callable[[int], None]) -> None:
+    """Keep the sources in the reading: by grain, of the whole answer or of the positions `of`."""
+    asked: dict[str, Any] = {"grain": grain, "of": None if of is None else list(of)}
+    if _asked(reading.settings.get("sources")) == asked:
         return
+    # the options count the tokens of the answer
+    first = reading.settings.get("prompt_tokens", 0)
+    chosen = {} if of is None else {"of": (of[0] - first, of[1] - first)}
+    found = reading.sources(grain=grain, progress=progress, **chosen).to_json()
+    reading.settings["sources"] = _plain({**found, "asked": asked})
+
+
+def _asked(sources: dict[str, Any] | None) -> dict[str, Any] | None:
+    """How sources were sought: where it is not said, by sentence and of the whole answer."""
+    return None if sources is None else sources.get("asked") or {"grain": "sentences", "of": None}
+
+
+def _remove(reading: Reading, span: Span, progress: Callable[[int], None]) -> list[dict[str, Any]]:
+    """All removals that the reading has, with that of this span."""
+    found = reading.settings.get("removals", [])
+    if not any((each["start"], each["end"]) == span for each in found):
+        found = [*found, _plain(reading.removal(span, progress=progress).to_json())]
+        reading.settings["removals"] = found
+    return found
+
+
+def _plain(found: dict[str, Any]) -> dict[str, Any]:
+    """As a file will give it back. Raises RegardError for what is no number."""
     try:
-        found = json.dumps(reading.sources().to_json(), allow_nan=False)
+        return json.loads(json.dumps(found, allow_nan=False))
     except ValueError:
         raise RegardError("an effect is not a finite number; load the model as float32 and ask again") from None
-    reading.settings["sources"] = json.loads(found)
 
 
 def _settings(reading: Reading) -> dict[str, Any]:
     """The settings, with turns and sources in units of the text, or without them where no text was read."""
     settings, text = dict(reading.settings), reading.sequences.get("text")
     turns, sources = settings.pop("turns", []), settings.pop("sources", None)
+    if text is None:
+        settings.pop("removals", None)
     if text is None or not (turns or sources):
         return settings
     units = _units(text.text).tolist()
@@ -227,6 +262,7 @@ def _settings(reading: Reading) -> dict[str, Any]:
         question = sources["question"]
         settings["sources"] = {
             **sources,
+            "asked": _asked(sources),
             "sources": [placed(source) for source in sources["sources"]],
             "question": None if question is None else placed(question),
         }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from regard.config import suggest
 from regard.errors import RegardError
+from regard.files import real_path
 from regard.models.pretrained.aliases import ALIASES, alias_folder
 from regard.models.pretrained.gguf_convert import convert_gguf
 from regard.models.pretrained.gguf_head import MAGIC
@@ -21,7 +22,7 @@ def find_model(model: str | os.PathLike[str]) -> tuple[str, Path]:
     """
     path = Path(model)
     if path.is_dir():
-        return path.resolve().name, path
+        return real_path(path).name, path
     if path.is_file():
         if path.suffix != ".gguf" and not _begins_with_gguf(path):
             raise RegardError(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from regard.errors import RegardError
+from regard.files import read_whole
 from regard.models.gpt import GPT
 from regard.models.pretrained.gpt_weights import ARCHITECTURES, config_of, load_weights, vocab_size_of
 from regard.models.pretrained.needs import check_installed, quiet, told
@@ -275,9 +276,7 @@ def _load_tokenizer(folder: Path) -> Any:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise RegardError(f"{path}: {path.stat().st_size:,} bytes are too many for settings")
-        values = json.loads(path.read_text(encoding="utf-8"), object_hook=_infinity)
+        values = json.loads(read_whole(path, LARGEST_JSON), object_hook=_infinity)
     except FileNotFoundError:
         raise RegardError(f"{path}: there is no such file; fetch the whole folder of the model") from None
     except OSError as error:

@@ -78,7 +78,7 @@ def convert_into(folder: Path, path: Path) -> None:
 def _run_apart(path: Path, folder: Path) -> None:
     seconds = SECONDS + path.stat().st_size / BYTES_PER_SECOND
     # ours is the working directory of whoever calls, whose files must not be imported by chance
-    command = [sys.executable, "-P", "-m", "regard.models.pretrained.gguf_convert", str(path.resolve()), str(folder)]
+    command = [sys.executable, "-P", "-m", "regard.models.pretrained.gguf_convert", os.path.realpath(path), str(folder)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(

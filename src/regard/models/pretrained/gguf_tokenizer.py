@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from regard.data.sentencepiece import SPACE, merges_by_score
 from regard.errors import RegardError
 from regard.models.pretrained.gguf_head import GGUFHead
 from regard.models.pretrained.gguf_model import OTHER_WAY
@@ -26,8 +27,6 @@ NAMED = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
 KEY = "tokenizer.ggml"
 BYTE_LEVEL = "gpt2"
 SENTENCEPIECE = "llama"
-# a space, in SentencePiece's tokens
-SPACE = "▁"
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|{digits}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -143,14 +142,7 @@ def _byte_level(head: GGUFHead) -> Tokenizer:
 def _sentencepiece(head: GGUFHead, *, unknown: str | None) -> Tokenizer:
     vocab, scores = _vocabulary(head), head.metadata[f"{KEY}.scores"]
     # no text merges into a control token or a byte
-    normal = _of_kind(head, NORMAL)
-    known = set(normal)
-    merges = [
-        (token[:place], token[place:])
-        for token in sorted(normal, key=lambda token: -scores[vocab[token]])
-        for place in range(1, len(token))
-        if token[:place] in known and token[place:] in known
-    ]
+    merges = merges_by_score({token: vocab[token] for token in _of_kind(head, NORMAL)}, scores)
     tokenizer = Tokenizer(models.BPE(vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     spaces: list[Any] = [normalizers.Replace(" ", SPACE)]
     words: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 from regard.data.messages import Message, check_messages, has_content, strings
+from regard.data.normal_form import over_marks
 from regard.errors import RegardError
 from regard.models.pretrained.frame import frame_messages
 from regard.models.pretrained.needs import quiet, told
@@ -156,7 +157,7 @@ class Texts:
             found = self._tokenizer(
                 text, add_special_tokens=adds_special, split_special_tokens=True, return_offsets_mapping=True
             )
-        ids, offsets = found["input_ids"], [tuple(pair) for pair in found["offset_mapping"]]
+        ids, offsets = found["input_ids"], over_marks(text, found["offset_mapping"])
         for token, (start, end) in zip(ids, offsets, strict=True):
             if start < end and self._special.get(text[start:end].strip()) == token:
                 raise RegardError(

@@ -1,7 +1,7 @@
 // The live page: ask a model, watch it write, see what it looked at.
 
 import { Answer } from "./app/answer.js";
-import { element } from "./dom.js";
+import { element, keepingFocus } from "./dom.js";
 import { Pane } from "./app/pane.js";
 import { Recent } from "./app/recent.js";
 import { Lost, Server, takeToken } from "./app/server.js";
@@ -12,22 +12,29 @@ const LANGUAGE = "regard-language";
 const MEBIBYTE = 1024 * 1024;
 
 class App {
-  /** `before` is the page in another language, whose questions and readings stay. */
-  constructor(server, state, language, before) {
-    Object.assign(this, { server, state, language, words: LANGUAGES[language], formats: state.formats });
+  constructor(server, state, language) {
+    Object.assign(this, { server, state, formats: state.formats, panes: [], shown: [], isAsking: false });
     this.render = viewer.render;
-    document.documentElement.lang = language === "zh" ? "zh-Hans" : "en";
-    this.panes = [];
-    this.shown = [];
+    this.head = element("header", { class: "top" });
+    this.form = element("section", { class: state.models.length ? "composer" : "notice" });
     this.answers = element("div", { class: "answers" });
-    this.recent = new Recent(this, state.history);
-    this.root = element("div", { class: "page", onkeydown: (event) => event.key === "Escape" && this.stop() }, this.top(), this.composer(), this.answers, this.recent.root);
-    const shown = before ? before.shown.flatMap(({ reading }) => reading ?? []) : state.readings;
-    for (const reading of shown) this.addAnswer().show(reading);
-    for (const [place, pane] of (before?.panes ?? []).entries()) {
-      this.setPanes(place + 1);
-      this.panes[place].take(pane);
-    }
+    this.recent = new Recent(this, state);
+    const onkeydown = (event) => event.key === "Escape" && this.stop();
+    this.root = element("div", { class: "page", onkeydown }, this.head, this.form, this.answers, this.recent.root);
+    this.speak(language);
+    for (const reading of state.readings) this.addAnswer().show(reading);
+  }
+
+  /** Say everything in another language, at once: what is asked, written and open stays as it is. */
+  speak(language) {
+    Object.assign(this, { language, words: LANGUAGES[language] });
+    document.documentElement.lang = language === "zh" ? "zh-Hans" : "en";
+    keepingFocus(this.root, () => {
+      this.head.replaceChildren(...this.top());
+      this.form.replaceChildren(...this.composer());
+      this.recent.speak();
+      for (const answer of this.shown) answer.speak();
+    });
   }
 
   top() {
@@ -42,31 +49,36 @@ class App {
       },
     });
     const other = this.language === "en" ? "zh" : "en";
-    return element(
-      "header",
-      { class: "top" },
+    const turn = () => {
+      localStorage.setItem(LANGUAGE, other);
+      this.speak(other);
+    };
+    return [
       element("h1", {}, "Regard"),
       element("p", { class: "status" }, words.tagline),
       element("button", { class: "quiet", onclick: () => file.click() }, words.open),
-      element("button", { class: "quiet", lang: other, onclick: () => this.speak(other) }, words.language),
+      element("button", { class: "quiet", lang: other, onclick: turn }, words.language),
       file,
-    );
+    ];
   }
 
   composer() {
-    const { words } = this;
-    if (!this.state.models.length) return element("p", { class: "notice" }, words.noModels);
+    const { words, panes } = this;
+    if (!this.state.models.length) return [words.noModels];
     this.sheet = element("div", { class: "panes" });
     this.button = element("button", { class: "primary", onclick: () => this.ask() }, words.ask);
-    this.halt = element("button", { hidden: true, onclick: () => this.stop() }, words.stop);
+    this.halt = element("button", { onclick: () => this.stop() }, words.stop);
     this.twice = element("button", { class: "quiet", onclick: () => this.compare() });
-    this.setPanes(1);
-    return element(
-      "section",
-      { class: "composer" },
-      this.sheet,
-      element("div", { class: "row" }, this.button, this.halt, this.twice),
-    );
+    this.setAsking(this.isAsking);
+    this.panes = [];
+    this.setPanes(panes.length || 1);
+    panes.forEach((pane, place) => this.panes[place].take(pane));
+    return [this.sheet, element("div", { class: "row" }, this.button, this.halt, this.twice)];
+  }
+
+  setAsking(isAsking) {
+    this.isAsking = this.button.disabled = isAsking;
+    this.halt.hidden = !isAsking;
   }
 
   setPanes(count) {
@@ -85,17 +97,16 @@ class App {
   }
 
   async ask() {
-    const panes = [...this.panes];
-    const questions = panes.map((pane) => pane.question());
-    if (this.asked?.some((answer) => answer.running) || questions.includes(null)) return;
+    if (this.isAsking) return;
+    const questions = this.panes.map((pane) => pane.question());
+    if (questions.includes(null)) return;
     this.clear();
     this.asked = questions.map(() => this.addAnswer());
-    this.button.disabled = true;
-    this.halt.hidden = false;
+    this.setAsking(true);
     const written = await Promise.all(this.asked.map((answer, place) => answer.ask(questions[place])));
-    panes.forEach((pane, place) => pane.hear(questions[place], written[place]));
-    this.button.disabled = false;
-    this.halt.hidden = true;
+    // they may be others by now
+    questions.forEach((question, place) => this.panes[place]?.hear(question, written[place]));
+    this.setAsking(false);
   }
 
   stop() {
@@ -115,24 +126,19 @@ class App {
 
   /** Show what the server has: a file that is sent to it, or an entry of its history. */
   async showReading(name, body) {
-    if (!this.asked?.some((answer) => answer.running)) this.clear();
+    if (!this.isAsking) this.clear();
     const answer = this.addAnswer();
     answer.root.scrollIntoView({ block: "nearest" });
     try {
       answer.show(await this.server.json(name, body));
     } catch (error) {
-      answer.fail(error.message);
+      answer.fail(error);
     }
   }
 
   openFile(file) {
-    if (file.size > this.state.file) this.addAnswer().fail(this.words.tooLarge(this.state.file / MEBIBYTE));
-    else this.showReading("open", file);
-  }
-
-  speak(language) {
-    localStorage.setItem(LANGUAGE, language);
-    start(this.server, language, this);
+    if (file.size <= this.state.file) this.showReading("open", file);
+    else this.addAnswer().say({ failure: (words) => words.tooLarge(this.state.file / MEBIBYTE) });
   }
 }
 
@@ -142,14 +148,12 @@ function preferred() {
   return navigator.language.startsWith("zh") ? "zh" : "en";
 }
 
-async function start(server, language, before) {
-  const words = LANGUAGES[language ?? preferred()];
+async function start(server) {
+  const words = LANGUAGES[preferred()];
   try {
     if (!server.token) throw new Error(words.noToken);
     const state = await server.json("state");
-    const app = new App(server, state, language ?? state.language ?? preferred(), before);
-    before?.clear();
-    document.body.replaceChildren(app.root);
+    document.body.replaceChildren(new App(server, state, state.language ?? preferred()).root);
   } catch (error) {
     const message = error instanceof Lost ? words.lost : error.message;
     document.body.replaceChildren(

@@ -20,7 +20,7 @@ export class Controls {
   update() {
     const { view, viewer } = this;
     const { kind, words, reading } = view;
-    const sign = [view.language, kind?.kind, view.grain, view.measure, view.reduce, view.apart, view.folded, viewer.wanted].join();
+    const sign = [view.language, kind?.kind, view.keyGrain, view.rowGrain, view.measure, view.reduce, view.apart, view.folded, view.asks, view.asksApart, viewer.wanted].join();
     if (sign === this.sign) return;
     this.sign = sign;
     keepingFocus(this.box, () => this.build());
@@ -37,7 +37,12 @@ export class Controls {
         choices.append(labelled(words.kindLabel, names, String(reading.kinds.indexOf(kind)), enter));
       }
       const grains = GRAINS.map((grain) => [grain, words.grain[grain]]);
-      choices.append(labelled(words.grainLabel, grains, view.grain, (grain) => viewer.set({ grain })));
+      const [input, output] = viewer.reader.parts();
+      const label = output ? words.grainOf(input.label) : words.grainLabel;
+      choices.append(labelled(label, grains, view.keyGrain, (keyGrain) => viewer.set({ keyGrain })));
+      if (output) {
+        choices.append(labelled(words.grainOf(output.label), grains, view.rowGrain, (ownRowGrain) => viewer.set({ ownRowGrain })));
+      }
       if (kind.measures.length > 1) {
         const measures = kind.measures.map((name) => [name, view.named(name)]);
         choices.append(labelled(words.measureLabel, measures, view.measure, (measure) => viewer.set({ measure })));
@@ -49,6 +54,10 @@ export class Controls {
       if (kind.within) {
         const box = element("input", { type: "checkbox", checked: view.apart, onchange: () => viewer.set({ apart: box.checked }) });
         choices.append(element("label", { class: "check" }, box, words.apart));
+      }
+      if (view.asks) {
+        const box = element("input", { type: "checkbox", checked: view.asksApart, onchange: () => viewer.set({ asksApart: box.checked }) });
+        choices.append(element("label", { class: "check" }, box, words.asksApart));
       }
       if (kind.regions.isChat) {
         const box = element("input", { type: "checkbox", checked: view.folded, onchange: () => viewer.fold(box.checked) });
@@ -65,11 +74,7 @@ export class Controls {
       element(
         "div",
         { class: "looks" },
-        select(words.language, Object.entries(NAMES), view.language, (language) => {
-          viewer.view.language = language;
-          viewer.reader.build();
-          viewer.set({});
-        }),
+        select(words.language, Object.entries(NAMES), view.language, (language) => viewer.speak(language)),
         select(words.theme, THEMES.map((name) => [name, words[name]]), viewer.wanted, theme),
       ),
     );

@@ -1,6 +1,7 @@
 // Find in the text, in all of it: the browser's own search sees only the lines that are in the page.
 
 import { element, svg } from "./dom.js";
+import { before } from "./units.js";
 
 export class Find {
   constructor(view, reader) {
@@ -116,14 +117,4 @@ export class Find {
     this.count.textContent = this.wanted.trim() ? found : "";
     reader.viewer.later();
   }
-}
-
-// the first of sorted places, from `low` to before `high`, that is not below this one, or `high`
-export function before(places, value, low, high) {
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (places[middle] < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -17,7 +17,7 @@ export class Panels {
       this.view.detailWidth = contentRect.width;
       viewer.later();
     }).observe(this.detailBody);
-    this.box.append(viewer.sources.box, viewer.summary.box, this.mapPanel, this.detailPanel, viewer.numbers.box);
+    this.box.append(viewer.sources.box, viewer.removals.box, viewer.summary.box, this.mapPanel, this.detailPanel, viewer.numbers.box);
   }
 
   update() {
@@ -32,6 +32,7 @@ export class Panels {
     this.mapPanel.hidden = view.kind.heads < 2;
     this.heads();
     viewer.sources.update();
+    viewer.removals.update();
     viewer.summary.update();
     if (!this.mapPanel.hidden) viewer.map.update();
     const shown = view.detail === "lines" ? viewer.lines : viewer.heatmap;

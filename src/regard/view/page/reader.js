@@ -62,14 +62,14 @@ export class Reader {
       Object.assign(spine, { isKey: part.isKey, isQuery: part.isQuery });
       spine.minimap = new Minimap(spine, view.words.minimap);
       this.spines.push(spine);
-      const head = element("div", { class: "part-head" }, element("h2", {}, part.label));
-      if (part === parts[0]) head.append((this.scale = element("div", { class: "scale" })));
+      spine.scale = element("div", { class: "scale" });
+      const head = element("div", { class: "part-head" }, element("h2", {}, part.label), spine.scale);
       const box = element("div", { class: `part is-${part.name}${parts.length === 1 ? " is-alone" : ""}` }, head);
       box.append(element("div", { class: "spine-box" }, spine.scroller, spine.minimap.canvas));
       this.box.append(box);
     }
     this.find.build();
-    this.box.append(this.walk());
+    this.box.append(viewer.removals.strip, this.walk());
   }
 
   // whether the text leaves most of the height to something else
@@ -129,8 +129,10 @@ export class Reader {
       if (isUsed) spine.minimap.update(usage.byToken, palette, view.join);
       else if (spine.isKey && current.vector) spine.minimap.update(this.without(current.vector), palette, view.join);
       else spine.minimap.update(null, palette);
+      if (isUsed) this.legend(spine.scale, usage.largest, { label: words.statistic.span });
+      else if (spine === this.spines[0]) this.legend(spine.scale, current.largest, current);
+      else spine.scale.replaceChildren();
     }
-    this.legend(showsUsage ? usage.largest : current.largest);
     this.playing.textContent = viewer.timer ? "‖" : "▶";
     this.playing.setAttribute("aria-label", viewer.timer ? words.pause : words.play);
     this.status.textContent = view.failure ?? view.progress ?? this.told ?? words.keys;
@@ -153,19 +155,19 @@ export class Reader {
     return vector.map((weight, token) => (aside[keyUnits.of[token]] ? 0 : weight));
   }
 
-  legend(largest) {
-    const { palette, words, isLargest } = this.view;
-    const label = isLargest ? words.largestScale : words.weightScale;
-    const sign = `${palette.theme} ${largest} ${label}`;
-    if (this.scaleSign === sign && this.scale.childElementCount) return;
-    this.scaleSign = sign;
+  // `isBeyond`: something stronger has the last colour too
+  legend(scale, largest, { isBeyond = false, label = this.view.scaleName }) {
+    const { palette } = this.view;
+    const sign = `${palette.theme} ${largest} ${isBeyond} ${label}`;
+    if (scale.sign === sign && scale.childElementCount) return;
+    scale.sign = sign;
     const ramp = element("i", { class: "ramp" });
     ramp.style.background = strip(palette);
-    this.scale.replaceChildren(
+    scale.replaceChildren(
       element("span", {}, label),
       element("span", { class: "tick" }, "0"),
       ramp,
-      element("span", { class: "tick" }, largest ? format(largest) : ""),
+      element("span", { class: "tick" }, largest ? `${isBeyond ? "≥ " : ""}${format(largest)}` : ""),
     );
   }
 
@@ -202,12 +204,14 @@ export class Reader {
     }
   }
 
-  // in an input of its own arrows move through what can be asked about, and with shift widen it
+  // in an input of its own arrows move through what can be asked about, with shift widen it, and Enter asks
   key(event) {
     const { view, viewer } = this;
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const spine = this.spines[0];
-    if (!by || this.spines.length < 2 || !event.target.matches(".spine") || event.target !== spine.scroller) return false;
+    if (this.spines.length < 2 || event.target !== spine.scroller) return false;
+    if (event.key === "Enter") return viewer.removals.ask();
+    if (!by) return false;
     const { keyUnits } = view;
     const last = Math.min(spine.to, view.kind.keys);
     if (!view.span) {

@@ -27,6 +27,11 @@ export class Reading {
     return entry.promise;
   }
 
+  // end a question that is under way: it is answered by null
+  stop(message) {
+    this.host.send({ type: "stop", asked: message });
+  }
+
   receive(message, buffers) {
     const name = question(message.asked ?? message);
     const entry = this.waiting.get(name);
@@ -37,12 +42,13 @@ export class Reading {
     }
     this.waiting.delete(name);
     if (message.type === "error") entry.reject(new Error(message.message));
+    else if (message.type === "stopped") entry.resolve(null);
     else entry.resolve({ message, view: buffers?.[0] });
   }
 }
 
-function question({ type, kind, measure, layer, head, row, start, end }) {
-  return JSON.stringify([type, kind, measure, layer, head, row, start, end]);
+function question({ type, kind, measure, layer, head, row, start, end, grain, of }) {
+  return JSON.stringify([type, kind, measure, layer, head, row, start, end, grain, of]);
 }
 
 // a table in the buffer that came, copied where its place does not suit its type

@@ -1,26 +1,29 @@
 // The passages that the answer rests on: the verdict, each passage with what its removal does, and marks in the prompt.
 
-import { element, keepingFocus } from "./dom.js";
-import { before } from "./find.js";
-import { printable } from "./printable.js";
+import { Asking } from "./asking.js";
+import { element, keepingFocus, select } from "./dom.js";
+import { figure, passage, times } from "./passage.js";
+import { printable, shorten } from "./printable.js";
+import { tokensOf } from "./units.js";
 
 const NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩";
 const MOST = 6;
+const GRAINS = ["sentences", "paragraphs", "turns", "documents", "words"];
 
 const numbered = (place) => NUMBERS[place] ?? `(${place + 1})`;
 // how much less likely the answer is without it, in nats
 const lossOf = ({ effect, estimate }) => -(effect ?? estimate);
 
 export class Sources {
-  // `on.ask(hear)` asks the model, `on.go(token)` shows a place, `on.changed()` draws anew
+  // `on.go(token)` shows a place, `on.changed()` draws anew
   constructor(view, on) {
-    Object.assign(this, { view, on, lit: null, isWhole: false, told: null });
+    Object.assign(this, { view, on, lit: null, isWhole: false, grain: "sentences" });
+    this.asking = new Asking(view, on.changed);
     this.box = element("section", { class: "panel sources", "aria-live": "polite" });
   }
 
   get found() {
-    const { kind, reading } = this.view;
-    return kind?.sequence === reading.sequences.text ? (reading.settings.sources ?? null) : null;
+    return this.view.sources;
   }
 
   // of each token of the prompt which passage it is in, counted from 1, and 0 outside; −1 is the question
@@ -28,16 +31,10 @@ export class Sources {
     const { found, view } = this;
     if (!found) return null;
     if (this.of !== found) {
-      const { starts, ends, text } = view.kind.sequence;
-      const { prompt } = view.kind;
+      const { sequence, prompt } = view.kind;
       this.of = found;
       this.passages = new Int32Array(prompt);
-      const mark = ({ start, end }, number) => {
-        const part = text.slice(start, end);
-        const first = before(ends, start + part.length - part.trimStart().length + 1, 0, prompt);
-        const last = before(starts, end - part.length + part.trimEnd().length, 0, prompt);
-        this.passages.fill(number, first, last);
-      };
+      const mark = (part, number) => this.passages.fill(number, ...tokensOf(sequence, part, prompt));
       found.sources.forEach((source, place) => mark(source, place + 1));
       if (found.question) mark(found.question, -1);
     }
@@ -60,45 +57,54 @@ export class Sources {
   }
 
   update() {
-    const { view, found } = this;
-    const { kind, words, live } = view;
-    const canAsk = live && kind.sequence === view.reading.sequences.text && kind.prompt > 0 && kind.prompt < kind.regions.last;
-    this.box.hidden = !found && !canAsk;
-    const sign = [view.language, kind.kind, Boolean(found), this.told, this.isAsking, this.lit, this.isWhole].join("|");
-    if (sign === this.sign) return;
-    this.sign = sign;
-    keepingFocus(this.box, () => this.box.replaceChildren(...(found ? this.list(found, words) : this.asking(words))));
+    const { view, found, asking } = this;
+    const { kind, words } = view;
+    this.box.hidden = !found && !this.canAsk();
+    const { lit, isWhole, grain } = this;
+    const state = [view.language, kind.kind, asking.isRunning, asking.told(words.seeking), lit, isWhole, grain, view.part];
+    const sign = state.join("|");
+    if (sign === this.sign && found === this.shown) return;
+    Object.assign(this, { sign, shown: found });
+    const form = this.canAsk() ? this.form(words) : [];
+    keepingFocus(this.box, () => this.box.replaceChildren(...(found ? this.list(found, words) : []), ...form));
   }
 
-  asking(words) {
+  canAsk() {
+    const { kind, live, reading } = this.view;
+    return live && kind.sequence === reading.sequences.text && kind.prompt > 0 && kind.prompt < kind.regions.last;
+  }
+
+  form(words) {
+    const { asking, found, view } = this;
+    const told = element("p", { class: "note", role: "status" }, asking.told(words.seeking) || (found ? "" : words.sourcesHint));
+    if (asking.isRunning) return [element("div", { class: "ask-row" }, asking.stop(), told)];
+    const grains = GRAINS.map((grain) => [grain, words.passages[grain]]);
     return [
       element(
         "div",
-        { class: "panel-head" },
-        element("button", { class: "act", disabled: this.isAsking, onclick: () => this.ask() }, words.sources),
-        element("p", { class: "note" }, this.told ?? words.sourcesHint),
+        { class: "ask-row" },
+        element("button", { class: "act", onclick: () => this.ask() }, found ? words.sourcesAgain : words.sources),
+        element("label", {}, element("span", {}, words.by), select(words.sourcesGrain, grains, this.grain, (grain) => this.change({ grain }))),
+        element("span", { class: "part-name" }, words.ofPart(this.named(view.part))),
       ),
+      told,
     ];
   }
 
+  named(part) {
+    return part && `“${shorten(this.view.spanName(this.view.kind.sequence, part), 40)}”`;
+  }
+
   async ask() {
-    const { words } = this.view;
-    const tell = (told, isAsking) => {
-      Object.assign(this, { told, isAsking });
-      this.on.changed();
-    };
-    tell(words.seeking, true);
-    try {
-      const { message } = await this.on.ask(({ waiting }) => tell(waiting ? words.waiting(waiting) : words.seeking, true));
-      this.view.reading.settings.sources = message.sources;
-      tell(null, false);
-    } catch (error) {
-      tell(words.failed(printable(error.message)), false);
-    }
+    const message = { type: "sources", grain: this.grain, of: this.view.part };
+    const answer = await this.asking.ask(message);
+    if (!answer) return;
+    this.view.reading.settings.sources = answer.sources;
+    this.change({ lit: null, isWhole: false });
   }
 
   list(found, words) {
-    const { verdict, sources, question } = found;
+    const { verdict, sources, question, asked } = found;
     const most = Math.max(...sources.map(lossOf), 0);
     const shown = this.isWhole ? sources : sources.slice(0, MOST);
     const list = element("ol", { class: "passages" });
@@ -110,13 +116,26 @@ export class Sources {
       list.append(element("li", {}, element("span", {}), element("b", { class: "is-estimate" }, figure(loss)), element("span", {}), more));
     }
     if (question) list.append(this.line("?", question, -1, most, false));
+    const subject = this.named(asked.of) ?? words.thisAnswer;
     return [
-      element("h2", { class: "verdict" }, words.verdict(verdict.on.map(numbered), verdict.either, question !== null)),
-      verdict.on.length ? element("p", { class: "scope" }, this.likelihood(found, words)) : "",
+      element("h2", { class: "verdict" }, words.verdict(subject, verdict.on.map(numbered), verdict.either, question !== null)),
+      // of more passages the list says it shorter
+      [1, 2, 3].includes(verdict.on.length) ? element("p", { class: "scope" }, this.likelihood(found, words)) : "",
+      this.bySentence(found, words),
       list,
-      element("p", { class: "note" }, words.lossNote),
+      element("p", { class: "note" }, words.lossNote(this.named(asked.of) ?? words.theAnswer)),
       found.method === "gradient" ? "" : element("p", { class: "note" }, words.copied(printable(found.why))),
     ];
+  }
+
+  // of an answer of several sentences what each rests on, where that is known
+  bySentence({ sentences = [], question }, words) {
+    if (sentences.length < 2) return "";
+    const lines = sentences.map(({ text, verdict: { on, either } }) => {
+      const name = `“${printable(shorten(text.replace(/\s+/g, " ").trim(), 60))}”`;
+      return element("li", {}, words.verdict(name, on.map(numbered), either, question !== null));
+    });
+    return element("ul", { class: "by-sentence" }, ...lines);
   }
 
   likelihood({ verdict, sources, together }, words) {
@@ -125,38 +144,17 @@ export class Sources {
   }
 
   line(sign, source, number, most, isNamed) {
-    const bar = element("i", { class: "share" });
-    bar.style.width = `${most > 0 ? Math.min(100, Math.max(0, (100 * lossOf(source)) / most)) : 0}%`;
-    const isKnown = source.effect !== null;
+    const isLit = this.lit === number;
     const go = () => {
-      const isSame = this.lit === number;
-      this.change({ lit: isSame ? null : number });
-      if (!isSame) this.on.go(this.places().indexOf(number));
+      this.change({ lit: isLit ? null : number });
+      if (!isLit) this.on.go(this.places().indexOf(number));
     };
-    return element(
-      "li",
-      { class: isNamed ? "is-named" : null },
-      element("span", { class: "sign" }, sign),
-      element("b", { class: isKnown ? null : "is-estimate" }, `${isKnown ? "" : "≈"}${figure(lossOf(source))}`),
-      element("span", { class: "track" }, bar),
-      element(
-        "button",
-        { class: "name", "aria-pressed": String(this.lit === number), onclick: go },
-        printable(source.text.replace(/\s+/g, " ").trim()),
-      ),
-    );
+    const { text, effect } = source;
+    return passage({ sign, loss: lossOf(source), most, isKnown: effect !== null, isNamed, isLit, text, go });
   }
 
   change(changes) {
     Object.assign(this, changes);
     this.on.changed();
   }
-}
-
-const figure = (loss) => loss.toFixed(2).replace("-", "−");
-
-// exp(nats), rounded
-function times(nats) {
-  if (nats < 14) return Math.round(Math.exp(nats)).toLocaleString("en");
-  return `10${String(Math.round(nats / Math.LN10)).replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit])}`;
 }

@@ -47,22 +47,27 @@ export class Spine {
       if (event.pointerType !== "touch") this.on.over(token(event), this);
     });
     this.text.addEventListener("pointerleave", () => this.on.over(null, this));
-    this.text.addEventListener("click", (event) => {
+    const clicked = (event) => {
       const [first, last] = this.selected() ?? [];
       if (first !== undefined && first !== last) this.on.select(first, last, this);
-      else if (token(event) !== null) this.on.click(token(event), event, this);
-    });
+      else if (this.text.contains(event.target) && token(event) !== null) this.on.click(token(event), event, this);
+    };
+    // what begins in the text may end beside it
+    this.text.addEventListener("pointerdown", () => this.text.getRootNode().addEventListener("click", clicked, { once: true }));
   }
 
-  // the tokens at both ends of what the reader has marked with the mouse
+  // the first and last token of which the reader has marked a letter with the mouse
   selected() {
     const marked = globalThis.getSelection?.();
     if (!marked || marked.isCollapsed) return null;
-    const ends = [marked.anchorNode, marked.focusNode].map((node) => {
-      const found = (node?.nodeType === 1 ? node : node?.parentElement)?.closest("[data-t]");
-      return found && this.text.contains(found) ? Number(found.dataset.t) : null;
+    const range = marked.getRangeAt(0);
+    const own = document.createRange();
+    const tokens = [...this.text.querySelectorAll("[data-t]")].flatMap((node) => {
+      own.selectNodeContents(node.firstChild ?? node);
+      const begins = range.compareBoundaryPoints(Range.START_TO_END, own) > 0;
+      return begins && range.compareBoundaryPoints(Range.END_TO_START, own) < 0 ? node.tokens : [];
     });
-    return ends.includes(null) ? null : [Math.min(...ends), Math.max(...ends)];
+    return tokens.length ? [Math.min(...tokens), Math.max(...tokens)] : null;
   }
 
   arrange(force = false) {

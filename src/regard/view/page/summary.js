@@ -7,7 +7,7 @@ import { shorten } from "./printable.js";
 const MOST = 8;
 
 export class Summary {
-  // `on.effect(span, tell)` asks the model; `on.go(token)` shows a place
+  // `on.mark(span)` marks a part of the text and shows it, `on.row(row)` pins what looked
   constructor(view, on) {
     Object.assign(this, { view, on });
     this.box = element("section", { class: "panel summary", "aria-live": "polite", "aria-atomic": "true" });
@@ -47,7 +47,7 @@ export class Summary {
   }
 
   ranked(order) {
-    const { current, keyUnits, live } = this.view;
+    const { current, keyUnits } = this.view;
     const { units } = current;
     const { words, measure } = this.view;
     const list = element("ol", { class: current.beside ? "ranked has-two" : "ranked" });
@@ -67,19 +67,14 @@ export class Summary {
       const span = keyUnits.span(unit);
       const bar = element("i", { class: "share" });
       bar.style.width = `${(100 * units[unit]) / (units[order[0]] || 1)}%`;
-      const told = element("span", { class: "effect" });
       list.append(
         element(
           "li",
           {},
           element("span", { class: "track" }, bar),
-          element("button", { class: "name", onclick: () => this.on.go(span[0]) }, shorten(this.view.keyName(unit), 60)),
+          element("button", { class: "name", onclick: () => this.on.mark(span) }, shorten(this.view.keyName(unit), 60)),
           element("b", {}, format(units[unit])),
           current.beside ? element("small", {}, format(current.beside[unit])) : null,
-          live && current.rows.length === 1
-            ? element("button", { class: "ask", onclick: () => this.on.effect(span, (text) => (told.textContent = text)) }, words.effect)
-            : null,
-          told,
         ),
       );
     }

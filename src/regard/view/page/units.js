@@ -39,6 +39,25 @@ function place(sequence, grain, token) {
   return low - 1;
 }
 
+// the first of sorted places, from `low` to before `high`, that is not below this one, or `high`
+export function before(places, value, low, high) {
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (places[middle] < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+// of a part of the text, in its letters, the tokens from first to before last, among so many
+export function tokensOf({ starts, ends, text }, { start, end }, count) {
+  const part = text.slice(start, end);
+  return [
+    before(ends, start + part.length - part.trimStart().length + 1, 0, count),
+    before(starts, end - part.length + part.trimEnd().length, 0, count),
+  ];
+}
+
 export function tokenText(sequence, token) {
   const [start, end] = [sequence.starts[token], sequence.ends[token]];
   return start === end ? sequence.names[token] : sequence.text.slice(start, end);

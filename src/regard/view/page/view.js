@@ -3,7 +3,7 @@
 import { palette } from "./colours.js";
 import { WORDS } from "./language.js";
 import { printable, shorten } from "./printable.js";
-import { joined, joining, spanText, units } from "./units.js";
+import { joined, joining, spanText, tokensOf, tokenText, units } from "./units.js";
 
 const BESIDE = ["output_norm", "value_norm"];
 
@@ -12,9 +12,11 @@ export class View {
     this.reading = reading;
     this.live = reading.host.get("live") === true;
     this.exact = reading.host.get("exact") === true;
+    this.stops = reading.host.get("stops") === true;
     this.language = language;
     this.theme = theme;
-    this.grain = "token";
+    // of what is looked at, and of what looks
+    Object.assign(this, { keyGrain: "token", ownRowGrain: "token" });
     this.statistic = "entropy";
     this.detail = "heatmap";
     this.progress = null;
@@ -29,12 +31,38 @@ export class View {
     Object.assign(this, { hover: null, pinned: null, span: null, walking: false });
     this.apart = Boolean(this.kind?.within && this.kind.kind !== "vision");
     this.folded = Boolean(this.kind?.regions.isChat);
+    this.asksApart = true;
     this.memory = {};
     if (this.kind && !(this.statistic in this.kind.summary)) this.statistic = Object.keys(this.kind.summary)[0];
   }
 
   get words() {
     return WORDS[this.language];
+  }
+
+  // whether what looks stands apart from what is looked at, as an answer or a translation
+  get hasTwoParts() {
+    const { within, prompt, size } = this.kind;
+    return !within || (prompt > 0 && prompt < size);
+  }
+
+  get rowGrain() {
+    return this.hasTwoParts ? this.ownRowGrain : this.keyGrain;
+  }
+
+  get sources() {
+    const { kind, reading } = this;
+    return kind?.sequence === reading.sequences.text ? (reading.settings.sources ?? null) : null;
+  }
+
+  // the part of the answer that is marked or else pinned, as tokens; null is all of it
+  get part() {
+    const { kind, span, pinned, rowUnits } = this;
+    const { prompt, regions } = kind;
+    const pin = pinned === null ? null : rowUnits.span(rowUnits.of[pinned]);
+    const [start, end] = span && span[1] > prompt ? span : (pin ?? [prompt, regions.last]);
+    const part = [Math.max(start, prompt), Math.min(end, regions.last)];
+    return part[0] < part[1] && part[1] - part[0] < regions.last - prompt ? part : null;
   }
 
   // a measure or a number of heads by its label
@@ -55,6 +83,10 @@ export class View {
     return this.reduce === "max" && hasHeads && (this.heads?.size ?? this.kind.heads) > 1;
   }
 
+  get scaleName() {
+    return this.isLargest ? this.words.largestScale : this.words.weightScale;
+  }
+
   get join() {
     return joining(this.isLargest);
   }
@@ -65,11 +97,12 @@ export class View {
     this.palette = palette(this.theme);
     if (!kind) return;
     const count = kind.size + (kind.rowOf.has(kind.size) ? 1 : 0);
-    const signs = [this.grain, this.folded];
-    this.rowUnits = this.once("rowUnits", signs, () => this.unitsOf(kind.sequence, count, kind.regions));
+    const signs = [this.keyGrain, this.folded];
+    const { rowGrain, keyGrain } = this;
+    this.rowUnits = this.once("rowUnits", [rowGrain, this.folded], () => this.unitsOf(kind.sequence, rowGrain, count, kind.regions));
     const keyRegions = kind.within ? kind.regions : { of: new Int32Array(kind.keys), roles: [null] };
-    this.keyUnits = this.once("keyUnits", signs, () => this.unitsOf(kind.looked, kind.keys, keyRegions));
-    this.aside = this.once("aside", [...signs, this.apart], () => this.setAside());
+    this.keyUnits = this.once("keyUnits", signs, () => this.unitsOf(kind.looked, keyGrain, kind.keys, keyRegions));
+    this.aside = this.once("aside", [...signs, this.apart, this.asks, this.asksApart], () => this.setAside());
     this.isReady = kind.ready(this.choice);
     this.matrix = this.isReady ? this.once("matrix", this.sign(), () => this.table()) : null;
     this.usage = this.span && this.matrix ? this.used() : null;
@@ -79,7 +112,8 @@ export class View {
 
   sign() {
     const heads = this.heads ? [...this.heads].join() : "all";
-    return [this.grain, this.measure, this.reduce, heads, this.apart, this.folded, this.language];
+    const { keyGrain, rowGrain, measure, reduce, apart, folded, asks, asksApart, language } = this;
+    return [keyGrain, rowGrain, measure, reduce, heads, apart, folded, asks, asksApart, language];
   }
 
   // remembers the last answer to a question
@@ -89,13 +123,30 @@ export class View {
     return this.memory[name].found;
   }
 
-  unitsOf(sequence, count, regions) {
-    return units(sequence, this.grain, count, regions, (region) => this.folded && regions.roles[region] !== null);
+  unitsOf(sequence, grain, count, regions) {
+    return units(sequence, grain, count, regions, (region) => this.folded && regions.roles[region] !== null);
   }
 
-  // of each key unit whether it is left out of colours and lists: the first token, and what is folded away
+  // of each key unit whether it is left out of colours and lists: the first token, the question, and what is folded away
   setAside() {
-    return Uint8Array.from(this.keyUnits.first, (token) => (this.apart && token === 0) || this.isFolded(token));
+    const { apart, keyUnits } = this;
+    const [from, to] = (this.asksApart && this.asks) || [0, 0];
+    return Uint8Array.from(keyUnits.first, (token, unit) => {
+      const begin = this.begin(keyUnits.span(unit));
+      return (apart && token === 0) || (from <= begin && begin < to) || this.isFolded(token);
+    });
+  }
+
+  // the tokens of the prompt that ask, where that is known
+  get asks() {
+    const question = this.sources?.question;
+    return question ? tokensOf(this.kind.sequence, question, this.kind.prompt) : null;
+  }
+
+  // the first token that is more than space
+  begin([first, last]) {
+    while (first < last - 1 && !tokenText(this.kind.looked, first).trim()) first++;
+    return first;
   }
 
   isTemplate(token) {
@@ -162,8 +213,12 @@ export class View {
     return this.keyUnits.first.length === weights.length ? weights : joined(weights, this.keyUnits, this.join);
   }
 
+  // the largest weight of the prompt, which is the scale of colours
   most(weights) {
-    return weights.reduce((most, weight, unit) => (this.aside[unit] ? most : Math.max(most, weight)), 0);
+    const { kind, aside, keyUnits } = this;
+    const end = this.hasTwoParts && kind.within ? kind.prompt : kind.keys;
+    const isOnScale = (unit) => !aside[unit] && keyUnits.first[unit] < end && !this.isTemplate(keyUnits.first[unit]);
+    return weights.reduce((most, weight, unit) => (isOnScale(unit) ? Math.max(most, weight) : most), 0);
   }
 
   // every unit of the output that is shown and has rows, with what it gave to every unit that it looked at
@@ -212,6 +267,7 @@ export class View {
     if (!found.vector) return found;
     found.units = this.grouped(found.vector);
     found.largest = this.most(found.units);
+    found.isBeyond = found.units.some((weight, unit) => weight > found.largest && !this.aside[unit]);
     found.isExact = this.isExact(found.rows);
     found.balance = this.isLargest ? [] : this.balanced(found.vector);
     this.stand(found);
@@ -248,7 +304,9 @@ export class View {
     const size = kind.prompt || kind.keys;
     const label = kind.prompt ? words.prompt : kind.within ? words.input : words.source;
     const template = vector.reduce((sum, weight, token) => sum + (token >= start && this.isTemplate(token) ? weight : 0), 0);
-    parts.push({ name: "input", share: between(start, size) - template, label: label.toLowerCase() });
+    const question = this.asks && this.asksApart ? between(...this.asks) : 0;
+    parts.push({ name: "input", share: between(start, size) - template - question, label: label.toLowerCase() });
+    if (question) parts.push({ name: "question", share: question, label: words.question });
     if (kind.regions.isChat) parts.push({ name: "template", share: template, label: words.template });
     if (kind.prompt) parts.push({ name: "answer", share: between(size, kind.keys), label: words.answer.toLowerCase() });
     if (this.apart) parts.push({ name: "first", share: vector[0], label: words.first(shorten(spanText(kind.looked, [0, 1]), 16)) });

@@ -13,6 +13,7 @@ import { Minimap } from "./minimap.js";
 import { Panels } from "./panels.js";
 import { Reading } from "./reading.js";
 import { Reader } from "./reader.js";
+import { Removals } from "./removals.js";
 import { Sources } from "./sources.js";
 import { Summary } from "./summary.js";
 import { Numbers } from "./table.js";
@@ -27,12 +28,11 @@ class Viewer {
     el.append(this.root);
     const { view } = this;
     const pinRow = (row) => this.pin(view.matrix.rows[row].tokens[0]);
-    this.summary = new Summary(view, { effect: (...asked) => this.effect(...asked), go: (token) => this.reader.reveal(token), row: pinRow });
-    this.sources = new Sources(view, {
-      ask: (hear) => view.reading.ask({ type: "sources" }, hear),
-      go: (token) => this.show(token),
-      changed: () => this.later(),
-    });
+    const mark = (span) => this.mark(span);
+    const changed = () => this.later();
+    this.summary = new Summary(view, { mark, row: pinRow });
+    this.sources = new Sources(view, { go: (token) => this.show(token), changed });
+    this.removals = new Removals(view, { mark, home: () => this.reader.spines[0].scroller, changed });
     this.controls = new Controls(view, this);
     this.reader = new Reader(view, this);
     this.map = new HeadMap(view, { choose: (heads) => this.set({ heads }) });
@@ -46,6 +46,7 @@ class Viewer {
     // in a page of its own keys are heard wherever the focus is
     const isPage = model instanceof FileModel && !model.get("embedded");
     (isPage ? document : this.root).addEventListener("keydown", (event) => this.key(event));
+    model.on("change:lang", () => this.speak(chosen(model.get("lang"))));
     this.watch();
     this.reader.build();
     this.set({});
@@ -163,16 +164,16 @@ class Viewer {
     this.later();
   }
 
-  async effect([start, end], tell) {
-    const { view } = this;
-    tell("…");
-    try {
-      const row = view.kind.rows[view.current.rows[0]];
-      const { message } = await view.reading.ask({ type: "effect", row, start, end });
-      tell(view.words.effectIs(message.value));
-    } catch (error) {
-      tell(view.words.failed(error.message));
-    }
+  speak(language) {
+    if (language === this.view.language) return;
+    this.view.language = language;
+    this.reader.build();
+    this.set({});
+  }
+
+  mark(span) {
+    this.set({ span });
+    if (span) this.show(span[0]);
   }
 
   show(token) {

@@ -1,6 +1,5 @@
 """The page and what it asks: every path there is."""
 
-import asyncio
 import functools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
@@ -94,12 +93,6 @@ class AskView:
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Seek:
-    reading: str
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
 class Save:
     reading: str
     suffix: str = setting(choices=tuple(SAVED_AS))
@@ -153,7 +146,7 @@ class Api:
             {
                 "models": models,
                 "readings": [await run_in_threadpool(_shown, each) for each in self.first],
-                "history": await run_in_threadpool(self._entries),
+                **await run_in_threadpool(self._entries),
                 "formats": [suffix for suffix in SAVED_AS if suffix in FORMATS | RENDERERS],
                 "language": self.language,
                 "characters": self.limits.characters,
@@ -174,23 +167,24 @@ class Api:
             if reading is not None:
                 owner = asked.model if reading.knockout is not None else None
                 opened = self.readings.add(reading, title=one_line(asked.question), model=owner)
-                opened.entry = self._remember(opened)
-                job.tell("reading", reading=_shown(opened), entry=opened.entry)
+                warning = self._remember(opened)
+                job.tell("reading", reading=_shown(opened), entry=opened.entry, warning=warning)
 
         job.start(self.workers, asked.model, work)
         return self._stream(job)
 
-    async def sources(self, asked: Seek) -> ASGIApp:
+    async def run(self, asked: AskView) -> ASGIApp:
+        """What needs the model, as a job that tells how far it is; it stays with the reading."""
         opened = self._reading(asked.reading)
+        if asked.message.get("type") not in wire.RUNS_THE_MODEL:
+            raise RegardError("tables of a reading are asked for as a view")
         if opened.model is None:
-            raise RegardError("sources need the model itself: ask it again on this page")
+            raise RegardError("this needs the model itself: ask it again on this page")
         job = Job(seconds=self.limits.answer_seconds)
 
         def work(job: Job) -> None:
-            message, _ = wire.answer(opened.reading, {"type": "sources"})
-            if self.history is not None and opened.entry is not None:
-                self.history.replace(opened.entry, to_bytes(opened.reading, ".safetensors"))
-            job.tell(**message)
+            message, _ = wire.answer(opened.reading, asked.message, job.progress)
+            job.tell("done", message=message, warning=self._remember(opened))
 
         job.start(self.workers, opened.model, work)
         return self._stream(job)
@@ -218,16 +212,10 @@ class Api:
 
     async def view(self, asked: AskView) -> Response:
         opened = self._reading(asked.reading)
-        if asked.message.get("type") == "sources":
-            raise RegardError("sources are asked for by themselves, since they take a while")
-        if asked.message.get("type") != "effect":
-            _, (table,) = await run_in_threadpool(wire.answer, opened.reading, asked.message)
-            return Response(table, media_type="application/octet-stream")
-        if opened.model is None:
-            raise RegardError("effects need the model itself: ask it again on this page")
-        work = self.workers.submit(opened.model, functools.partial(wire.answer, opened.reading, asked.message))
-        message, _ = await asyncio.wrap_future(work)
-        return JSONResponse(message)
+        if asked.message.get("type") in wire.RUNS_THE_MODEL:
+            raise RegardError("what runs the model is asked for by itself, since it takes a while")
+        _, (table,) = await run_in_threadpool(wire.answer, opened.reading, asked.message)
+        return Response(table, media_type="application/octet-stream")
 
     async def save(self, asked: Save) -> Response:
         opened = self._reading(asked.reading)
@@ -254,7 +242,7 @@ class Api:
     async def forget(self, asked: Entry) -> Response:
         if self.history is not None:
             await run_in_threadpool(self.history.forget, asked.entry)
-        return JSONResponse({"history": await run_in_threadpool(self._entries)})
+        return JSONResponse(await run_in_threadpool(self._entries))
 
     def _model(self, name: str) -> ServedModel:
         if name not in self.models:
@@ -267,20 +255,30 @@ class Api:
         except KeyError:
             raise HTTPException(404, "this reading is no longer open; ask again, or open its file") from None
 
-    def _entries(self) -> list[dict[str, Any]] | None:
-        return None if self.history is None else self.history.entries()
+    def _entries(self) -> dict[str, Any]:
+        """What the history has, None where there is none, and why that cannot be told."""
+        try:
+            return {"history": None if self.history is None else self.history.entries(), "warning": None}
+        except RegardError as error:
+            return {"history": [], "warning": str(error)}
 
     async def _opened(self, reading: Reading, title: str) -> Response:
         return JSONResponse(await run_in_threadpool(_shown, self.readings.add(reading, title=title)))
 
-    def _remember(self, opened: Open) -> int | None:
-        """Its number in the history; None where there is no history, or the reading is too large for it."""
+    def _remember(self, opened: Open) -> str | None:
+        """Keep a reading in the history as it is now, unless it is too large; why that failed."""
         # the file is as large as the tables, and a little
         if self.history is None or opened.size > self.limits.remembered:
             return None
-        return self.history.add(
-            to_bytes(opened.reading, ".safetensors"), model=opened.reading.model, title=opened.title
-        )
+        try:
+            file = to_bytes(opened.reading, ".safetensors")
+            if opened.entry is None:
+                opened.entry = self.history.add(file, model=opened.reading.model, title=opened.title)
+            else:
+                self.history.replace(opened.entry, file)
+        except (RegardError, OSError) as error:
+            return str(error)
+        return None
 
 
 def create_app(api: Api, *, token: str, names: Collection[str] | None) -> ASGIApp:
@@ -289,7 +287,7 @@ def create_app(api: Api, *, token: str, names: Collection[str] | None) -> ASGIAp
         "state": (Nothing, api.state),
         "ask": (Ask, api.ask),
         "stop": (Stop, api.stop),
-        "sources": (Seek, api.sources),
+        "run": (AskView, api.run),
         "view": (AskView, api.view),
         "save": (Save, api.save),
         "recall": (Entry, api.recall),

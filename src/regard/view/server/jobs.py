@@ -26,6 +26,11 @@ class Busy(Exception):
 
 
 @final
+class Stopped(Exception):
+    """A job ends here: its user has seen enough, or has left."""
+
+
+@final
 class Workers:
     """A thread for each model. At most so many jobs are under way, running or waiting, of all models together."""
 
@@ -70,6 +75,7 @@ class Job:
         self.has_left = False
         self._seconds = seconds
         self._end = float("inf")
+        self._steps = 0
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._future: Future[None] | None = None
@@ -84,6 +90,15 @@ class Job:
     def goes_on(self) -> bool:
         """Whether another token is wanted."""
         return not (self.is_stopped or self.has_left or self.is_late)
+
+    def progress(self, steps: int) -> None:
+        """Tell of steps that are done. Raises Stopped where no more are wanted, RegardError where time is up."""
+        if self.is_stopped or self.has_left:
+            raise Stopped
+        if self.is_late:
+            raise RegardError(f"it took more than {self._seconds:.0f} seconds, which is all that this page gives")
+        self._steps += steps
+        self.tell("progress", done=self._steps)
 
     @property
     def is_late(self) -> bool:
@@ -101,6 +116,8 @@ class Job:
                 if not (self.is_stopped or self.has_left):
                     self.tell("started")
                     work(self)
+            except Stopped:
+                pass
             except RegardError as error:
                 self.tell("error", error=str(error))
 

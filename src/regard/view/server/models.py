@@ -19,8 +19,8 @@ from regard.view.server.limits import LIMITS, Limits
 
 # a translation is searched for on the page, not sampled
 DECODING = ("num_beams", "length_penalty", "max_new_tokens")
-# where the page's defaults are others than the library's
-DEFAULTS = {"max_new_tokens": 64}
+# where the page's defaults are others than the library's; what it writes it also reads, which takes one context
+DEFAULTS = {"max_new_tokens": 64, "past_context": "end"}
 # read beside the weights
 READING = {"statistics": ("value_norm",)}
 FLOAT_BYTES = 4

@@ -106,24 +106,25 @@ class Page:
 
 @contextlib.contextmanager
 def _interruptible(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C stops, and is raised again at the end: it breaks into no event loop that is being made or closed."""
+    """Ctrl-C and SIGTERM stop, and are raised again at the end: they break into no event loop being made or closed."""
     if threading.current_thread() is not threading.main_thread():
         # only the main thread may hear signals
         yield
         return
-    pressed = threading.Event()
+    heard: list[int] = []
 
-    def hear(*_: object) -> None:
-        pressed.set()
+    def hear(number: int, _: object) -> None:
+        heard.append(number)
         stop()
 
-    before = signal.signal(signal.SIGINT, hear)
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed.is_set():
-        signal.raise_signal(signal.SIGINT)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+    if heard:
+        signal.raise_signal(heard[0])
 
 
 def listen(host: str, port: int | None) -> socket.socket:
@@ -131,6 +132,10 @@ def listen(host: str, port: int | None) -> socket.socket:
 
     Raises RegardError where that cannot be.
     """
+    if not host.strip():
+        raise RegardError("--host is empty, which would be every address of this machine; give 127.0.0.1, or 0.0.0.0")
+    if not _is_host(host):
+        raise RegardError(f"--host {host!a}: not the name of a host; give an address of this machine")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for number in range(PORT, PORT + TRIES) if port is None else (port,):
         try:
@@ -156,6 +161,13 @@ def is_wildcard(host: str) -> bool:
     """Whether it stands for all addresses of this machine."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_unspecified
+    return False
+
+
+def _is_host(host: str) -> bool:
+    """Whether names of hosts can be so spelt at all."""
+    with contextlib.suppress(UnicodeError):
+        return b"\0" not in host.encode("idna")
     return False
 
 

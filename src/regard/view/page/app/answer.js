@@ -11,7 +11,6 @@ const mebibytes = (size) => Math.ceil(size / 1024 / 1024);
 export class Answer {
   constructor(app) {
     this.app = app;
-    this.words = app.words;
     this.status = element("span", { class: "status", role: "status" });
     this.title = element("bdi", { class: "title" });
     this.actions = element("span", { class: "actions" });
@@ -30,6 +29,29 @@ export class Answer {
     );
     this.running = null;
     this.written = "";
+    // what is said, as functions of the page's words
+    Object.assign(this, { told: () => "", failure: null, warning: null, ended: null });
+  }
+
+  /** Say it in the page's language, which may have changed. */
+  speak() {
+    const { reading, app } = this;
+    const { words } = app;
+    this.status.textContent = this.told(words);
+    for (const [node, say] of [[this.error, this.failure], [this.note, this.warning]]) {
+      node.hidden = say === null;
+      node.textContent = say === null ? "" : printable(say(words));
+    }
+    if (!reading) return;
+    const save = (suffix) =>
+      element("button", { class: "quiet", onclick: () => this.save(reading, suffix) }, `${words.save} ${suffix}`);
+    this.actions.replaceChildren(...app.formats.map(save));
+    this.host.set("lang", app.language);
+  }
+
+  say(changes) {
+    Object.assign(this, changes);
+    this.speak();
   }
 
   /** Ask the server and show all that comes; resolves at the end, however it ends, with what was written. */
@@ -43,10 +65,10 @@ export class Answer {
         this.hear(event);
         isWhole ||= event.type === "reading" || event.type === "error" || this.isStopping;
       }
-      if (!isWhole) this.fail(this.words.lost);
+      if (!isWhole) throw new Lost();
     } catch (error) {
-      if (error.name === "AbortError") this.status.textContent = this.words.left;
-      else this.fail(error instanceof Lost ? this.words.lost : error.message);
+      if (error.name === "AbortError") this.say({ told: (words) => words.left });
+      else this.fail(error);
     } finally {
       this.running = null;
       this.root.classList.remove("running");
@@ -55,28 +77,31 @@ export class Answer {
   }
 
   hear(event) {
-    const words = this.words;
     if (event.type === "job") {
       this.job = event.job;
-      if (event.waiting) this.status.textContent = words.waiting(event.waiting);
+      if (event.waiting) this.say({ told: (words) => words.waiting(event.waiting) });
     } else if (event.type === "started") {
-      this.status.textContent = words.started;
+      this.say({ told: (words) => words.started });
     } else if (event.type === "text") {
       this.written += event.text;
       this.text.textContent = this.written.split("\n").map(printable).join("\n");
-      this.status.textContent = words.writing;
+      this.say({ told: (words) => words.writing });
     } else if (event.type === "written") {
       const why = event.finished ? "finished" : this.isStopping ? "stopped" : event.late ? "late" : "cut";
-      this.ended = words[why](event.tokens);
-      this.status.textContent = words.reading;
+      this.say({ ended: (words) => words[why](event.tokens), told: (words) => words.reading });
     } else if (event.type === "error") {
-      this.fail(event.error);
+      this.fail(new Error(event.error));
     } else if (event.type === "reading") {
-      const { state, recent } = this.app;
+      this.show(event.reading);
+      if (event.entry !== null) this.app.recent.update("state");
+      else if (event.warning !== null) this.say({ warning: (words) => words.notWritten(event.warning) });
       // without a history nothing is kept, as was asked for
-      this.show({ ...event.reading, isTooLarge: event.entry === null && state.history !== null });
-      if (event.entry !== null) recent.refresh();
+      else if (this.app.state.history !== null) this.say({ warning: (words) => words.notKept(...this.sizes()) });
     }
+  }
+
+  sizes() {
+    return [mebibytes(this.reading.size), mebibytes(this.app.state.remembered)];
   }
 
   /** The first time lets the model end, and what it wrote is read; the second leaves it. */
@@ -87,31 +112,23 @@ export class Answer {
       return;
     }
     this.isStopping = true;
-    this.app.server.json("stop", { job: this.job }).catch((error) => this.fail(error.message));
+    this.app.server.json("stop", { job: this.job }).catch((error) => this.fail(error));
   }
 
-  fail(message) {
-    this.status.textContent = "";
-    this.error.hidden = false;
-    this.error.textContent = printable(message);
+  fail(error) {
+    this.say({ told: () => "", failure: (words) => (error instanceof Lost ? words.lost : error.message) });
   }
 
   show(reading) {
     this.reading = reading;
     this.title.textContent = printable(reading.model);
-    this.status.textContent = this.ended ?? printable(reading.title);
-    this.actions.replaceChildren(
-      ...this.app.formats.map((suffix) =>
-        element("button", { class: "quiet", onclick: () => this.save(reading, suffix) }, `${this.words.save} ${suffix}`),
-      ),
-    );
-    this.note.hidden = !reading.isTooLarge;
-    this.note.textContent = this.words.notKept(mebibytes(reading.size), mebibytes(this.app.state.remembered));
     // the viewer shows it too
     this.text.hidden = true;
     this.view.hidden = false;
     this.host = new Host(this.app.server, reading, { lang: this.app.language });
+    this.host.on("warning", (why) => this.say({ warning: (words) => words.notWritten(why) }));
     this.closeView = this.app.render({ model: this.host, el: this.view });
+    this.say({ told: this.ended ?? (() => printable(reading.title)) });
   }
 
   /** Take it from the page, and with it what runs for it. */
@@ -130,7 +147,7 @@ export class Answer {
       element("a", { href: address, download: `${name}${suffix}` }).click();
       setTimeout(() => URL.revokeObjectURL(address), 60_000);
     } catch (error) {
-      this.fail(error.message);
+      this.fail(error);
     }
   }
 }

@@ -1,15 +1,17 @@
 // What the viewer takes for its notebook: anywidget's model, of which it uses get, set, on, off, save_changes and send.
 
+// messages whose answers take a while
+const RUNS_THE_MODEL = new Set(["sources", "removal"]);
+
 /** A reading that the server has open. */
 export class Host {
   constructor(server, reading, values = {}) {
     this.server = server;
     this.reading = reading;
-    this.values = { header: reading.header, live: reading.live, exact: true, ...values };
+    this.values = { header: reading.header, live: reading.live, exact: true, stops: true, ...values };
     this.listeners = new Map();
-    // effects run the model, which does one thing at a time
-    this.last = Promise.resolve();
-    this.leaving = new AbortController();
+    // what runs the model, by its message, each with what ends it
+    this.runs = new Map();
   }
 
   get(name) {
@@ -38,37 +40,45 @@ export class Host {
   }
 
   send(message) {
-    const answer = () => this.answer(message);
-    if (message.type === "sources") this.seek(message);
-    else if (message.type === "effect") this.last = this.last.then(answer);
-    else answer();
+    if (message.type === "stop") this.runs.get(JSON.stringify(message.asked))?.abort();
+    else if (RUNS_THE_MODEL.has(message.type)) this.run(message);
+    else this.answer(message);
   }
 
-  // a job of its own, which tells how it fares
-  async seek(message) {
-    const { server, reading, leaving } = this;
+  // a job of its own, which tells how far it is
+  async run(message) {
+    const { server, reading, runs } = this;
+    const name = JSON.stringify(message);
+    const leaving = new AbortController();
+    runs.set(name, leaving);
+    const tell = (type, facts) => this.tell("msg:custom", { type, asked: message, ...facts }, []);
     try {
-      for await (const event of server.stream("sources", { reading: reading.id }, leaving.signal)) {
+      for await (const event of server.stream("run", { reading: reading.id, message }, leaving.signal)) {
         if (event.type === "error") throw new Error(event.error);
-        const isDone = event.type === "sources";
-        this.tell("msg:custom", isDone ? event : { type: "progress", asked: message, waiting: event.waiting }, []);
-        if (isDone) return;
+        if (event.type === "done") {
+          if (event.warning !== null) this.tell("warning", event.warning);
+          this.tell("msg:custom", event.message, []);
+          return;
+        }
+        tell("progress", { waiting: event.waiting, done: event.done });
       }
       throw new Error("the server has ended");
     } catch (error) {
-      this.tell("msg:custom", { type: "error", asked: message, message: error.message }, []);
+      if (error.name === "AbortError") tell("stopped");
+      else tell("error", { message: error.message });
+    } finally {
+      runs.delete(name);
     }
   }
 
   close() {
-    this.leaving.abort();
+    for (const leaving of this.runs.values()) leaving.abort();
   }
 
   async answer(message) {
     try {
       const response = await this.server.post("view", { reading: this.reading.id, message });
-      if (message.type === "effect") this.tell("msg:custom", await response.json(), []);
-      else this.tell("msg:custom", message, [new DataView(await response.arrayBuffer())]);
+      this.tell("msg:custom", message, [new DataView(await response.arrayBuffer())]);
     } catch (error) {
       this.tell("msg:custom", { type: "error", asked: message, message: error.message }, []);
     }

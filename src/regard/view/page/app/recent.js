@@ -4,46 +4,50 @@ import { element } from "../dom.js";
 import { printable } from "../printable.js";
 
 export class Recent {
-  constructor(app, entries) {
-    this.app = app;
-    this.list = element("ol", {});
-    this.all = element("button", { class: "quiet", onclick: () => this.forget(null) }, app.words.forgetAll);
-    this.root = element(
-      "section",
-      { class: "recent", hidden: entries === null },
-      element("header", {}, element("h2", {}, app.words.recent), this.all),
-      this.list,
-    );
-    this.show(entries ?? []);
+  constructor(app, { history, warning }) {
+    Object.assign(this, { app, entries: history ?? [], failure: warning });
+    this.root = element("section", { class: "recent", hidden: history === null });
   }
 
-  show(entries) {
+  /** Say it in the page's language, which may have changed. */
+  speak() {
     const { words, language } = this.app;
+    const { entries, failure } = this;
     const when = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
-    this.all.hidden = !entries.length;
-    this.list.replaceChildren(
-      ...entries.map(({ entry, made, model, title }) =>
+    const all = element("button", { class: "quiet", hidden: !entries.length, onclick: () => this.forget(null) }, words.forgetAll);
+    const lines = entries.map(({ entry, made, model, title }) =>
+      element(
+        "li",
+        {},
         element(
-          "li",
-          {},
-          element(
-            "button",
-            { class: "entry", onclick: () => this.app.showReading("recall", { entry }) },
-            element("bdi", { class: "title" }, printable(title) || "…"),
-            element("span", { class: "status" }, element("bdi", {}, printable(model)), ` · ${when.format(new Date(made))}`),
-          ),
-          element("button", { class: "quiet", onclick: () => this.forget(entry) }, words.forget),
+          "button",
+          { class: "entry", onclick: () => this.app.showReading("recall", { entry }) },
+          element("bdi", { class: "title" }, printable(title) || "…"),
+          element("span", { class: "status" }, element("bdi", {}, printable(model)), ` · ${when.format(new Date(made))}`),
         ),
+        element("button", { class: "quiet", onclick: () => this.forget(entry) }, words.forget),
       ),
     );
-    if (!entries.length) this.list.append(element("li", { class: "status" }, words.nothingRecent));
+    if (!lines.length) lines.push(element("li", { class: "status" }, words.nothingRecent));
+    this.root.replaceChildren(
+      element("header", {}, element("h2", {}, words.recent), all),
+      ...(failure === null ? [] : [element("p", { class: "error", role: "alert" }, printable(failure))]),
+      element("ol", {}, ...lines),
+    );
   }
 
-  async refresh() {
-    this.show((await this.app.server.json("state")).history ?? []);
+  /** Show what the server has after this was asked of it. */
+  async update(name, body) {
+    try {
+      const { history, warning } = await this.app.server.json(name, body);
+      Object.assign(this, { entries: history ?? [], failure: warning });
+    } catch (error) {
+      this.failure = error.message;
+    }
+    this.speak();
   }
 
-  async forget(entry) {
-    this.show((await this.app.server.json("forget", { entry })).history ?? []);
+  forget(entry) {
+    return this.update("forget", { entry });
   }
 }

@@ -25,6 +25,7 @@ export class Talk {
   take(talk) {
     this.system.value = talk.system.value;
     this.show(talk.turns);
+    this.asked = talk.asked;
   }
 
   get size() {

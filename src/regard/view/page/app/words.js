@@ -63,6 +63,7 @@ const ENGLISH = {
   forgetAll: "Forget all",
   notKept: (size, most) =>
     `Not kept among recent readings: it holds ${size} MiB, and the largest that are kept ${most} MiB. Save keeps it in a file.`,
+  notWritten: (why) => `Not kept among recent readings: ${why}. Save keeps it in a file.`,
   nothingRecent: "Readings appear here and stay on this computer.",
   noToken: "This page needs the address that `regard view` printed, with all that stands behind #.",
   noModels: "No model was named when this page was started. Open a saved reading, or start it with one: regard view smollm2",
@@ -130,6 +131,7 @@ const CHINESE = {
   forget: "删除",
   forgetAll: "全部删除",
   notKept: (size, most) => `未存入最近的读数：它有 ${size} MiB，最多只存 ${most} MiB。可用“保存”存为文件。`,
+  notWritten: (why) => `未存入最近的读数：${why}。可用“保存”存为文件。`,
   nothingRecent: "读数会出现在这里，只保存在这台电脑上。",
   noToken: "请使用 `regard view` 打印的完整地址打开本页，包括 # 之后的部分。",
   noModels: "启动本页时没有指定模型。可以打开已保存的读数，或这样启动：regard view smollm2",

@@ -1,0 +1,77 @@
+"""The text of a run as token ids, in the cache: made once for every tokenizer, length and state of the files."""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from regard.data.corpora import Corpus, cache_dir
+from regard.data.corpus import Watcher, counted, unwatched
+from regard.data.download import file_sha256
+from regard.data.mixture import Mixture
+from regard.data.packed import PackedText, pack
+from regard.data.parts import Data, weighted
+from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
+from regard.data.text import Text
+from regard.data.tokenizer import Tokenizer
+from regard.errors import RegardError
+from regard.files import clear_leftovers
+
+# of the reading of files: token ids of texts that were read otherwise are not used again
+READING = 2
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Splits as token ids by the tokenizer in a file. `documents` as in `PackedText`."""
+
+    tokenizer: Path
+    max_length: int
+    documents: bool
+
+    def split(self, corpus: Corpus | Text, split: str, progress: Watcher = unwatched) -> TokenizedCorpus | PackedText:
+        """A split, from the cache if the same text was tokenized the same way before.
+
+        Raises RegardError if there is no such split, or a file of it is gone.
+        """
+        step, folder = f"encoding {split}", self._folder(corpus, split)
+        clear_leftovers(folder)
+        if isinstance(corpus, Text):
+            if not folder.is_dir():
+                pack(counted(corpus.passages(split), step, progress), Tokenizer.load(self.tokenizer), folder)
+            return PackedText.open(folder, context=self.max_length, documents=self.documents)
+        if folder.is_dir():
+            return open_prepared(folder, max_length=self.max_length)
+        pairs, name = counted(corpus.pairs(split), step, progress), f"{split} of {corpus.name}"
+        return prepare(pairs, Tokenizer.load(self.tokenizer), folder, max_length=self.max_length, name=name)
+
+    def mixture(self, corpus: Corpus | Text, progress: Watcher = unwatched) -> TokenizedCorpus | PackedText | Mixture:
+        """The training split, or, where its corpora have weights, a mixture of them."""
+        found = weighted(corpus.splits["train"])
+        parts = [self.split(_only(corpus, "train", data), "train", progress) for _, data in found]
+        weights = [weight for weight, _ in found]
+        return parts[0] if weights == [1.0] else Mixture(parts, weights)  # pyright: ignore[reportArgumentType]
+
+    def sum(self, corpus: Corpus | Text, split: str) -> str:
+        """SHA-256 over the token ids of a split."""
+        parts = [data for _, data in weighted(corpus.splits[split])] if split == "train" else [corpus.splits[split]]
+        folders = [self._folder(_only(corpus, split, data), split) for data in parts]
+        sums = "".join(file_sha256(path) for folder in folders for path in sorted(folder.glob("*.npy")))
+        return hashlib.sha256(sums.encode()).hexdigest()
+
+    def _folder(self, corpus: Corpus | Text, split: str) -> Path:
+        parts = corpus.parts(split)
+        try:
+            key = hashlib.sha256(self.tokenizer.read_bytes())
+            stats = [(str(path), os.stat(path)) for part in parts for path in part.on_disk]
+        except OSError as error:
+            raise RegardError(f"{error.filename}: cannot be read: {error.strerror}; check the path") from None
+        files = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+        # members of one archive, and columns of one file, are other texts
+        names = [([*map(str, part.files)], [*map(str, part.target)], part.columns.keys) for part in parts]
+        key.update(repr((READING, files, names, corpus.hashes.get(split), corpus.form, self.max_length)).encode())
+        return cache_dir() / "tokens" / key.hexdigest()[:32]
+
+
+def _only(corpus: Corpus | Text, split: str, data: Data) -> Corpus | Text:
+    return replace(corpus, splits={split: data})

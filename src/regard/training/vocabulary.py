@@ -1,0 +1,41 @@
+"""The tokenizer of a run, learnt from its text."""
+
+import itertools
+import os
+from pathlib import Path
+
+from regard.data.corpora import Corpus
+from regard.data.corpus import Watcher, counted, unwatched
+from regard.data.packing import COMPRESSION_SUFFIXES
+from regard.data.text import Text
+from regard.data.tokenizer import Tokenizer
+from regard.training.recipe import Recipe
+
+# more text teaches a tokenizer little, while each new word that it counts takes memory
+TOKENIZER_BYTES = 50_000_000
+# a compressed file has about so many times its size of text
+PACKED = 4
+
+
+def train_tokenizer(recipe: Recipe, corpus: Corpus | Text, progress: Watcher = unwatched) -> Tokenizer:
+    """Learnt from all training text, or, of files beyond TOKENIZER_BYTES, from every so many of them."""
+    data = recipe.data
+    paths = {path for part in corpus.parts("train") for path in part.on_disk}
+    # of a file that is not there the reading tells
+    every = 1 + sum(map(_text_size, paths)) // TOKENIZER_BYTES
+    is_text = isinstance(corpus, Text)
+    units = ((passage.text,) for passage in corpus.passages("train")) if is_text else corpus.pairs("train")
+    units = itertools.islice(counted(units, "learning the tokenizer", progress), 0, None, every)
+    return Tokenizer.train(
+        (text for unit in units for text in unit),
+        kind=data.tokenizer,  # pyright: ignore[reportArgumentType]
+        vocab_size=data.vocab_size,
+        strip_accents=data.strip_accents,
+        form=data.form,
+    )
+
+
+def _text_size(path: Path) -> int:
+    """About how many bytes of text a file has."""
+    packed = path.suffix.lower() in (*COMPRESSION_SUFFIXES, ".zip", ".parquet")
+    return os.path.getsize(path) * (PACKED if packed else 1) if path.is_file() else 0
