@@ -1,19 +1,28 @@
 """Tiny models with random weights, as the folders and GGUF files that users bring."""
 
+from types import MappingProxyType
+
 import gguf
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 SIZES = {
@@ -29,10 +38,16 @@ FAMILIES = {
     "llama": (LlamaConfig, LlamaForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM),
     "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM),
+    "phi3": (Phi3Config, Phi3ForCausalLM),
+    "smollm3": (SmolLM3Config, SmolLM3ForCausalLM),
 }
 # both kinds of layers, a window that the tests' texts do not fit into, and heads of their own size
 FAMILY_SIZES = {
+    "gemma2": {"num_hidden_layers": 3, "sliding_window": 3, "head_dim": 12, "query_pre_attn_scalar": 12},
+    "phi3": {"pad_token_id": None, "sliding_window": 3},
+    "smollm3": {"num_hidden_layers": 5, "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2},
     "gemma3": {"num_hidden_layers": 7, "sliding_window": 3, "head_dim": 12, "query_pre_attn_scalar": 12},
 }
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -56,6 +71,8 @@ GGUF_NAMES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "self_attn.qkv_proj": "attn_qkv",
+    "mlp.gate_up_proj": "ffn_up",
 }
 GEMMA_NAMES = GGUF_NAMES | {
     "post_attention_layernorm": "post_attention_norm",
@@ -65,7 +82,7 @@ GEMMA_NAMES = GGUF_NAMES | {
 
 
 def gguf_name(name: str, family: str = "llama") -> str:
-    names = GEMMA_NAMES if family == "gemma3" else GGUF_NAMES
+    names = GEMMA_NAMES if family.startswith("gemma") else GGUF_NAMES
     stem, suffix = name.rsplit(".", 1)
     if stem in names:
         return f"{names[stem]}.{suffix}"
@@ -130,6 +147,7 @@ def write_gguf(tmp_path):
         skip=(),
         pieces=(),
         defined=(),
+        tensors=MappingProxyType({}),
         **metadata,
     ):
         config = module.config
@@ -147,10 +165,16 @@ def write_gguf(tmp_path):
         if family == "qwen3":
             writer.add_key_length(config.head_dim)
             writer.add_rope_dimension_count(config.head_dim)
-        if family == "gemma3":
+        if family.startswith("gemma"):
             writer.add_key_length(config.head_dim)
             writer.add_value_length(config.head_dim)
+        if family.startswith(("gemma", "phi3")):
             writer.add_sliding_window(config.sliding_window)
+        if family == "gemma2":
+            writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+            writer.add_final_logit_softcapping(config.final_logit_softcapping)
+        for tensor, values in tensors.items():
+            writer.add_tensor(tensor, np.array(values, dtype=np.float32))
         if pieces:
             # SentencePiece: unknown, begin and end, all bytes, the pieces, the likeliest last, and those of the user
             writer.add_tokenizer_model("llama")
@@ -178,10 +202,10 @@ def write_gguf(tmp_path):
             heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}.get(
                 name.split(".")[-2]
             )
-            if family == "llama" and heads:
+            if family in ("llama", "smollm3") and heads:
                 # permute() of llama.cpp's convert_hf_to_gguf.py
                 values = values.view(heads, 2, -1, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
-            if family == "gemma3" and "norm" in name:
+            if family.startswith("gemma") and "norm" in name:
                 # norm_shift() of llama.cpp's convert_hf_to_gguf.py
                 values = values + 1
             values = values.contiguous().numpy()

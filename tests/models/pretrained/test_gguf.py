@@ -1,5 +1,6 @@
 """GGUF files: read as they were meant, or refused quickly, with nothing left behind."""
 
+import math
 import random
 import struct
 import time
@@ -26,7 +27,7 @@ def logits(module):
         return module(input_ids=IDS).logits
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma2", "phi3", "smollm3"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_file_gives_the_model_that_it_was_written_from(module, write_gguf, family, tied):
     model = module(family, tie_word_embeddings=tied)
@@ -34,8 +35,57 @@ def test_a_file_gives_the_model_that_it_was_written_from(module, write_gguf, fam
     found, _ = load_folder(folder, dtype=torch.float32)
     assert type(found) is type(model)
     for (name, ours), (_, theirs) in zip(found.named_parameters(), model.named_parameters(), strict=True):
-        assert torch.equal(ours, theirs), name
+        # 1 was added to Gemma's norms in float32, and taken off again
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-7 if "gemma" in family else 0, msg=name)
     torch.testing.assert_close(logits(found), logits(model))
+
+
+def llama_3_factors(factor, half, base):
+    """As convert_hf_to_gguf.py of llama.cpp writes them."""
+    found = []
+    for index in range(half):
+        wavelength = 2 * math.pi * base ** (index / half)
+        smooth = (8192 / wavelength - 1) / (4 - 1)
+        found.append(
+            1 if wavelength < 8192 / 4 else factor if wavelength > 8192 else 1 / ((1 - smooth) / factor + smooth)
+        )
+    return found
+
+
+def test_llama_3_stretches_its_long_wavelengths(module, write_gguf):
+    scaled = {"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0}
+    scaled |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    model = module(rope_parameters=scaled, head_dim=16)
+    factors = llama_3_factors(8.0, 8, 500_000.0)
+    assert {1, 8.0} < set(factors)
+    settings = {"llama__attention__key_length": 16, "llama__rope__dimension_count": 16}
+    found, _ = load_folder(
+        convert_gguf(write_gguf(model, tensors={"rope_freqs.weight": factors}, **settings)), dtype=torch.float32
+    )
+    torch.testing.assert_close(logits(found), logits(model))
+    assert not torch.allclose(logits(found), logits(module(head_dim=16)))
+    for wrong, says in ((factors[:-1], "must be 8 float32"), ([3.0, *factors[1:]], "does not follow the rule")):
+        with pytest.raises(RegardError, match=says):
+            convert_gguf(write_gguf(model, tensors={"rope_freqs.weight": wrong}, **settings))
+
+
+def test_phi_3_of_long_contexts_has_factors_for_short_and_long_texts(module, write_gguf):
+    factors = {"short": [1.0, 1.1, 1.2, 1.3], "long": [1.5, 2.0, 4.0, 8.0]}
+    scaled = {"rope_type": "longrope", "rope_theta": 10_000.0, "original_max_position_embeddings": 6}
+    scaled |= {f"{name}_factor": values for name, values in factors.items()} | {"attention_factor": 1.25}
+    model = module("phi3", rope_parameters=scaled, original_max_position_embeddings=6)
+    tensors = {f"rope_factors_{name}.weight": values for name, values in factors.items()}
+    settings = {"phi3__rope__scaling__original_context_length": 6, "phi3__rope__scaling__attn_factor": 1.25}
+    path = write_gguf(model, family="phi3", tensors=tensors, **settings)
+    found, _ = load_folder(convert_gguf(path), dtype=torch.float32)
+    # longer than the first context, and shorter
+    torch.testing.assert_close(logits(found), logits(model))
+    with torch.no_grad():
+        torch.testing.assert_close(*(each(input_ids=IDS[:, :4]).logits for each in (found, model)))
+    with pytest.raises(RegardError, match="it has one of"):
+        convert_gguf(
+            write_gguf(model, family="phi3", tensors={"rope_factors_long.weight": factors["long"]}, **settings)
+        )
 
 
 def test_quantised_numbers_are_those_of_transformers_own_loader(module, write_gguf):
@@ -212,7 +262,9 @@ def test_what_would_not_be_the_same_model_is_refused(module, write_gguf, own_cac
 
 
 def test_a_family_that_is_not_known_is_refused(module, write_gguf):
-    with pytest.raises(RegardError, match="architecture is 'gptj', not llama, qwen2, qwen3, gemma3"):
+    with pytest.raises(
+        RegardError, match="architecture is 'gptj', not llama, smollm3, qwen2, qwen3, gemma2, gemma3, phi3"
+    ):
         convert_gguf(write_gguf(module(), family="gptj"))
 
 
