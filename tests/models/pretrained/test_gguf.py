@@ -250,7 +250,9 @@ def test_a_file_is_converted_once(module, write_gguf, monkeypatch):
         ({"skip": ("token_embd.weight",)}, "token_embd.weight' is missing"),
         ({"llama__rope__scaling__type": "yarn"}, "rope.scaling.type is 'yarn'"),
         ({"llama__attention__key_length": 6, "llama__rope__dimension_count": 8}, "heads of 6 with 8 rotated"),
-        ({"split__count": 3}, "llama-gguf-split --merge"),
+        ({"split__count": 3}, "one part of 3; parts are named"),
+        ({"split__count": 3, "name": "tiny-00002-of-00003.gguf"}, "name the first, tiny-00001-of-00003.gguf"),
+        ({"split__count": 3, "name": "tiny-00001-of-00003.gguf"}, "00002-of-00003.gguf: this part of .* is missing"),
         ({"pre": "strange"}, "splits text as 'strange'"),
         ({"tokenizer__ggml__unknown_token_id": 400}, "unknown token is 400"),
     ],
@@ -259,6 +261,27 @@ def test_what_would_not_be_the_same_model_is_refused(module, write_gguf, own_cac
     with pytest.raises(RegardError, match=says):
         convert_gguf(write_gguf(module(), **settings))
     assert not own_cache.exists()
+
+
+def test_a_file_in_parts_is_read_as_one(module, write_gguf):
+    model = module()
+    path = write_gguf(model)
+    whole, names = convert_gguf(path), list(read_head(path).tensors)
+    halves = names[:7], names[7:]
+    first, _ = (
+        write_gguf(model, name=f"tiny-0000{number}-of-00002.gguf", skip=other, split__no=number - 1, split__count=2)
+        for number, other in enumerate(reversed(halves), 1)
+    )
+    joined = convert_gguf(first)
+    assert joined != whole
+    assert (joined / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    # of the same number, but not the part that it is called
+    write_gguf(model, name="tiny-00002-of-00002.gguf", skip=halves[0], split__no=0, split__count=2)
+    with pytest.raises(RegardError, match="does not say that it is part 2 of 2"):
+        convert_gguf(first)
+    write_gguf(model, name="tiny-00002-of-00002.gguf", split__no=1, split__count=2)
+    with pytest.raises(RegardError, match="another part has"):
+        convert_gguf(first)
 
 
 def test_a_family_that_is_not_known_is_refused(module, write_gguf):

@@ -5,6 +5,7 @@ with a limit on its memory and its time. `python -m regard.models.pretrained.ggu
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -34,15 +35,17 @@ logger = logging.getLogger("regard")
 
 
 def convert_gguf(path: Path) -> Path:
-    """The folder that a file of the Llama family became, now or before.
+    """The folder that a file, or the first of its parts, became, now or before.
 
     Raises RegardError, and leaves no folder, for a file that is damaged, or of another family, or that takes more time
     or memory than one of its size may.
     """
     check_installed()
     # the head first: what is no model is told before it is read whole
-    check_gguf(path)
-    folder = cache_dir() / "models" / f"gguf-{file_sha256(path)}"
+    paths = check_gguf(path).paths
+    sums = [file_sha256(each) for each in paths]
+    name = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+    folder = cache_dir() / "models" / f"gguf-{name}"
     if not is_converted(folder):
         with new_folder(folder) as temporary:
             convert_into(temporary, path)
@@ -76,7 +79,7 @@ def convert_into(folder: Path, path: Path) -> None:
 
 
 def _run_apart(path: Path, folder: Path) -> None:
-    seconds = SECONDS + path.stat().st_size / BYTES_PER_SECOND
+    seconds = SECONDS + sum(each.stat().st_size for each in read_head(path).paths) / BYTES_PER_SECOND
     # ours is the working directory of whoever calls, whose files must not be imported by chance
     command = [sys.executable, "-P", "-m", "regard.models.pretrained.gguf_convert", os.path.realpath(path), str(folder)]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

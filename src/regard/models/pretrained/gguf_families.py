@@ -65,7 +65,7 @@ class Metadata:
         tensor = self.head.tensors[name]
         if tensor.kind != FLOAT32 or tensor.shape != (count,):
             raise RegardError(f"{self.head.path}: {name} must be {count} float32 numbers; fetch the file again")
-        with self.head.path.open("rb") as file:
+        with tensor.path.open("rb") as file:
             file.seek(tensor.start)
             values = np.frombuffer(file.read(tensor.size), dtype="<f4")
         if not (np.isfinite(values).all() and (values > 0).all()):

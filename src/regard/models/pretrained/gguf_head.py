@@ -6,6 +6,7 @@ length or offset in them may cost more time or memory than the file is worth.
 
 import math
 import mmap
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,12 +28,16 @@ MOST_METADATA = 1 << 12
 MOST_TENSORS = 1 << 16
 MOST_DIMENSIONS = 4
 LARGEST_ALIGNMENT = 1 << 16
+MOST_PARTS = 1000
+# as llama-gguf-split names them
+PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
 @dataclass(frozen=True)
 class GGUFTensor:
-    """Where a tensor lies in the file: its shape (the axis that moves fastest last), ggml's code of how it is kept."""
+    """Where a tensor lies: its file, its shape (the axis that moves fastest last), and ggml's code of how it is kept."""
 
+    path: Path
     shape: tuple[int, ...]
     kind: int
     start: int
@@ -41,15 +46,44 @@ class GGUFTensor:
 
 @dataclass(frozen=True)
 class GGUFHead:
-    """What a GGUF file says of itself."""
+    """What a GGUF file says of itself; of a file in parts the first one has the metadata, `paths` are all of them."""
 
     path: Path
     metadata: dict[str, Any]
     tensors: dict[str, GGUFTensor]
+    paths: tuple[Path, ...]
 
 
 def read_head(path: Path) -> GGUFHead:
-    """Raises RegardError for a file that is no GGUF, is cut, or claims what cannot be."""
+    """The head of a file, or of the first of several parts, with the tensors of all.
+
+    Raises RegardError for a file that is no GGUF, is cut, or claims what cannot be, and for a part that is missing.
+    """
+    head = _read(path)
+    count = head.metadata.get("split.count", 0)
+    if count in (0, 1):
+        return head
+    named = PART.fullmatch(path.name)
+    if type(count) is not int or not 1 < count <= MOST_PARTS or named is None or int(named["count"]) != count:
+        raise RegardError(f"{path}: one part of {count!r}; parts are named …-00001-of-0000N.gguf, as they were made")
+    names = [f"{named['stem']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+    if path.name != names[0]:
+        raise RegardError(f"{path}: one part of {count}; name the first, {names[0]}")
+    paths = tuple(path.with_name(name) for name in names)
+    tensors = dict(head.tensors)
+    for number, other in enumerate(paths[1:], 1):
+        if not other.is_file():
+            raise RegardError(f"{other}: this part of {path.name} is missing; put it beside the first")
+        part = _read(other)
+        if (part.metadata.get("split.count"), part.metadata.get("split.no")) != (count, number):
+            raise RegardError(f"{other}: it does not say that it is part {number + 1} of {count}; fetch it again")
+        if twice := sorted(tensors.keys() & part.tensors.keys()):
+            raise RegardError(f"{other}: another part has {twice[0]!r} too; fetch both again")
+        tensors |= part.tensors
+    return GGUFHead(path, head.metadata, tensors, paths)
+
+
+def _read(path: Path) -> GGUFHead:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _Reader(data, path).head()
@@ -86,7 +120,7 @@ class _Reader:
                 raise ValueError(f"its metadata name {key!r} twice")
             metadata[key] = self.value()
         tensors = self.tensors(num_tensors, alignment=metadata.get("general.alignment", 32))
-        return GGUFHead(self.path, metadata, tensors)
+        return GGUFHead(self.path, metadata, tensors, (self.path,))
 
     def tensors(self, count: int, *, alignment: object) -> dict[str, GGUFTensor]:
         if type(alignment) is not int or alignment.bit_count() != 1 or alignment > LARGEST_ALIGNMENT:
@@ -102,7 +136,7 @@ class _Reader:
             size = _size(name, shape, kind)
             if start + offset + size > len(self.data):
                 raise ValueError(f"tensor {name!r} ends at byte {start + offset + size} of {len(self.data)}; it is cut")
-            tensors[name] = GGUFTensor(shape, kind, start + offset, size)
+            tensors[name] = GGUFTensor(self.path, shape, kind, start + offset, size)
         for (first, one), (second, other) in pairwise(sorted(tensors.items(), key=lambda item: item[1].start)):
             if one.start + one.size > other.start:
                 raise ValueError(f"tensors {first!r} and {second!r} overlap")

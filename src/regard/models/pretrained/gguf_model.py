@@ -35,8 +35,6 @@ def read_config(head: GGUFHead) -> dict[str, Any]:
     name = head.metadata.get("general.architecture")
     if not isinstance(name, str) or name not in FAMILIES:
         raise RegardError(f"{head.path}: its architecture is {name!r}, not {', '.join(FAMILIES)}; {OTHER_WAY}")
-    if head.metadata.get("split.count", 1) != 1:
-        raise RegardError(f"{head.path}: one part of several; join them with `llama-gguf-split --merge`")
     family = FAMILIES[name]
     for key, value in head.metadata.items():
         # scaled rotary embeddings are not told in full by the file, and without them every weight would be wrong
@@ -97,10 +95,10 @@ def read_weights(head: GGUFHead, parts: dict[str, Part]) -> Iterator[tuple[str, 
     """Name and values, float32, of each parameter."""
     from gguf import GGMLQuantizationType, dequantize
 
-    data = np.memmap(head.path, mode="r", dtype=np.uint8)
+    data = {path: np.memmap(path, mode="r", dtype=np.uint8) for path in head.paths}
     for name, part in parts.items():
         tensor: GGUFTensor = head.tensors[name]
-        rows = data[tensor.start : tensor.start + tensor.size].reshape(math.prod(tensor.shape[:-1]), -1)
+        rows = data[tensor.path][tensor.start : tensor.start + tensor.size].reshape(math.prod(tensor.shape[:-1]), -1)
         values = dequantize(rows, GGMLQuantizationType(tensor.kind)).astype(np.float32, copy=False)
         if part.permuted_heads:
             values = values.reshape(part.permuted_heads, -1, 2, tensor.shape[-1]).swapaxes(1, 2)
