@@ -35,7 +35,7 @@ PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 @dataclass(frozen=True)
 class GGUFTensor:
-    """Where a tensor lies: its file, its shape (the axis that moves fastest last), and ggml's code of how it is kept."""
+    """Where a tensor lies: its file, its shape (the axis that moves fastest last), ggml's code of how it is kept."""
 
     path: Path
     shape: tuple[int, ...]
