@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from regard.reading.record import Span, Token
 Translate = Callable[[list[int], list[int]], Float[Tensor, " target"]]
 
 
+@runtime_checkable
 class Run(Protocol):
     """A prompt and an answer, run whole or without parts of the prompt; `passes` counts what was run."""
 
