@@ -168,13 +168,15 @@ def test_sources_of_a_translation_are_what_shorter_sources_give(translators, nam
         assert each.effect == each.estimate
         if words:
             assert each.effect == pytest.approx(log_probability(" ".join(without), "un trois") - whole, abs=1e-4)
+    many = translator.sources(" ".join(["one two three"] * 8), "un trois", grain="words")
+    assert len(many) == len([each for each in many if each.effect is not None]) == 24
     against = translator.sources(**given, contrast="deux", grain="words")
     assert against.log_probability == found.log_probability
     assert [each.effect for each in against] != [each.effect for each in found]
     for wrong, why in (({"source": " "}, "the source is empty"), ({"source": "one"}, "one passage and nothing else")):
         with pytest.raises(regard.RegardError, match=why):
             translator.sources(**wrong)
-    with pytest.raises(regard.RegardError, match="give it a source="):
+    with pytest.raises(regard.RegardError, match="it takes a source"):
         regard.sources(translator, "one two")
 
 

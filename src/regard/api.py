@@ -151,7 +151,7 @@ def sources(
     if isinstance(opened, LanguageModel):
         return opened.sources(prompt, **settings)
     if prompt is not None or "source" not in settings:
-        raise RegardError(f"{opened.name} is a translator; give it a source=, and perhaps a target=")
+        raise RegardError(f"{opened.name} is a translator: it takes a source, and perhaps a target")
     return opened.sources(**settings)
 
 

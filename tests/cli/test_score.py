@@ -101,7 +101,7 @@ def test_words_that_a_model_does_not_know_are_words_all_the_same(cli, recipes, t
 @pytest.mark.parametrize(
     ("arguments", "given", "message"),
     [
-        (["score", "{rnn}"], "one\n", "standard input:1: 1 columns where two are needed"),
+        (["score", "{rnn}"], "one\n", "standard input:1: 1 column where two are needed"),
         (
             ["score", "{rnn}"],
             "one\tun\n" + "one " * 60 + "\tun\n",

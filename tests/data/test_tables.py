@@ -78,7 +78,7 @@ def test_quotes_are_text_in_a_tsv_but_where_they_can_only_be_those_of_csv(tmp_pa
     [
         ('source,target\na,b\n"c,d\ne,f\n', 3, "a quote that opens here never closes"),
         ('source,target\na,b\n"c" d,e\n', 3, "not CSV"),
-        ("source,target\na,b\nc\n", 3, "1 columns where two are needed"),
+        ("source,target\na,b\nc\n", 3, "1 column where two are needed"),
         ("source,target\na,b\n\nc,d,e\n", 4, "3 columns where two are needed"),
         ("id,en,fr\n1,a,b\n2,c\n", 3, "2 columns, parted by comma, where the first row has 3"),
     ],
@@ -170,7 +170,7 @@ def test_bars_between_the_sides_are_read_as_tabs_are(tmp_path_factory, pairs):
 
 
 def test_bars_must_be_on_every_line(tmp_path):
-    assert 'a.txt:2: 1 columns where two are needed: source, " ||| ", target' in refusal(
+    assert 'a.txt:2: 1 column where two are needed: source, " ||| ", target' in refusal(
         table(tmp_path, "a ||| b\nc\n", "a.txt")
     )
 

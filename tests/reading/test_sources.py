@@ -26,6 +26,7 @@ from regard.reading.files import check_sources
 from regard.reading.passages import passages_of, positions, question_in
 from regard.reading.probe import Probe
 from regard.reading.record import Sequence, Token
+from regard.reading.source_record import Sentence, Source, Sources, Verdict
 from regard.reading.sources import RESTS, SourceOptions, find_sources
 from regard.view.sources import SourcesView
 
@@ -341,7 +342,11 @@ def test_passages_are_sought_within_a_part_of_the_prompt():
                 assert each.effect == pytest.approx(effects[each.text], abs=1e-9)
     words = find_sources(asked(), SourceOptions(within="Ada here.", grain="words"))
     assert sorted(each.text for each in words) == ["Ada", "here."]
-    for within, why in ((". ", "3 times; give its characters"), ("ada", "0 times; copy it"), ((40, 42), "nothing of")):
+    for within, why in (
+        (". ", "3 times; give its characters"),
+        ("ada", "does not have 'ada'"),
+        ((40, 42), "nothing of"),
+    ):
         with pytest.raises(RegardError, match=why):
             find_sources(asked(), SourceOptions(within=within))
 
@@ -559,6 +564,18 @@ def test_sources_are_drawn_and_shown(chatting, tmp_path):
     assert f"This answer {found.verdict}" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 60
     assert shown.index(found[0].text) < shown.index(found[1].text)
+
+
+def test_an_answer_may_rest_on_more_passages_than_there_are_circled_numbers():
+    named = tuple(range(22))
+    sources = tuple(Source("word", n, n + 1, -2.0, -2.0, (-2.0,), 0.04) for n in range(24))
+    verdict = Verdict(named, False, "rests on many")
+    found = Sources("an answer", sources, None, -1.0, None, verdict, (Sentence("an answer", 0, 9, verdict),))
+    console = Console(width=70, record=True, file=io.StringIO())
+    console.print(SourcesView(found))
+    shown = console.export_text()
+    assert all(f"\n{name} " in shown for name in ("①", "⑳", "(21)", "(22)"))
+    assert max(map(len, shown.splitlines())) <= 70
 
 
 def test_an_answer_from_elsewhere(chatting):

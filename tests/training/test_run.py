@@ -287,7 +287,7 @@ def test_a_place_below_a_file_is_told(trained, tmp_path):
 def test_a_broken_corpus_leaves_no_folder(trained, tmp_path):
     data = tmp_path / "bad.tsv"
     data.write_text("one\tun\ntwo\n")
-    with pytest.raises(RegardError, match=r"bad\.tsv:2: 1 columns where two are needed"):
+    with pytest.raises(RegardError, match=r"bad\.tsv:2: 1 column where two are needed"):
         trained(folder=tmp_path / "out", data={"train": str(data)})
     assert os.listdir(tmp_path) == ["bad.tsv"]
 

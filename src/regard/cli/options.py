@@ -32,8 +32,8 @@ Count = Annotated[int, Parameter(validator=Number(gte=1))]
 # pairs that are read together: enough to find many of like length
 CHUNK = 1024
 # one with both sides or two aligned ones; and those in place of a split
-PairFiles = Annotated[tuple[Path, ...], Parameter(allow_leading_hyphen=True)]
-TestFiles = Annotated[tuple[Path, ...], Parameter(consume_multiple=True)]
+PairFiles = Annotated[tuple[Path, ...], Parameter(allow_leading_hyphen=True, show_default=False)]
+TestFiles = Annotated[tuple[Path, ...], Parameter(consume_multiple=True, show_default=False)]
 
 
 def _accepted_by(kind: type, check: Callable[[Any], object]) -> Callable[[object, Any], None]:

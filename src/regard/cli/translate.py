@@ -44,7 +44,7 @@ def translate(
     run
         A run folder.
     file
-        A text file, plain, gzip or xz; `-` is standard input.
+        A text file, plain or packed (gzip, xz, bz2, zstd, zip); `-` is standard input.
     prefix
         What each translation begins with, to the letter; it may end anywhere, also within a word.
     prefixes

@@ -314,7 +314,8 @@ def _wrong_width(where: str, cells: list[str], width: int, columns: Columns, sep
         )
     else:
         remedy = 'if each file has one side, give both: ["a.en", "a.fr"]'
-    return RegardError(f"{where}: {count} columns where two are needed: source, {mark}, target; {remedy}")
+    found = "1 column" if count == 1 else f"{count} columns"
+    return RegardError(f"{where}: {found} where two are needed: source, {mark}, target; {remedy}")
 
 
 def _tell_suspect(first: Row, sample: list[list[str]], name: str) -> None:

@@ -13,6 +13,11 @@ from regard.reading.source_curves import RemovalCurves, removal_curves
 ORDERS = 4
 
 
+def numbered(number: int) -> str:
+    """How a source is called, by its place from 0: ① to ⑳, then (21)."""
+    return chr(ord("①") + number) if number < 20 else f"({number + 1})"
+
+
 @final
 @dataclass(frozen=True)
 class Source:

@@ -22,13 +22,14 @@ from regard.reading.passages import Grain, passages_of, positions, question_in
 from regard.reading.probe import Probe
 from regard.reading.record import Span
 from regard.reading.segments import sentences
-from regard.reading.source_record import Sentence, Source, Sources, Verdict
+from regard.reading.source_record import Sentence, Source, Sources, Verdict, numbered
 
 # passages that are removed in truth, the strongest by estimate
 CONFIRMED = 3
 # nats that the answer's likeliest loss must reach for an answer to rest on a passage
 RESTS = 1.0
-NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩"
+# passages that are removed at most, one after another, while the answer rests on each
+MOST_CONFIRMED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,8 @@ def find_sources(
     places = passages_of(text, _within(text, options.within, turns), options.grain, asks)
     spans = positions(asked.tokens, places, asked.prompt)
     if spans == [(0, asked.prompt)]:
-        raise RegardError("the prompt is one passage and nothing else; split it more finely, or ask a question")
+        whole, remedy = ("prompt", ", or ask a question") if asked.translate is None else ("source", ": by words")
+        raise RegardError(f"the {whole} is one passage and nothing else; split it more finely{remedy}")
     parts = [*spans, *([] if asks is None else positions(asked.tokens, [asks], asked.prompt))]
     chosen = _chosen(asked, options.of)
     first = _estimated(asked, asked.answer, parts, chosen)
@@ -165,7 +167,7 @@ def _confirmed(
     order = sorted(range(len(estimates)), key=lambda number: estimates[number])
     effects: dict[int, tuple[float, np.ndarray]] = {}
     last = None
-    for number in order[: max(confirm, len(NUMBERS))]:
+    for number in order[: max(confirm, MOST_CONFIRMED)]:
         is_found = any(_rests(effect) for effect, _ in effects.values())
         # what is next could hardly be named, or the one before was not
         if (is_found and not _rests(estimates[number])) or (len(effects) >= confirm and not _rests(last)):
@@ -241,10 +243,9 @@ def _within(text: str, within: str | Span | None, turns: Sequence[Span]) -> list
         whole = text[: max(turns)[1]]
         count = whole.count(within) if within.strip() else 0
         if count != 1:
-            raise RegardError(
-                f"the prompt has within={within!r} {count} times; "
-                + ("give its characters as a pair" if count else "copy it from the prompt")
-            )
+            how_often = f"has {within!r} {count} times; give its characters as a pair, or more of it"
+            none = f"does not have {within!r}, in which passages are to be sought; copy it from the prompt"
+            raise RegardError(f"the prompt {how_often if count else none}")
         within = (whole.index(within), whole.index(within) + len(within))
     parts = [(max(start, within[0]), min(end, within[1])) for start, end in turns]
     if not (found := [(start, end) for start, end in parts if start < end]):
@@ -311,5 +312,5 @@ def _rests(effect: float | None) -> bool:
 
 
 def _numbered(numbers: Sequence[int], word: str) -> str:
-    names = [NUMBERS[number] if number < len(NUMBERS) else f"({number + 1})" for number in numbers]
+    names = list(map(numbered, numbers))
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -10,14 +10,16 @@ from rich.text import Text
 from regard.errors import RegardError
 from regard.reading.answer_run import FOREIGN
 from regard.reading.reading import Reading
-from regard.reading.source_record import Sentence, Source, Sources
-from regard.reading.sources import CONFIRMED, NUMBERS
+from regard.reading.source_record import Sentence, Source, Sources, numbered
+from regard.reading.sources import CONFIRMED
 from regard.view.progress import counting
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
 from regard.view.words import printable, shorten
 
 # passages that are listed, and columns of a bar
 MOST, BAR = 6, 8
+# sources whose loss is told in words
+MOST_NAMED = 3
 SEEKING = "what the answer rests on"
 
 
@@ -40,7 +42,7 @@ class SourcesView:
         most = max((-each.strength for each in found), default=0.0)
         listed = [*enumerate(found.sources[: max(MOST, 1 + max(found.verdict.on, default=0))])]
         for number, source in listed:
-            yield _line(NUMBERS[number], source, most, width, is_named=number in found.verdict.on)
+            yield _line(numbered(number), source, most, width, is_named=number in found.verdict.on)
         if left := len(found) - len(listed):
             strength = -sum(each.strength for each in found.sources[len(listed) :])
             yield Text(f"  {_figure(strength, False)} {' ' * BAR} the other {left:,}", QUIET_STYLE)
@@ -70,12 +72,14 @@ def _told(found: Sources) -> str:
     if found.verdict.either:
         assert found.together is not None
         return f"either is enough; without all that were tried it is {_times(-found.together)}"
-    named = [(NUMBERS[number], -found[number].strength) for number in found.verdict.on]
-    return "; ".join(f"without {name} it is {_times(loss)}" for name, loss in named)
+    on = found.verdict.on
+    named = [f"without {numbered(number)} it is {_times(-found[number].strength)}" for number in on[:MOST_NAMED]]
+    # the others stand in the list
+    return "; ".join([*named, "…"] if len(on) > MOST_NAMED else named)
 
 
 def _sentence(sentence: Sentence) -> Text:
-    names = "".join(NUMBERS[number] for number in sentence.verdict.on) or "–"
+    names = "".join(numbered(number) for number in sentence.verdict.on) or "–"
     line = Text(f"{names} ", STRONGEST_STYLE if sentence.verdict.on else QUIET_STYLE)
     return line.append(printable(" ".join(sentence.text.split())), "not bold")
 

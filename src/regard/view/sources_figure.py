@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.reading.sources import NUMBERS
+from regard.reading.source_record import numbered
 from regard.view.answer_figure import BAR_HEIGHT, CELL_WIDTH, FONT_SIZE, HEADING, LINE_HEIGHT, WIDTH
 from regard.view.figure import FAINT, check_path, drawing, save
 from regard.view.words import printable, shorten
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# passages that are drawn
+MOST = 10
 # in inches: where numbers, bars and texts begin
 NUMBER, BAR, TEXT = 0.0, 0.95, 2.6
 NAMED, OTHERS = "#f0ab3f", "#cfc8bd"
@@ -20,7 +22,7 @@ NAMED, OTHERS = "#f0ab3f", "#cfc8bd"
 def plot_sources(found: dict[str, Any], path: str | Path | None = None) -> "Figure":
     """Draw what `Sources.to_json` gives as .png, .svg or .pdf. Raises RegardError if it cannot be written."""
     path = check_path(path)
-    rows = [(NUMBERS[number], source) for number, source in enumerate(found["sources"][: len(NUMBERS)])]
+    rows = [(numbered(number), source) for number, source in enumerate(found["sources"][:MOST])]
     rows += [] if found["question"] is None else [("?", found["question"])]
     answer = _line(found["answer"], WIDTH)
     title = f"This answer {found['verdict']['text']}"
