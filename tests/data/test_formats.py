@@ -230,7 +230,7 @@ def test_unequal_files_are_refused_with_both_counts(tmp_path, longer):
 
 
 def test_a_table_must_have_two_columns(tmp_path):
-    assert "a.tsv:2: 1 columns" in refusal([file(tmp_path, b"one\tun\ntwo\n", "a.tsv")])
+    assert "a.tsv:2: 1 column where two are needed" in refusal([file(tmp_path, b"one\tun\ntwo\n", "a.tsv")])
     assert "a.txt:1: 3 columns" in refusal([file(tmp_path, b"one\tun\tein\n", "a.txt")])
 
 

@@ -36,16 +36,18 @@ class SourcesView:
             line.append(f"\n{_told(found)}", f"not bold {QUIET_STYLE}")
         yield line
         if found.sentences:
-            yield Text("\nIts sentences, each by its own words", QUIET_STYLE)
+            yield Text("\nEach sentence of the answer, by its own tokens", QUIET_STYLE)
         yield from map(_sentence, found.sentences)
-        yield Text("\nWithout it the answer is so much less likely, in nats; ≈ is an estimate", QUIET_STYLE)
+        yield Text("\nWhat the answer loses without each, in nats of its log-probability; ≈ marks an estimate", QUIET_STYLE)
         most = max((-each.strength for each in found), default=0.0)
         listed = [*enumerate(found.sources[: max(MOST, 1 + max(found.verdict.on, default=0))])]
         for number, source in listed:
             yield _line(numbered(number), source, most, width, is_named=number in found.verdict.on)
         if left := len(found) - len(listed):
-            strength = -sum(each.strength for each in found.sources[len(listed) :])
-            yield Text(f"  {_figure(strength, False)} {' ' * BAR} the other {left:,}", QUIET_STYLE)
+            others = found.sources[len(listed) :]
+            is_known = all(each.effect is not None for each in others)
+            strength = -sum(each.strength for each in others)
+            yield Text(f"  {_figure(strength, is_known)} {' ' * BAR} the other {left:,}", QUIET_STYLE)
         if found.question is not None:
             yield _line("?", found.question, most, width, is_named=False)
         if found.method == "heads":
