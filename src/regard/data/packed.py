@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from regard.data.batch import EOS, PAD, UNKNOWN, TextBatch
+from regard.data.batch import EOS, IGNORED, UNKNOWN, TextBatch
 from regard.data.prepare import write_header
 from regard.data.text import Passage
 from regard.data.tokenizer import Tokenizer
@@ -106,7 +106,7 @@ class PackedText:
         rows = np.take(self._ids, places, mode="wrap").astype(np.int64)
         tokens, labels = rows[:, :-1], rows[:, 1:]
         if once:
-            labels = np.where(places[:, 1:] > len(self), PAD, labels)
+            labels = np.where(places[:, 1:] > len(self), IGNORED, labels)
         documents = torch.from_numpy((tokens == EOS).cumsum(axis=1)) if self._has_documents else None
         # contiguous: half of the rows' memory is of the other
         return TextBatch(torch.from_numpy(tokens).contiguous(), torch.from_numpy(labels).contiguous(), documents)

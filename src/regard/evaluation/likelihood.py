@@ -63,5 +63,5 @@ def _of_windows(model: nn.Module, text: PackedText, batch_tokens: int, device: t
 
 def _log_probs(model: nn.Module, batch: Batch | TextBatch) -> Float[np.ndarray, " row"]:
     scores = model(*batch.arguments).logits.float().log_softmax(dim=-1)
-    chosen = scores.gather(2, batch.labels[:, :, None]).squeeze(2)
+    chosen = scores.gather(2, batch.labels[:, :, None].clamp(min=0)).squeeze(2)
     return chosen.masked_fill(~batch.label_mask, 0.0).double().sum(dim=1).cpu().numpy()
