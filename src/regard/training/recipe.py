@@ -208,6 +208,11 @@ class Recipe:
         tokenizer = Tokenizer.take_over(path, form=self.data.form)
         if tokenizer.kind == "word" and not self.translates:
             raise RegardError(f"{path}: a tokenizer of words loses some of the text, which a language model must write")
+        if tokenizer.kind != "bpe" and self.data.bpe_dropout:
+            raise RegardError(
+                f"{path}: a tokenizer of kind {tokenizer.kind} has no merges, which bpe_dropout leaves out; set "
+                "data.bpe_dropout = 0, or name a BPE tokenizer"
+            )
         return tokenizer
 
 

@@ -202,7 +202,7 @@ def train_run(
         else:
             per_epoch = _steps_per_epoch(train, recipe.train)
             parts = train.corpora if isinstance(train, Mixture) else [train]
-            seen = look_at(recipe, corpus, run.tokenizer(), parts, dev, steps_per_epoch=per_epoch)
+            seen = look_at(recipe, corpus, run.tokenizer(), parts, dev, steps_per_epoch=per_epoch, progress=preparing)
             look(seen)
             run = replace(run, facts=run.facts | {"look": asdict(seen)})
         if device.type == "cpu":
