@@ -91,6 +91,7 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         (changed("train", clip=float("inf")), "here: [train] clip must be a finite number, not inf"),
         (changed("train", batch_tokens=0), "here: [train] batch_tokens must be at least 1, not 0"),
         (changed("train", batch_tokens=31), "is 31, which cannot hold one sentence of model.max_length 32"),
+        (changed("train", report=[[1]]), "here: [train] report has no [1]; choose from tensorboard, wandb"),
         (changed("train", accumulate=0), "here: [train] accumulate must be at least 1, not 0"),
         (changed("train", decay=1.0), "here: [train] decay must be below 1, not 1.0"),
         (changed("train", schedule="linear"), "here: [train] schedule must be one of inverse_sqrt, cosine, wsd"),

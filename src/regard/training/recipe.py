@@ -120,7 +120,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in self.reports:
-            if name not in REPORTS:
+            if not isinstance(name, str) or name not in REPORTS:
                 raise RegardError(f"report has no {name!r}{suggest(str(name), REPORTS)}")
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) != 1:

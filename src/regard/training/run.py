@@ -180,6 +180,8 @@ def train_run(
         before = Run.open(folder) if goes_on else None
         recipe = _resumed(recipe, before) if before else with_data_at_hand(recipe, folder)
         began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
+        # one that cannot serve is refused before the text is read
+        given = None if before else recipe.tokenizer()
         corpus = Run(folder, recipe, facts=began).corpus(progress=preparing)
         hashes = {split: list(ends) for split, ends in corpus.hashes.items()}
         run = Run(folder, recipe, facts={"regard": __version__, "folder": str(real_path(folder)), "hashes": hashes})
@@ -188,7 +190,7 @@ def train_run(
             collections.deque(run.pair_corpus().gold(split), maxlen=0)
         kept = replace(recipe, data=with_files(recipe.data, lambda path: from_within(folder, path)))
         if not before:
-            (recipe.tokenizer() or train_tokenizer(recipe, corpus, preparing)).save(folder / TOKENIZER)
+            (given or train_tokenizer(recipe, corpus, preparing)).save(folder / TOKENIZER)
             _write(folder / RECIPE, kept.to_toml())
         train, dev = run._tokens.mixture(corpus, preparing), run.tokenized("dev", progress=preparing)
         sums = {split: run.token_sum(split) for split in ("train", "dev")}
