@@ -126,7 +126,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in self.reports:
-            if name not in REPORTS:
+            if not isinstance(name, str) or name not in REPORTS:
                 raise RegardError(f"report has no {name!r}{suggest(str(name), REPORTS)}")
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) != 1:
@@ -223,6 +223,11 @@ class Recipe:
         tokenizer = Tokenizer.take_over(path, form=self.data.form)
         if tokenizer.kind == "word" and not self.translates:
             raise RegardError(f"{path}: a tokenizer of words loses some of the text, which a language model must write")
+        if tokenizer.kind != "bpe" and self.data.bpe_dropout:
+            raise RegardError(
+                f"{path}: a tokenizer of kind {tokenizer.kind} has no merges, which bpe_dropout leaves out; set "
+                "data.bpe_dropout = 0, or name a BPE tokenizer"
+            )
         return tokenizer
 
 

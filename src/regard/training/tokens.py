@@ -19,8 +19,8 @@ from regard.errors import RegardError
 from regard.files import clear_leftovers
 from regard.models.pretrained.text_tokenizer import TextTokenizer
 
-# of the reading of files: token ids of texts that were read otherwise are not used again
-READING = 2
+# of the reading of files and of what is written: token ids of texts that were read otherwise are not used again
+READING = 3
 
 
 @dataclass(frozen=True)
