@@ -6,6 +6,7 @@ generated sequence is a teacher-forced eager pass, of another run the eager mode
 
 import dataclasses
 import importlib
+import inspect
 import re
 import threading
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from benchmarks.judging import FAILURES, Case, Truth, tensors
 from benchmarks.truths import eager_for, of_forward, of_written
 from benchmarks.zoo.architecture import BEGIN, PAD, Architecture, Inputs
 from benchmarks.zoo.inputs import picked
+from regard.generation.steps import cache_name
 
 GREEDY = {
     "do_sample": False,
@@ -138,11 +140,12 @@ def turns(architecture: Architecture, implementation: str, *, before: bool = Fal
         given = {"input_ids": prompt["input_ids"][:, :6], "attention_mask": mask}
         if "position_ids" in written.arguments(model):
             given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-        model(**given, past_key_values=cache)
+        model(**given, **{cache_name(model): cache})
         return cache
 
     def run(cache: Any) -> Any:
-        return model.generate(**prompt, past_key_values=first() if cache is None else cache, **GREEDY)
+        filled = {cache_name(model): first() if cache is None else cache}
+        return model.generate(**prompt, **filled, **GREEDY)
 
     def truths(output: Any) -> list[Truth]:
         if architecture.unread:
@@ -186,7 +189,7 @@ def guided_by_hand(architecture: Architecture, implementation: str) -> Case | No
             inputs = given(fed)
             for name in inputs.keys() - {"attention_mask"} if step else ():
                 inputs[name] = inputs[name][:, -1:]
-            logits = model(**inputs, past_key_values=cache, use_cache=True).logits[:, -1]
+            logits = model(**inputs, **{cache_name(model): cache}, use_cache=True).logits[:, -1]
             guided, free = logits.chunk(2)
             mixed.append(free + 1.5 * (guided - free))
             fed = torch.cat([fed, mixed[-1].argmax(-1).repeat(2)[:, None]], dim=1)
@@ -208,6 +211,8 @@ def prompt_tuning(architecture: Architecture, implementation: str) -> Case | Non
         return None
     peft = importlib.import_module("peft")
     base = architecture.build(implementation)
+    if cache_name(base) == "cache" and '"cache"' not in inspect.getsource(peft.PeftModelForCausalLM):
+        raise RuntimeError("this version of peft does not find the cache, and feeds its virtual tokens in every step")
     torch.manual_seed(1)
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=VIRTUAL)
     model = peft.get_peft_model(base, config).eval().requires_grad_(False)
@@ -227,7 +232,7 @@ def prompt_tuning(architecture: Architecture, implementation: str) -> Case | Non
         sequences = functional.pad(output.sequences, (VIRTUAL, 0), value=-1)
         calls = witness.capture(base, lambda: run(None), kinds=architecture.kinds)
         found = of_written(longer, sequences, written.from_run(longer, calls, sequences))
-        if "past_key_values" in written.arguments(base):
+        if cache_name(base) in written.arguments(base):
             return found
         # what was written is fed as embeddings alone, again in each step, and nothing says which ids they are
         return [
@@ -340,15 +345,17 @@ def masked_step(architecture: Architecture, implementation: str) -> Case | None:
 
     def run(_: Any) -> Any:
         cache = DynamicCache(config=model.config)
-        model(input_ids=ids[:, :-1], position_ids=positions[:, :-1], past_key_values=cache)
+        model(input_ids=ids[:, :-1], position_ids=positions[:, :-1], **{cache_name(model): cache})
         step = {"input_ids": ids[:, -1:], "attention_mask": hidden, "position_ids": positions[:, -1:]}
-        return model(**step, past_key_values=cache)
+        return model(**step, **{cache_name(model): cache})
 
     seen = torch.ones(count, count, dtype=torch.bool).tril()
     seen[-1, :3] = False
     mask = torch.zeros(count, count).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None]
     given = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
     whole = forward(architecture, implementation, given=given)
+    # what does not run with such a mask has no witness
+    whole.run(None)
     # a state space rounds otherwise step by step
     tolerance = case.tolerance if architecture.steps_agree else 1e-3
     return dataclasses.replace(case, run=run, truths=whole.truths, tolerance=tolerance)

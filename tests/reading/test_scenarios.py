@@ -11,7 +11,8 @@ transformers = pytest.importorskip("transformers")
 
 from benchmarks import witness  # noqa: E402
 from benchmarks.judging import judge  # noqa: E402
-from benchmarks.scenarios import GREEDY, NEEDS, SCENARIOS, forward  # noqa: E402
+from benchmarks.scenario_table import verdict_of  # noqa: E402
+from benchmarks.scenarios import GREEDY, SCENARIOS, forward  # noqa: E402
 from benchmarks.zoo import ARCHITECTURES  # noqa: E402
 from benchmarks.zoo.architecture import VOCABULARY  # noqa: E402
 from benchmarks.zoo.inputs import picked, pixels, tokens  # noqa: E402
@@ -72,14 +73,10 @@ def kernel(name):
     ],
 )
 def test_a_way_of_running_is_read_exactly_and_unharmed(scenario, name):
-    architecture = ARCHITECTURES[name]
-    if scenario in NEEDS:
-        pytest.importorskip(NEEDS[scenario])
     with torch.no_grad():
-        case = SCENARIOS[scenario](architecture, kernel(name))
-        if case is None:
-            pytest.skip("it is no way of running this model")
-        verdict = judge(case)
+        verdict = verdict_of(name, scenario)
+    if verdict is None:
+        pytest.skip("it is no way of running this model")
     if verdict.fails:
         pytest.skip(verdict.fails)
     assert not verdict.harmed

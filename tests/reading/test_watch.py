@@ -7,6 +7,7 @@ from benchmarks.zoo import ARCHITECTURES
 
 import regard
 from regard.errors import RegardError
+from regard.generation.steps import cache_name, cache_of
 
 transformers = pytest.importorskip("transformers")
 
@@ -170,7 +171,8 @@ def test_steps_on_one_cache_are_one_sequence_and_a_fresh_run_starts_a_new_one(na
         for start, stop in ((0, 5), (5, 6), (6, 7), (7, 11), (11, 13)):
             # in between another one
             model(input_ids=other)
-            cache = model(input_ids=ids[:, start:stop], past_key_values=cache, use_cache=True).past_key_values
+            given = {"input_ids": ids[:, start:stop], cache_name(model): cache}
+            cache = cache_of(model(**given, use_cache=True))
     with regard.watching(model, rows="all", statistics=("received", "entropy"), top_k=2) as plain:
         model(input_ids=ids, use_cache=False)
     assert len(watch.recording.seen) == 6
