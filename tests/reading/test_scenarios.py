@@ -37,6 +37,9 @@ ODD = [
     # layers without softmax between those with
     ("nemotron_h", "masked step"),
     ("zamba2", "static cache"),
+    ("zamba2", "guidance in one batch"),
+    # padding with weights of its own, beside one token alone
+    ("mpt", "guidance in one batch"),
     # a prefix that is seen both ways
     ("paligemma", "pictures"),
     # layers that look at the picture alone
@@ -45,6 +48,7 @@ ODD = [
     # pictures of unequal size
     ("qwen2_vl", "pictures"),
     ("qwen2_vl", "beams"),
+    ("qwen2_vl", "threads"),
     # learned queries, and a `generate` that has the model within write
     ("blip_2", "pictures"),
     ("blip_2", "training"),

@@ -190,6 +190,16 @@ def test_steps_on_one_cache_are_one_sequence_and_a_fresh_run_starts_a_new_one(na
         )
 
 
+def test_a_first_token_that_is_run_alone_is_of_the_same_sequence():
+    # MPT says nowhere that it is causal, and one token does not show it
+    architecture = ARCHITECTURES["mpt"]
+    model, ids = architecture.build("eager"), architecture.inputs()["input_ids"][:1]
+    with regard.watching(model, rows="all") as watch:
+        cache = cache_of(model(input_ids=ids[:, :1], use_cache=True))
+        model(input_ids=ids[:, 1:2], **{cache_name(model): cache})
+    agrees(watch.reading(0), whole(model, ids[:, :2]), tolerance=1e-5)
+
+
 CACHES = {
     "dynamic": {},
     "static": {"cache_implementation": "static", "disable_compile": True},
