@@ -37,6 +37,8 @@ class Tokens:
         step, folder = f"encoding {split}", self._folder(corpus, split)
         clear_leftovers(folder)
         if isinstance(corpus, Text):
+            if corpus.chats:
+                raise RegardError(f"{corpus.name}: conversations cannot be learned yet; name a text by data.text_key")
             if not folder.is_dir():
                 pack(counted(corpus.passages(split), step, progress), Tokenizer.load(self.tokenizer), folder)
             return PackedText.open(folder, context=self.max_length, documents=self.documents)
