@@ -8,7 +8,7 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +20,9 @@ from regard.files import read_whole
 from regard.models.gpt import GPT
 from regard.models.pretrained.gpt_weights import ARCHITECTURES, config_of, load_weights, vocab_size_of
 from regard.models.pretrained.needs import check_installed, quiet, told
+
+if TYPE_CHECKING:
+    from regard.models.pretrained.lora import Adapter
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -44,22 +47,25 @@ MOST_TOLD = 3
 logger = logging.getLogger("regard")
 
 
-def load_folder(folder: Path, *, dtype: torch.dtype) -> tuple[nn.Module, Any]:
+def load_folder(folder: Path, *, dtype: torch.dtype, adapter: "Adapter | None" = None) -> tuple[nn.Module, Any]:
     """The module, in evaluation mode, of the architecture that config.json names; its tokenizer, None if it has none.
 
+    An `adapter` is merged into its weights, and may bring a tokenizer of its own.
     Raises RegardError where the folder asks for code of its own, has no safetensors weights, or they do not fit.
     """
     check_installed()
     values = _read_config(folder)
     paths = _weight_paths(folder)
     with quiet():
-        module = _build(
-            folder, values, _read_tensors(paths), size=sum(path.stat().st_size for path in paths), dtype=dtype
-        )
-        return module, _load_tokenizer(folder)
+        tensors = read_tensors(paths)
+        tensors = adapter.merged(tensors) if adapter else tensors
+        module = _build(folder, values, tensors, size=sum(path.stat().st_size for path in paths), dtype=dtype)
+        return module, _load_tokenizer(folder, adapter)
 
 
-def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[int]] | None:
+def load_own(
+    folder: Path, *, dtype: torch.dtype, adapter: "Adapter | None" = None
+) -> tuple[GPT, Any, frozenset[int]] | None:
     """The same in Regard's own model, with the tokens that end a text; None of an architecture that it has not.
 
     Raises RegardError as `load_folder` does, and Unknown for a setting of the architecture that is not known here.
@@ -70,7 +76,7 @@ def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[i
     if not isinstance(names, list) or not names or not isinstance(names[0], str) or names[0] not in ARCHITECTURES:
         return None
     paths = _weight_paths(folder)
-    tensors = _read_tensors(paths)
+    tensors = read_tensors(paths)
     _check_counts(folder, values, len(tensors))
     try:
         config, vocab_size = config_of(values), vocab_size_of(values)
@@ -78,19 +84,20 @@ def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[i
         raise type(error)(f"{folder / CONFIG}: {error}") from None
     with torch.device("meta"), _BuiltOf(folder, len(tensors)):
         module = GPT(config, vocab_size)
+    tensors = adapter.merged(tensors) if adapter else tensors
     load_weights(module, tensors, where=str(folder), dtype=dtype)
     ends = _generation_values(folder, values).get("eos_token_id")
     with quiet():
-        tokenizer = _load_tokenizer(folder)
+        tokenizer = _load_tokenizer(folder, adapter)
     return module.eval(), tokenizer, frozenset([ends] if isinstance(ends, int) else ends or ())
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    values = _read_json(folder / CONFIG)
+    values = read_json(folder / CONFIG)
     has_tokenizer_config = (folder / TOKENIZER_CONFIG).is_file()
     for name, read in (
         (CONFIG, values),
-        (TOKENIZER_CONFIG, _read_json(folder / TOKENIZER_CONFIG) if has_tokenizer_config else {}),
+        (TOKENIZER_CONFIG, read_json(folder / TOKENIZER_CONFIG) if has_tokenizer_config else {}),
     ):
         if "auto_map" in read:
             raise RegardError(
@@ -98,7 +105,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
                 "model whose architecture is part of transformers"
             )
     if (folder / "adapter_config.json").exists():
-        raise RegardError(f"{folder}: an adapter, or a model with one; merge it into its model first, with peft")
+        raise RegardError(f"{folder}: an adapter, or a model with one; merge it first: regard export --to hf")
     return values
 
 
@@ -106,7 +113,7 @@ def _weight_paths(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        names = _read_json(folder / INDEX).get("weight_map")
+        names = read_json(folder / INDEX).get("weight_map")
         if not isinstance(names, dict) or not all(
             isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
             for name in names.values()
@@ -121,8 +128,8 @@ def _weight_paths(folder: Path) -> list[Path]:
     raise RegardError(f"{folder}: it holds no {WEIGHTS}; fetch the model's safetensors files as well")
 
 
-def _read_tensors(paths: list[Path]) -> dict[str, Tensor]:
-    """By name, mapped from the files rather than copied."""
+def read_tensors(paths: list[Path]) -> dict[str, Tensor]:
+    """Tensors of safetensors files by name, mapped from the files rather than copied."""
     tensors = {}
     for path in paths:
         try:
@@ -247,7 +254,7 @@ def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     path = folder / GENERATION_CONFIG
     source = path if path.is_file() else folder / CONFIG
     if path.is_file():
-        values = _read_json(path)
+        values = read_json(path)
     ids = {f"{name}_token_id": values[f"{name}_token_id"] for name in GENERATION_KEYS if f"{name}_token_id" in values}
     for name, token in ids.items():
         if token == -1:
@@ -260,10 +267,12 @@ def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     return ids
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def _load_tokenizer(folder: Path, adapter: "Adapter | None") -> Any:
     from transformers import AutoTokenizer
 
-    if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
+    folders = [folder] if adapter is None else [adapter.folder, folder]
+    folder, found = next(((each, found) for each in folders if (found := _tokenizer_files(each))), (folder, []))
+    if not found:
         return None
     with told(f"{folder}: transformers cannot read its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -274,7 +283,12 @@ def _load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _tokenizer_files(folder: Path) -> list[Path]:
+    return [path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The settings in a JSON file of a model. Raises RegardError."""
     try:
         values = json.loads(read_whole(path, LARGEST_JSON), object_hook=_infinity)
     except FileNotFoundError:
