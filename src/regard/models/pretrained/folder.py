@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from regard.errors import RegardError
 from regard.files import read_whole
-from regard.models.gpt import GPT
+from regard.models.gpt import GPT, GPTConfig
 from regard.models.pretrained.gpt_weights import ARCHITECTURES, config_of, load_weights, vocab_size_of
 from regard.models.pretrained.needs import check_installed, quiet, told
 
@@ -60,7 +60,7 @@ def load_folder(folder: Path, *, dtype: torch.dtype, adapter: "Adapter | None" =
         tensors = read_tensors(paths)
         tensors = adapter.merged(tensors) if adapter else tensors
         module = _build(folder, values, tensors, size=sum(path.stat().st_size for path in paths), dtype=dtype)
-        return module, _load_tokenizer(folder, adapter)
+        return module, _tokenizer(folder, adapter)
 
 
 def load_own(
@@ -72,24 +72,45 @@ def load_own(
     """
     check_installed()
     values = _read_config(folder)
-    names = values.get("architectures")
-    if not isinstance(names, list) or not names or not isinstance(names[0], str) or names[0] not in ARCHITECTURES:
+    if not _is_own(values):
         return None
     paths = _weight_paths(folder)
     tensors = read_tensors(paths)
     _check_counts(folder, values, len(tensors))
-    try:
-        config, vocab_size = config_of(values), vocab_size_of(values)
-    except RegardError as error:
-        raise type(error)(f"{folder / CONFIG}: {error}") from None
+    config, vocab_size = _own_sizes(folder, values)
     with torch.device("meta"), _BuiltOf(folder, len(tensors)):
         module = GPT(config, vocab_size)
     tensors = adapter.merged(tensors) if adapter else tensors
     load_weights(module, tensors, where=str(folder), dtype=dtype)
     ends = _generation_values(folder, values).get("eos_token_id")
     with quiet():
-        tokenizer = _load_tokenizer(folder, adapter)
+        tokenizer = _tokenizer(folder, adapter)
     return module.eval(), tokenizer, frozenset([ends] if isinstance(ends, int) else ends or ())
+
+
+def own_sizes(folder: Path) -> tuple[GPTConfig, int]:
+    """The settings that Regard's own model has with the weights of this folder, and its number of tokens.
+
+    Raises RegardError for an architecture that it has not, and Unknown for a setting of it.
+    """
+    values = _read_config(folder)
+    if not _is_own(values):
+        raise RegardError(
+            f"{folder / CONFIG}: Regard trains no {values.get('architectures')}; it trains {', '.join(ARCHITECTURES)}"
+        )
+    return _own_sizes(folder, values)
+
+
+def _is_own(values: dict[str, Any]) -> bool:
+    names = values.get("architectures")
+    return isinstance(names, list) and bool(names) and isinstance(names[0], str) and names[0] in ARCHITECTURES
+
+
+def _own_sizes(folder: Path, values: dict[str, Any]) -> tuple[GPTConfig, int]:
+    try:
+        return config_of(values), vocab_size_of(values)
+    except RegardError as error:
+        raise type(error)(f"{folder / CONFIG}: {error}") from None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -267,12 +288,16 @@ def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     return ids
 
 
-def _load_tokenizer(folder: Path, adapter: "Adapter | None") -> Any:
+def _tokenizer(folder: Path, adapter: "Adapter | None") -> Any:
+    own = None if adapter is None else load_tokenizer(adapter.folder)
+    return load_tokenizer(folder) if own is None else own
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder, None if it has none. Raises RegardError for one that cannot be used."""
     from transformers import AutoTokenizer
 
-    folders = [folder] if adapter is None else [adapter.folder, folder]
-    folder, found = next(((each, found) for each in folders if (found := _tokenizer_files(each))), (folder, []))
-    if not found:
+    if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         return None
     with told(f"{folder}: transformers cannot read its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
@@ -283,12 +308,8 @@ def _load_tokenizer(folder: Path, adapter: "Adapter | None") -> Any:
     return tokenizer
 
 
-def _tokenizer_files(folder: Path) -> list[Path]:
-    return [path for pattern in TOKENIZER_FILES for path in folder.glob(pattern) if path.is_file()]
-
-
 def read_json(path: Path) -> dict[str, Any]:
-    """The settings in a JSON file of a model. Raises RegardError."""
+    """A JSON file of settings. Raises RegardError where it is none."""
     try:
         values = json.loads(read_whole(path, LARGEST_JSON), object_hook=_infinity)
     except FileNotFoundError:
