@@ -149,7 +149,7 @@ def test_adapters_of_an_encoder_decoder_go_both_ways(tmp_path, kind):
     randomise(module)
     save_adapters(module, LoRAConfig(rank=2), folder, base="../base")
     loaded, _ = load_folder(base, dtype=torch.float32)
-    merged, _ = load_folder(base, dtype=torch.float32, adapter=read_adapter(folder))
+    merged, _ = load_folder(base, dtype=torch.float32, adapters=[read_adapter(folder)])
     inputs = {"input_ids": IDS, "decoder_input_ids": IDS[:, :4]}
     with torch.no_grad():
         wanted = module(**inputs).logits
@@ -252,10 +252,17 @@ def test_a_pickled_adapter_is_refused(family, tmp_path):
         regard.load(tmp_path)
 
 
-def test_an_adapter_of_an_adapter_is_refused(family, tmp_path):
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    trained(family("smollm2").folder, tmp_path / "one")
-    trained(family("smollm2").folder, tmp_path / "two", base="../one")
-    with pytest.raises(RegardError, match=r"one: an adapter, and the base of .*two; merge it first"):
-        regard.load(tmp_path / "two")
+def test_an_adapter_of_an_adapter_is_merged_after_it(family, tmp_path):
+    base, one, two, merged = family("smollm2").folder, *(tmp_path / name for name in ("one", "two", "merged"))
+    one.mkdir()
+    two.mkdir()
+    trained(base, one)
+    regard.load(one, library="transformers").module.save_pretrained(merged)
+    module = trained(merged, two, base="../one")
+    assert close(logits(regard.load(two).module), logits(module))
+
+
+def test_an_adapter_of_itself_is_refused(family, tmp_path):
+    trained(family("smollm2").folder, tmp_path, base=".")
+    with pytest.raises(RegardError, match="an adapter of an adapter, and so on for ever"):
+        regard.load(tmp_path)

@@ -60,6 +60,11 @@ def chat_messages(text: str) -> list[Message]:
     return json.loads(text)
 
 
+def contents(text: str) -> str:
+    """All that is said in a `chat_text`."""
+    return "\n".join(message.get("content") or "" for message in chat_messages(text))
+
+
 def questions(text: str) -> str:
     """All that is asked in a `chat_text`; conversations that ask the same belong into one split."""
     return "\n".join(message.get("content") or "" for message in chat_messages(text) if message["role"] != "assistant")

@@ -184,7 +184,7 @@ def prepare_chats(
                 file.seek(0)
                 write_header(file, dtype, sum(lengths))
         if len(lengths) == 1:
-            told = f"{skipped} have more than {max_length} tokens; raise model.max_length or give other text"
+            told = f"{skipped} have more than {max_length} tokens; raise data.context_length or model.max_length"
             raise RegardError(f"no conversation is left of {name}: {told}")
         np.save(temporary / OFFSETS, np.cumsum(lengths), allow_pickle=False)
         facts = Facts(documents=len(lengths) - 1, bytes=size, unknown=unknowns)._asdict()

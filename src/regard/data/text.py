@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from regard.config import suggest
-from regard.data.chat import holds_chats, questions, read_chats
+from regard.data.chat import contents, holds_chats, questions, read_chats
 from regard.data.columns import TEXT, TEXT_NAMES, Columns, Key
 from regard.data.corpus import Files, Watcher, counted, hash_ranges, plain_hash, unwatched
 from regard.data.formats import FORMATS
@@ -88,13 +88,18 @@ class Text:
         first, last = self.hashes.get(split, (0, 2**64 - 1))
         torn = False
         for passage in _read_chats(parts) if self.chats else _read(parts):
-            if first <= self._hash(passage) <= last:
+            if first <= self.hash_of(passage) <= last:
                 yield Passage(in_form(passage.text, self.form), passage.begins or torn)
                 torn = False
             else:
                 torn = True
 
-    def _hash(self, passage: Passage) -> int:
+    def plain(self, passage: Passage) -> str:
+        """The text of a passage: of a conversation, what is said in it."""
+        return contents(passage.text) if self.chats else passage.text
+
+    def hash_of(self, passage: Passage) -> int:
+        """`plain_hash` of a passage, of a conversation that of its questions: by it passages fall into splits."""
         return plain_hash(questions(passage.text) if self.chats else passage.text)
 
     @classmethod
@@ -131,7 +136,7 @@ class Text:
         if hashes is None:
             text = cls(name=name, splits=given, key=text_key, chats=chats)
             passages = text.passages("train") if missing else ()
-            found = map(text._hash, counted(passages, "reading passages", progress))
+            found = map(text.hash_of, counted(passages, "reading passages", progress))
             what = ("questions", "conversations") if chats else ("passages", "text")
             hashes = hash_ranges(name, found, missing, *what) if missing else {}
         elif lacking := [split for split in missing if split not in hashes]:

@@ -67,11 +67,11 @@ class LanguageModel:
 
         An `adapter` is merged into it, as one that is the model itself is into its base. Raises RegardError.
         """
-        name, folder, merged = find_merged(model, adapter)
+        name, folder, adapters = find_merged(model, adapter)
         own = None
         if library != "transformers":
             try:
-                own = load_own(folder, dtype=dtype, adapter=merged)
+                own = load_own(folder, dtype=dtype, adapters=adapters)
             except Unknown as error:
                 if library == "regard":
                     raise
@@ -81,7 +81,7 @@ class LanguageModel:
             return cls(module, tokenizer, name=name, device=device, ends=ends)
         if library == "regard":
             raise RegardError(f"{name}: Regard has no model of its own for this architecture; leave out library")
-        module, tokenizer = load_folder(folder, dtype=dtype, adapter=merged)
+        module, tokenizer = load_folder(folder, dtype=dtype, adapters=adapters)
         return cls(module, tokenizer, name=name, device=device, ends=ends_of(module))
 
     @property

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from regard.config import setting
@@ -19,8 +18,10 @@ from regard.kernels.linear import Linear
 from regard.models.gpt import GPT
 from regard.models.limits import LARGEST_SIZE
 from regard.models.pretrained.gpt_weights import parts
-from regard.models.pretrained.lora import ADAPTER, PREFIX, A, B
+from regard.models.pretrained.lora import PREFIX, A, B
 from regard.models.pretrained.needs import quiet
+from regard.training.checkpoint import save_tensors
+from regard.training.folder import ADAPTER
 
 NAME = "default"
 # of Regard's own model; its embedding and its output layer stay as they are
@@ -73,8 +74,8 @@ def save_adapters(module: nn.Module, config: LoRAConfig, folder: Path, *, base: 
     settings.base_model_name_or_path = base
     settings.inference_mode = True
     settings.save_pretrained(str(folder))
-    # the two halves of several adapters may be one memory
-    save_file({name: tensor.clone() for name, tensor in tensors.items()}, folder / ADAPTER, metadata={"format": "pt"})
+    # the first matrix of several adapters may be one memory
+    save_tensors({name: tensor.clone() for name, tensor in tensors.items()}, folder / ADAPTER)
 
 
 def _settings(module: nn.Module, config: LoRAConfig, targets: str | list[str]) -> Any:

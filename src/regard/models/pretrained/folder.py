@@ -7,6 +7,7 @@ itself.
 import json
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -47,24 +48,23 @@ MOST_TOLD = 3
 logger = logging.getLogger("regard")
 
 
-def load_folder(folder: Path, *, dtype: torch.dtype, adapter: "Adapter | None" = None) -> tuple[nn.Module, Any]:
+def load_folder(folder: Path, *, dtype: torch.dtype, adapters: Sequence["Adapter"] = ()) -> tuple[nn.Module, Any]:
     """The module, in evaluation mode, of the architecture that config.json names; its tokenizer, None if it has none.
 
-    An `adapter` is merged into its weights, and may bring a tokenizer of its own.
+    The `adapters` are merged into its weights in turn, and may bring a tokenizer of their own.
     Raises RegardError where the folder asks for code of its own, has no safetensors weights, or they do not fit.
     """
     check_installed()
     values = _read_config(folder)
     paths = _weight_paths(folder)
     with quiet():
-        tensors = read_tensors(paths)
-        tensors = adapter.merged(tensors) if adapter else tensors
+        tensors = _merged(read_tensors(paths), adapters)
         module = _build(folder, values, tensors, size=sum(path.stat().st_size for path in paths), dtype=dtype)
-        return module, _tokenizer(folder, adapter)
+        return module, _tokenizer(folder, adapters)
 
 
 def load_own(
-    folder: Path, *, dtype: torch.dtype, adapter: "Adapter | None" = None
+    folder: Path, *, dtype: torch.dtype, adapters: Sequence["Adapter"] = ()
 ) -> tuple[GPT, Any, frozenset[int]] | None:
     """The same in Regard's own model, with the tokens that end a text; None of an architecture that it has not.
 
@@ -80,11 +80,10 @@ def load_own(
     config, vocab_size = _own_sizes(folder, values)
     with torch.device("meta"), _BuiltOf(folder, len(tensors)):
         module = GPT(config, vocab_size)
-    tensors = adapter.merged(tensors) if adapter else tensors
-    load_weights(module, tensors, where=str(folder), dtype=dtype)
+    load_weights(module, _merged(tensors, adapters), where=str(folder), dtype=dtype)
     ends = _generation_values(folder, values).get("eos_token_id")
     with quiet():
-        tokenizer = _tokenizer(folder, adapter)
+        tokenizer = _tokenizer(folder, adapters)
     return module.eval(), tokenizer, frozenset([ends] if isinstance(ends, int) else ends or ())
 
 
@@ -125,8 +124,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
                 f"{folder / name}: auto_map asks to run code that came with the model, which Regard never does; use a "
                 "model whose architecture is part of transformers"
             )
-    if (folder / "adapter_config.json").exists():
-        raise RegardError(f"{folder}: an adapter, or a model with one; merge it first: regard export --to hf")
     return values
 
 
@@ -288,9 +285,15 @@ def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     return ids
 
 
-def _tokenizer(folder: Path, adapter: "Adapter | None") -> Any:
-    own = None if adapter is None else load_tokenizer(adapter.folder)
-    return load_tokenizer(folder) if own is None else own
+def _merged(tensors: dict[str, Tensor], adapters: Sequence["Adapter"]) -> dict[str, Tensor]:
+    for adapter in adapters:
+        tensors = adapter.merged(tensors)
+    return tensors
+
+
+def _tokenizer(folder: Path, adapters: Sequence["Adapter"]) -> Any:
+    found = map(load_tokenizer, [*(adapter.folder for adapter in reversed(adapters)), folder])
+    return next((tokenizer for tokenizer in found if tokenizer is not None), None)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -19,8 +19,7 @@ from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import read_json, read_tensors
 
 Name = str | os.PathLike[str]
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER = "adapter_model.safetensors"
+ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
 PREFIX, A, B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 # what says how the product is made, and what says nothing about it
@@ -36,6 +35,8 @@ SECONDS = 1
 # others change the base, too
 INITIAL = (None, True, False, "gaussian", "orthogonal", "eva")
 MOST_TOLD = 3
+# on each other
+MOST_ADAPTERS = 16
 REMEDY = "merge it into its base with merge_and_unload of peft"
 
 
@@ -71,12 +72,9 @@ class Adapter:
             raise RegardError(f"{self.folder / ADAPTER_CONFIG}: it names no base_model_name_or_path; {remedy}")
         beside = self.folder / self.base
         try:
-            found = find_model(beside if beside.exists() else self.base)[1]
+            return find_model(beside if beside.exists() else self.base)[1]
         except RegardError as error:
             raise RegardError(f"{self.folder}: its base cannot be had: {error}; or {remedy}") from None
-        if (found / ADAPTER_CONFIG).is_file():
-            raise RegardError(f"{found}: an adapter, and the base of {self.folder}; merge it first: {REMEDY}")
-        return found
 
     def merged(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of the base with the products added, in float32. Raises RegardError where it is another model."""
@@ -97,18 +95,24 @@ class Adapter:
         return found
 
 
-def find_merged(model: Name, adapter: Name | None) -> tuple[str, Path, Adapter | None]:
-    """Name and folder of a model, as `find_model` finds it, and the adapter that is to be merged into it, if any.
+class Found(NamedTuple):
+    """A model: its name, the folder of its weights, and the adapters that are to be merged into these, in order."""
 
-    The folder of an adapter is that of its base. Raises RegardError.
-    """
+    name: str
+    folder: Path
+    adapters: tuple[Adapter, ...] = ()
+
+
+def find_merged(model: Name, adapter: Name | None = None) -> Found:
+    """A model as `find_model` finds it, which may be an adapter, and one more `adapter` on it. Raises RegardError."""
     name, folder = find_model(model)
-    if adapter is not None:
-        return name, folder, read_adapter(find_model(adapter)[1])
-    if not (folder / ADAPTER_CONFIG).is_file():
-        return name, folder, None
-    found = read_adapter(folder)
-    return name, found.base_folder(), found
+    adapters = [] if adapter is None else [read_adapter(find_model(adapter)[1])]
+    while (folder / ADAPTER_CONFIG).is_file():
+        if len(adapters) > MOST_ADAPTERS:
+            raise RegardError(f"{folder}: an adapter of an adapter, and so on for ever; correct its {ADAPTER_CONFIG}")
+        adapters.insert(0, read_adapter(folder))
+        folder = adapters[0].base_folder()
+    return Found(name, folder, tuple(adapters))
 
 
 def read_adapter(folder: Path) -> Adapter:
