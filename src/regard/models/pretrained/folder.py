@@ -30,6 +30,7 @@ TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, "vocab.txt", "vocab.json"
 GENERATION_CONFIG = "generation_config.json"
 # all else in generation_config.json is of sampling and its like, and what is written here is the likeliest
 GENERATION_KEYS = ("bos", "eos", "pad", "decoder_start", "forced_bos", "forced_eos")
+BAD_WORDS = "bad_words_ids"
 LARGEST_JSON = 1 << 28
 # packed weights keep two values a byte, and a tied one may be counted twice
 PARAMETERS_PER_BYTE = 4
@@ -51,12 +52,12 @@ def load_folder(folder: Path, *, dtype: torch.dtype) -> tuple[nn.Module, Any]:
     """
     check_installed()
     values = _read_config(folder)
-    paths = _weight_paths(folder)
+    paths = weight_paths(folder)
     with quiet():
         module = _build(
             folder, values, _read_tensors(paths), size=sum(path.stat().st_size for path in paths), dtype=dtype
         )
-        return module, _load_tokenizer(folder)
+        return module, _load_tokenizer(folder, fast=not getattr(module.config, "is_encoder_decoder", False))
 
 
 def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[int]] | None:
@@ -69,7 +70,7 @@ def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[i
     names = values.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str) or names[0] not in ARCHITECTURES:
         return None
-    paths = _weight_paths(folder)
+    paths = weight_paths(folder)
     tensors = _read_tensors(paths)
     _check_counts(folder, values, len(tensors))
     try:
@@ -81,7 +82,7 @@ def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[i
     load_weights(module, tensors, where=str(folder), dtype=dtype)
     ends = _generation_values(folder, values).get("eos_token_id")
     with quiet():
-        tokenizer = _load_tokenizer(folder)
+        tokenizer = _load_tokenizer(folder, fast=True)
     return module.eval(), tokenizer, frozenset([ends] if isinstance(ends, int) else ends or ())
 
 
@@ -102,7 +103,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _weight_paths(folder: Path) -> list[Path]:
+def weight_paths(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
@@ -255,19 +256,28 @@ def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
             ids[name] = None
             continue
         tokens = token if isinstance(token, list) and "eos" in name else [token]
-        if token is not None and not all(type(each) is int and each >= 0 for each in tokens):
+        if token is not None and not _are_ids(tokens):
             raise RegardError(f"{source}: {name} is {token!r}, which must be a token's number")
+    words = values.get(BAD_WORDS)
+    if words is not None:
+        if not isinstance(words, list) or not all(isinstance(word, list) and _are_ids(word) and word for word in words):
+            raise RegardError(f"{source}: {BAD_WORDS} is {words!r}, which must be lists of tokens' numbers")
+        return ids | {BAD_WORDS: words}
     return ids
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def _are_ids(tokens: list[Any]) -> bool:
+    return all(type(each) is int and each >= 0 for each in tokens)
+
+
+def _load_tokenizer(folder: Path, *, fast: bool) -> Any:
     from transformers import AutoTokenizer
 
     if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         return None
     with told(f"{folder}: transformers cannot read its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    if not tokenizer.is_fast:
+    if fast and not tokenizer.is_fast:
         raise RegardError(
             f"{folder}: its tokenizer does not tell where tokens stand in a text; convert it to a tokenizer.json"
         )
