@@ -84,7 +84,7 @@ def test_an_epoch_depends_on_seed_and_number_alone():
 def test_documents_are_numbered_only_where_asked():
     ids = [EOS, 5, 6, EOS, 7, 8, 9, 10]
     assert packed(ids).batch(np.array([0])).documents is None
-    batch = packed(ids, documents=True).batch(np.array([0, 2]))
+    batch = packed(ids, documents=EOS).batch(np.array([0, 2]))
     assert batch.documents.tolist() == [[1, 1, 1, 2], [0, 1, 1, 1]]
 
 

@@ -81,7 +81,7 @@ def test_nothing_left_is_refused_and_leaves_nothing(tmp_path, tokenizer):
 @pytest.mark.parametrize(("size", "dtype"), [(2**16, np.uint16), (2**16 + 1, np.uint32)])
 def test_ids_take_two_bytes_where_they_fit(tmp_path, size, dtype):
     class Vocabulary:
-        frames = OWN_FRAMES
+        frames, unknown = OWN_FRAMES, None
 
         @property
         def target(self):

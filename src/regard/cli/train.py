@@ -1,5 +1,9 @@
 """`regard train`: one model from one recipe."""
 
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +14,16 @@ from regard.cli.options import Device
 from regard.config import parse_value
 from regard.errors import RegardError
 
+# seconds after which a line says what takes so long
+PATIENCE = 2
+
 
 def train(
     recipe: str,
     /,
     *,
     out: Path | None = None,
+    init: str | None = None,
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
     resume: bool = False,
     seed: int | None = None,
@@ -30,6 +38,9 @@ def train(
         greek-{bahdanau,luong,transformer}, gpt-{austen,bible}.
     out
         The folder of the run, which must not exist yet; by default runs/NAME.
+    init
+        Begin from the weights of a run, a Hugging Face folder or hub name, a GGUF file or an alias such as smollm2;
+        the settings under [model] and the tokenizer are then its own. The same as --set model.init=…
     set
         A setting of the recipe, such as train.minutes=1 or data.train=my.tsv; may be given again. A budget
         (train.steps, train.epochs, train.minutes) takes the place of the recipe's own, data.train that of its corpus.
@@ -40,14 +51,16 @@ def train(
     device
         auto, cpu or cuda: the same as --set train.device=…
     """
-    from regard.training.card import bits_told
-    from regard.training.look import log_look
-    from regard.training.recipe import load_recipe
-    from regard.training.run import train_run
-    from regard.view.progress import clock, training_progress
+    with _explained(f"{Path(recipe).stem}  loading PyTorch"):
+        from regard.training.card import bits_told
+        from regard.training.look import log_look
+        from regard.training.recipe import load_recipe
+        from regard.training.run import train_run
+        from regard.view.progress import clock, training_progress
 
     changes = dict(_setting(text) for text in set)
     changes |= {} if seed is None else {"train.seed": seed}
+    changes |= {} if init is None else {"model.init": init}
     changes |= {} if device is None else {"train.device": device}
     loaded = load_recipe(recipe, changes)
     folder = out or Path("runs") / loaded.name
@@ -65,6 +78,18 @@ def train(
     print(folder)
     if facts["status"] == "interrupted":
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _explained(line: str) -> Iterator[None]:
+    """Where something takes longer than PATIENCE, as importing torch does on a busy machine, `line` is shown."""
+    timer = threading.Timer(PATIENCE, lambda: print(line, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _setting(text: str) -> tuple[str, object]:

@@ -30,12 +30,14 @@ class PairTokenizer(ABC):
     """Turns texts of one side of pairs into token ids and back.
 
     `pieces` is what each id adds to a text, in bytes: nothing for special tokens, ⁇ for unknown text. Every text is
-    read as if `leading` stood before it, which decoding drops. `frames` stand around sources and targets.
+    read as if `leading` stood before it, which decoding drops. `frames` stand around sources and targets, `unknown` for
+    what the vocabulary has not.
     """
 
     pieces: list[bytes]
     leading: bytes
     kind: str
+    unknown: int | None
     frames: Frames = OWN_FRAMES
 
     @property

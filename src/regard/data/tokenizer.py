@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, final
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
-from regard.data.batch import SPECIAL_TOKENS, UNKNOWN
+from regard.data.batch import EOS, SPECIAL_TOKENS, UNKNOWN
 from regard.data.normal_form import in_form, over_marks
 from regard.data.pair_tokenizer import UNKNOWN_TEXT, PairTokenizer, checked
 from regard.data.tokenizer_files import BYTES, form_of, read_tokenizer, spelling, take_over
@@ -44,7 +44,12 @@ BYTE_OF = _byte_of()
 
 @final
 class Tokenizer(PairTokenizer):
-    """Turns text into token ids and back; special tokens have ids that no text produces."""
+    """Turns text into token ids and back; special tokens have ids that no text produces.
+
+    `start` stands before each document of a language model's text.
+    """
+
+    start, unknown = EOS, UNKNOWN
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         stored = json.loads(backend.to_str())

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from regard.data.corpus import Corpus, pair_hash, plain_hash, text_hash
+from regard.data.corpus import Corpus, Watcher, counted, pair_hash, plain_hash, text_hash, unwatched
 from regard.data.normal_form import in_form, is_in_form
 from regard.data.packed import PackedText
 from regard.data.prepare import SIDES, TokenizedCorpus
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.data.words import counts_characters
+from regard.models.pretrained.text_tokenizer import TextTokenizer
 from regard.training.recipe import Recipe
 
 # pairs or passages, spread over all, whose letters are looked at
@@ -72,31 +73,37 @@ def log_look(look: Look) -> None:
 def look_at(
     recipe: Recipe,
     corpus: Corpus | Text,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | TextTokenizer,
     train: Sequence[TokenizedCorpus | PackedText],
     dev: TokenizedCorpus | PackedText,
     *,
     steps_per_epoch: int,
+    progress: Watcher = unwatched,
 ) -> Look:
-    """A look at the data of a run that is about to begin, tokenized already: all parts of `train`, and `dev`."""
+    """A look at the data of a run that is about to begin, tokenized already: all parts of `train`, and `dev`.
+
+    `progress` hears how many pairs or passages have been seen.
+    """
     look = Look()
     if isinstance(corpus, Corpus):
-        _look_at_pairs(look, recipe, corpus, [part for part in train if isinstance(part, TokenizedCorpus)])
+        _look_at_pairs(look, recipe, corpus, [part for part in train if isinstance(part, TokenizedCorpus)], progress)
     else:
-        _look_at_text(look, recipe, corpus, [part for part in train if isinstance(part, PackedText)])
-    _look_at_vocabulary(look, recipe, corpus, tokenizer, {"train": train, "dev": [dev]})
+        _look_at_text(look, recipe, corpus, [part for part in train if isinstance(part, PackedText)], progress)
+    _look_at_vocabulary(look, recipe, corpus, tokenizer, {"train": train, "dev": [dev]}, progress)
     _look_at_steps(look, recipe, steps_per_epoch)
     return look
 
 
-def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: Sequence[TokenizedCorpus]) -> None:
+def _look_at_pairs(
+    look: Look, recipe: Recipe, corpus: Corpus, train: Sequence[TokenizedCorpus], progress: Watcher
+) -> None:
     form = recipe.data.form
     raw = replace(corpus, form=None)
     too_long = sum(part.skipped for part in train)
     every = 1 + (sum(map(len, train)) + too_long) // SAMPLE
     hashes, sample = array("Q"), []
     unformed = copies = 0
-    for index, pair in enumerate(raw.pairs("train")):
+    for index, pair in enumerate(counted(raw.pairs("train"), "looking at pairs", progress)):
         hashes.append(text_hash("\t".join(in_form(side, form) for side in pair)))
         copies += pair.source.strip() == pair.target.strip()
         unformed += not all(is_in_form(side, form or "NFC") for side in pair)
@@ -130,21 +137,22 @@ def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: Sequence[T
             "line if it is one"
         )
     if recipe.data.corpus is None:
-        _tell_overlap(look, corpus, lambda split: map(pair_hash, corpus.pairs(split)), "source sentences")
+        _tell_overlap(look, corpus, lambda split: map(pair_hash, corpus.pairs(split)), "source sentences", progress)
 
 
-def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: Sequence[PackedText]) -> None:
+def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: Sequence[PackedText], progress: Watcher) -> None:
     form = recipe.data.form
     hashes, sample = array("Q"), []
     unformed = 0
-    for index, passage in enumerate(replace(corpus, form=None).passages("train")):
+    passages = replace(corpus, form=None).passages("train")
+    for index, passage in enumerate(counted(passages, "looking at passages", progress)):
         hashes.append(text_hash(passage.text))
         unformed += not is_in_form(passage.text, form or "NFC")
         if index < SAMPLE:
             sample.append(passage.text[:SAMPLE])
     again = _repeated(hashes)
     documents, size = (sum(getattr(part.facts, name) for part in train) for name in ("documents", "bytes"))
-    tokens, context = sum(map(len, train)), recipe.model.max_length
+    tokens, context = sum(map(len, train)), recipe.max_length
     look.figures |= {"documents": documents, "bytes": size, "tokens": tokens}
     look.figures |= {"passages": len(hashes), "duplicates": again, "not_normalised": unformed}
     look.lines.append(
@@ -157,7 +165,11 @@ def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: Sequence[Pack
     _tell_form(look, unformed, len(hashes), form, "passages")
     if recipe.data.corpus is None:
         _tell_overlap(
-            look, corpus, lambda split: (plain_hash(each.text) for each in corpus.passages(split)), "passages"
+            look,
+            corpus,
+            lambda split: (plain_hash(each.text) for each in corpus.passages(split)),
+            "passages",
+            progress,
         )
 
 
@@ -165,23 +177,27 @@ def _look_at_vocabulary(
     look: Look,
     recipe: Recipe,
     corpus: Corpus | Text,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | TextTokenizer,
     splits: Mapping[str, Sequence[TokenizedCorpus | PackedText]],
+    progress: Watcher,
 ) -> None:
     data = recipe.data
     tokens = {split: sum(part.num_tokens for part in parts) for split, parts in splits.items()}
     unknown = {split: sum(part.num_unknown for part in parts) for split, parts in splits.items()}
     look.figures |= {"vocabulary": len(tokenizer), "unknown": unknown}
-    origin = f", of {data.tokenizer_file}" if data.tokenizer_file else f" of at most {data.vocab_size:,}"
+    kept = recipe.init if data.tokenizer is None else data.tokenizer_file
+    origin = f" of {kept}" if kept else f", of at most {data.vocab_size:,}"
     look.lines.append(f"vocabulary: {len(tokenizer):,} tokens{origin}, kind {tokenizer.kind}")
+    if isinstance(tokenizer, TextTokenizer):
+        return
     share = {split: unknown[split] / max(1, tokens[split]) for split in unknown}
     unit = "characters" if tokenizer.kind == "character" else "words or characters"
-    remedy = "give another tokenizer" if data.tokenizer_file else "raise data.vocab_size"
+    remedy = "give another tokenizer" if kept else "raise data.vocab_size"
     if unknown["train"]:
         # a vocabulary that holds all of the text has nothing unknown in it
         distinct = ""
         if tokenizer.kind == "character":
-            look.figures["left_out"] = cut = _left_out(corpus, tokenizer)
+            look.figures["left_out"] = cut = _left_out(corpus, tokenizer, progress)
             distinct, remedy = f", {cut:,} different ones", f"{remedy} to {len(tokenizer) + cut:,}"
         look.warnings.append(
             f"the vocabulary leaves out {unknown['train']:,} {unit} of the training text{distinct} "
@@ -273,12 +289,15 @@ def _is_heading(text: str) -> bool:
     return HEADINGS.fullmatch(text.strip().strip("\"'")) is not None
 
 
-def _tell_overlap(look: Look, corpus: Corpus | Text, hashes: Callable[[str], Iterator[int]], what: str) -> None:
+def _tell_overlap(
+    look: Look, corpus: Corpus | Text, hashes: Callable[[str], Iterator[int]], what: str, progress: Watcher
+) -> None:
     """What dev and test share with train; splits by hash share nothing."""
     splits = [split for split in ("dev", "test") if split in corpus.splits and split not in corpus.hashes]
     if not splits:
         return
-    train = np.unique(np.fromiter(hashes("train"), dtype=np.uint64))
+    found = counted(hashes("train"), f"comparing {what} of train with {' and '.join(splits)}", progress)
+    train = np.unique(np.fromiter(found, dtype=np.uint64))
     for split in splits:
         own = np.fromiter(hashes(split), dtype=np.uint64)
         shared = int(np.isin(own, train).sum())
@@ -290,9 +309,13 @@ def _tell_overlap(look: Look, corpus: Corpus | Text, hashes: Callable[[str], Ite
             )
 
 
-def _left_out(corpus: Corpus | Text, tokenizer: Tokenizer) -> int:
+def _left_out(corpus: Corpus | Text, tokenizer: Tokenizer, progress: Watcher) -> int:
     """How many different characters of the training text the vocabulary has not."""
-    return len(set[str]().union(*_texts(corpus)) - tokenizer.backend.get_vocab().keys())
+    found: set[str] = set()
+    # not all of the texts at once
+    for text in counted(_texts(corpus), "collecting unknown characters", progress):
+        found.update(text)
+    return len(found - tokenizer.backend.get_vocab().keys())
 
 
 def _texts(corpus: Corpus | Text) -> Iterator[str]:

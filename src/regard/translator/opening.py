@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from regard.data.download import file_sha256
+from regard.data.pair_tokenizer import PairTokenizer
 from regard.models.pretrained.folder import weight_paths
 from regard.models.pretrained.translators import Languages, as_translator
 from regard.training.folder import WEIGHTS
@@ -18,10 +19,11 @@ NO_LANGUAGES = Languages()
 
 def translator_of_run(run: Run, *, device: torch.device, dtype: torch.dtype) -> Translator:
     """The translator that a run trained. Raises RegardError if its weights are missing or do not fit."""
-    longest = run.facts.get("longest_source")
+    longest, tokenizer = run.facts.get("longest_source"), run.tokenizer()
+    assert isinstance(tokenizer, PairTokenizer)
     return Translator(
         run.module(),
-        run.tokenizer(),
+        tokenizer,
         name=run.path.name,
         max_length=run.recipe.model.max_length,
         device=device,
