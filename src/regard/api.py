@@ -16,9 +16,11 @@ from regard.evaluation.text import TextQuality, evaluate_text
 from regard.generation.result import Generation
 from regard.language_model import LanguageModel
 from regard.language_model.adapters import ends_of
+from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.lora import ADAPTER_CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
+from regard.models.pretrained.translators import Languages, translates
 from regard.reading.reading import Reading
 from regard.reading.source_record import Sources
 from regard.reading.watch import watching
@@ -26,9 +28,10 @@ from regard.training.loop import Progress
 from regard.training.recipe import load_recipe
 from regard.training.run import RECIPE, Run, find_device, train_run
 from regard.translator import Translator
+from regard.translator.opening import pretrained_translator, translator_of_run
 from regard.view import renderers
 
-__all__ = ["Generation", "Translator", "evaluate", "load", "load_run", "read", "sources", "train", "watching"]
+__all__ = ["Generation", "Translator", "evaluate", "load", "load_translator", "read", "sources", "train", "watching"]
 
 LIBRARIES = ("regard", "transformers")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -66,6 +69,9 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     adapter: str | os.PathLike[str] | None = None,
+    source_language: str | None = None,
+    target_language: str | None = None,
+    source_prefix: str | None = None,
 ) -> Translator | LanguageModel:
     """The model of a run folder, a Hugging Face folder, a GGUF file, an alias, or a name of the Hugging Face hub.
 
@@ -73,11 +79,13 @@ def load(
     `model`.
     `library` asks for it in "regard" or in "transformers"; by default it is the one that can. `dtype` is float32,
     bfloat16 or float64, or, of a language model's weights, int8 or int4.
+    A pretrained translator of several languages is told from which to which, by the tags of its tokenizer, such as
+    eng_Latn and fra_Latn, or en and fr; one of several tasks by what stands before each source, `source_prefix`.
     Raises RegardError if there is no such model, its weights do not fit, or that library cannot run it.
     """
     if library not in (None, *LIBRARIES):
         raise RegardError(f"library must be {' or '.join(LIBRARIES)}, not {library!r}")
-    path = Path(model)
+    path, languages = Path(model), Languages(source_language, target_language, source_prefix)
     # what began from a pretrained model is a folder of one
     is_own = (path / RECIPE).is_file() and not (path / CONFIG).is_file()
     if is_own:
@@ -85,8 +93,9 @@ def load(
             raise RegardError(f"{path}: a run takes no adapter; give the Hugging Face folder of its base")
         if library == "transformers":
             raise RegardError(f"{path}: a run, which transformers cannot load; leave out library")
-        if Run.open(path).recipe.translates:
-            return load_run(path, device=device, dtype=dtype)
+        _refuse(languages, f"{path} is a run of Regard's own format, which knows no languages")
+        if (run := Run.open(path)).recipe.translates:
+            return translator_of_run(run, device=find_device(device), dtype=_dtype(dtype))
     elif path.is_dir() and not any((path / name).is_file() for name in (CONFIG, ADAPTER_CONFIG)):
         raise RegardError(
             f"{path}: neither a run nor a Hugging Face folder, it holds no {RECIPE} and no {CONFIG}; name a folder "
@@ -101,20 +110,35 @@ def load(
         loaded = LanguageModel(module, tokenizer, name=path.name, device=torch_device, ends=frozenset({EOS}))
     else:
         loaded = LanguageModel.load(model, library=library, device=torch_device, dtype=torch_dtype, adapter=adapter)
+        if translates(loaded.module, loaded.tokenizer):
+            return pretrained_translator(
+                loaded.module,
+                loaded.tokenizer,
+                name=loaded.name,
+                device=torch_device,
+                dtype=_dtype(dtype),
+                languages=languages,
+                folder=find_model(model)[1],
+            )
+        _refuse(languages, f"{loaded.name} translates nothing")
     if dtype in QUANTISED:
         loaded.quantise(dtype)
     return loaded
 
 
-def load_run(run: str | os.PathLike[str], *, device: str = "auto", dtype: str = "float32") -> Translator:
-    """The translator of a run folder. Raises RegardError if it is none, or its weights do not fit."""
-    torch_dtype = _dtype(dtype)
-    opened = Run.open(run)
-    if not opened.recipe.translates:
-        raise RegardError(f"{run}: a language model, which translates nothing; `regard generate {run}` writes with it")
-    tokenizer = opened.tokenizer()
-    assert isinstance(tokenizer, Tokenizer)
-    return Translator(opened.module(), tokenizer, opened, device=find_device(device), dtype=torch_dtype)
+def load_translator(model: str | os.PathLike[str], **settings: Any) -> Translator:
+    """`load` of what must be a translator. Raises RegardError if it is none."""
+    loaded = load(model, **settings)
+    if isinstance(loaded, LanguageModel):
+        raise RegardError(
+            f"{model}: a language model, which translates nothing; `regard generate {model}` writes with it"
+        )
+    return loaded
+
+
+def _refuse(languages: Languages, why: str) -> None:
+    if given := [name for name, value in languages._asdict().items() if value is not None]:
+        raise RegardError(f"{why}; leave out {', '.join(given)}")
 
 
 def _dtype(name: str) -> torch.dtype:
@@ -138,7 +162,9 @@ def read(
     """
     opened = _opened(model, tokenizer)
     if isinstance(opened, LanguageModel):
-        return opened.read(prompt, source=source, **settings)
+        if source is not None:
+            raise RegardError(f"{opened.name} takes a prompt or a text, not a source")
+        return opened.read(prompt, **settings)
     if prompt is not None or not settings.keys().isdisjoint(("text", "messages")):
         raise RegardError(f"{opened.name} is a translator: it takes a source, and perhaps a target")
     if source is None:
@@ -154,6 +180,9 @@ def _opened(
     if tokenizer is None:
         raise RegardError("a module has no tokenizer of its own: give the model's tokenizer=")
     name = getattr(model.config, "name_or_path", "") or type(model).__name__
+    if translates(model, tokenizer):
+        weight = next(model.parameters())
+        return pretrained_translator(model, tokenizer, name=name, device=weight.device, dtype=weight.dtype)
     return LanguageModel(model, tokenizer, name=name, device=next(model.parameters()).device, ends=ends_of(model))
 
 
@@ -170,6 +199,8 @@ def sources(
     """
     opened = _opened(model, tokenizer)
     if isinstance(opened, LanguageModel):
+        if "source" in settings:
+            raise RegardError(f"{opened.name} takes a prompt or messages, not a source")
         return opened.sources(prompt, **settings)
     if prompt is not None or "source" not in settings:
         raise RegardError(f"{opened.name} is a translator: it takes a source, and perhaps a target")
@@ -191,9 +222,13 @@ def evaluate(
     """
     if isinstance(model, Translator):
         return model.evaluate(split, files=files, **settings)
+    if files is not None and not (Path(model) / RECIPE).is_file():
+        return load_translator(model, device=device).evaluate(split, files=files, **settings)
     run = Run.open(model)
     if run.recipe.translates:
-        return load_run(model, device=device).evaluate(split, files=files, **settings)
+        return translator_of_run(run, device=find_device(device), dtype=torch.float32).evaluate(
+            split, files=files, **settings
+        )
     if settings:
         raise RegardError(f"a language model is measured without translating; leave out {', '.join(settings)}")
     torch_device = find_device(device)

@@ -227,11 +227,11 @@ def test_sources_of_a_translation(cli, t5, tmp_path):
     assert found["method"] == "removal"
     assert sorted(each["text"] for each in found["sources"]) == ["A cat.", "A dog."]
     model = regard.load(t5)
-    ids = [model.encode(text)[0] for text in ("A cat. A dog.", " A dog.")]
-    target = torch.tensor([model.tokenizer(text_target="ein Tier").input_ids])
+    ids = [model.tokenizer.encode(text) for text in ("A cat. A dog.", " A dog.")]
+    target = torch.tensor([model.tokenizer.encode("ein Tier")])
     with torch.no_grad():
         logits = [
-            model.module(
+            model.module.model(
                 input_ids=torch.tensor([each]), decoder_input_ids=torch.cat([torch.tensor([[0]]), target[:, :-1]], 1)
             ).logits
             for each in ids

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regard.data import prepare as module
-from regard.data.batch import BOS, EOS, PAD
+from regard.data.batch import BOS, EOS, OWN_FRAMES, PAD
 from regard.data.formats import Pair
 from regard.data.prepare import TokenizedCorpus, prepare
 from regard.data.tokenizer import Tokenizer
@@ -81,6 +81,12 @@ def test_nothing_left_is_refused_and_leaves_nothing(tmp_path, tokenizer):
 @pytest.mark.parametrize(("size", "dtype"), [(2**16, np.uint16), (2**16 + 1, np.uint32)])
 def test_ids_take_two_bytes_where_they_fit(tmp_path, size, dtype):
     class Vocabulary:
+        frames, unknown = OWN_FRAMES, None
+
+        @property
+        def target(self):
+            return self
+
         def __len__(self):
             return size
 

@@ -106,7 +106,7 @@ def test_a_run_is_loaded_as_a_language_model_that_writes_and_is_read(trained, to
 def test_a_language_model_does_not_translate(trained):
     run = trained()
     with pytest.raises(RegardError, match="a language model, which translates nothing; `regard generate"):
-        regard.api.load_run(run.path)
+        regard.api.load_translator(run.path)
     with pytest.raises(RegardError, match="without translating; leave out num_beams"):
         regard.evaluate(run.path, num_beams=3)
 

@@ -3,17 +3,18 @@
 import json as json_module
 from pathlib import Path
 
-from regard.cli.options import Device, Dtype, PairFiles, pair_chunks
+from regard.cli.options import NO_LANGUAGES, Device, Dtype, Languages, PairFiles, pair_chunks
 
 
 def align(
-    run: Path,
+    model: str,
     files: PairFiles = (Path("-"),),
     /,
     *,
     layer: int = -1,
     head: int | None = None,
     json: bool = False,
+    languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -24,8 +25,8 @@ def align(
 
     Parameters
     ----------
-    run
-        A run folder.
+    model
+        A run folder, or a pretrained translator: a Hugging Face folder or a name of its hub.
     files
         One file with both sides, or two aligned files, source first, in any format that training takes. `-`, or
         nothing, is standard input.
@@ -41,10 +42,10 @@ def align(
     dtype
         float32, bfloat16 or float64.
     """
-    from regard.api import load_run
+    from regard.api import load_translator
     from regard.reading.replay import links
 
-    translator = load_run(run, device=device, dtype=dtype)
+    translator = load_translator(model, device=device, dtype=dtype, **vars(languages))
     translator.check_cross_attention(layer=layer, head=head)
     for pairs, name in pair_chunks(files):
         sources, targets = map(list, zip(*pairs, strict=True))

@@ -54,7 +54,7 @@ def compare(
     dtype
         float32, bfloat16 or float64.
     """
-    from regard.api import load_run
+    from regard.api import load_translator
     from regard.evaluation.significance import paired_bootstrap
     from regard.training.run import Run
     from regard.view.alignment_error import error_rate_line
@@ -80,7 +80,7 @@ def compare(
             raise RegardError("language models have no length curve to draw; leave out --out")
         _compare_texts(runs, chosen, files, measured, json=json, device=device)
         return
-    translators = [load_run(run, device=device, dtype=dtype) for run in runs]
+    translators = [load_translator(run, device=device, dtype=dtype) for run in runs]
     if files is None:
         first, *others = (translator.pairs(chosen) for translator in translators)
         if any(other != first for other in others):

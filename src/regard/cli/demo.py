@@ -133,7 +133,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 
 def _train(name: str, recipe: Any, folder: Path, console: Console) -> Any:
-    from regard.api import load_run
+    from regard.api import load_translator
     from regard.training.run import train_run
     from regard.view.progress import training_progress
 
@@ -148,7 +148,7 @@ def _train(name: str, recipe: Any, folder: Path, console: Console) -> Any:
         "not bold",
     )
     console.print(told)
-    return load_run(run.path)
+    return load_translator(run.path)
 
 
 def _measure(name: str, translator: Any) -> dict[str, Any]:

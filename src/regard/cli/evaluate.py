@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split, TestFiles, test_set
+from regard.cli.options import (
+    GREEDY,
+    NO_LANGUAGES,
+    Count,
+    DecodingOptions,
+    Device,
+    Dtype,
+    Languages,
+    Split,
+    TestFiles,
+    test_set,
+)
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -16,7 +27,7 @@ BATCH_SIZE = 64
 
 
 def evaluate(
-    run: Path,
+    model: str,
     /,
     *,
     split: Split | None = None,
@@ -26,6 +37,7 @@ def evaluate(
     decoding: DecodingOptions = GREEDY,
     batch_size: Count = BATCH_SIZE,
     json: bool = False,
+    languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -37,8 +49,8 @@ def evaluate(
 
     Parameters
     ----------
-    run
-        A run folder.
+    model
+        A run folder or, with --file, a pretrained translator: a Hugging Face folder or a name of its hub.
     split
         train, dev or test, of the run's own corpus; by default test.
     file
@@ -58,9 +70,9 @@ def evaluate(
     dtype
         float32, bfloat16 or float64.
     """
-    from regard.api import load_run
+    from regard.api import load_translator
     from regard.files import check_new_folder
-    from regard.training.run import Run
+    from regard.training.run import RECIPE, Run
     from regard.view.alignment_error import error_rate_grid, error_rate_line
     from regard.view.progress import counting
     from regard.view.terminal import quality_line, quality_table
@@ -70,17 +82,17 @@ def evaluate(
         raise RegardError("--links are of the pairs of --file; for a split, data.test_links names them in the recipe")
     if out is not None:
         check_new_folder(out)
-    opened = Run.open(run)
-    if not opened.recipe.translates:
+    opened = Run.open(model) if not file or (Path(model) / RECIPE).is_file() else None
+    if opened is not None and not opened.recipe.translates:
         if decoding != GREEDY:
-            raise RegardError(f"{run} is a language model, measured on text as it is; leave out options of decoding")
+            raise RegardError(f"{model} is a language model, measured on text as it is; leave out options of decoding")
         if batch_size != BATCH_SIZE or dtype != "float32":
-            raise RegardError(f"{run} is a language model, measured in float32; leave out --batch-size and --dtype")
+            raise RegardError(f"{model} is a language model, measured in float32; leave out --batch-size and --dtype")
         if links is not None or out is not None:
-            raise RegardError(f"{run} is a language model, which translates nothing; leave out --links and --out")
+            raise RegardError(f"{model} is a language model, which translates nothing; leave out --links and --out")
         _evaluate_text(opened, chosen, files, measured, json=json, device=device)
         return
-    translator = load_run(run, device=device, dtype=dtype)
+    translator = load_translator(model, device=device, dtype=dtype, **vars(languages))
     with counting(translator.name, None) as progress:
         found = translator.evaluation(
             chosen, decoding, files=files, links=links, batch_size=batch_size, progress=progress
@@ -88,7 +100,7 @@ def evaluate(
     quality = found.quality
     if out is not None:
         found.save(out)
-    attribution = None if file else translator.run.facts.get("attribution")
+    attribution = None if file else translator.own_run().facts.get("attribution")
     if json:
         facts = {"run": translator.name, **measured, "attribution": attribution}
         print(json_module.dumps({**facts, **quality.to_json()}, indent=2))

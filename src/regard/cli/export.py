@@ -5,6 +5,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from regard.cli.options import NO_LANGUAGES, Languages
 from regard.errors import RegardError
 
 
@@ -16,24 +17,26 @@ def export(
     to: Literal["ctranslate2", "hf"],
     sample: Path | None = None,
     apart: bool = False,
+    languages: Languages = NO_LANGUAGES,
 ) -> None:
     """Write a model for another tool, which must then translate, or predict the next token, as Regard does.
 
-    Of translations a sample is compared, greedy ones; were fewer than 99 % the same, nothing would be left. Of a
-    language model the logits are compared.
+    Greedy translations of a sample are compared; below 99 % agreement nothing is written. For a language model the
+    logits are compared.
 
     Parameters
     ----------
     model
-        A run folder; of language models also a Hugging Face folder, a name of its hub, a GGUF file, smollm2 or
-        gemma3-270m.
+        A run folder, a Hugging Face folder, a name of its hub, a GGUF file, smollm2 or gemma3-270m.
     folder
         What is written, a folder that is empty or does not exist yet: the model, its tokenizer, and a README.md that
         tells how to use them.
     to
-        ctranslate2: for Transformers that translate. hf: language models, for transformers' AutoModelForCausalLM.
+        ctranslate2: translators, runs of Transformers or pretrained ones. hf: language models and pretrained
+        translators, for transformers.
     sample
-        A text file whose lines are translated as a check; by default the first 200 sentences of the run's dev split.
+        A text file whose lines are translated as a check; by default the first 200 sentences of the run's dev split,
+        which a pretrained translator has not.
     apart
         Of a run with LoRA: its adapter alone, for peft, without the model that it adapts. By default they are merged.
     """
@@ -52,7 +55,7 @@ def export(
         )
         print(folder)
         return
-    opened = load(model, device="cpu")
+    opened = load(model, device="cpu", **vars(languages))
     if isinstance(opened, LanguageModel):
         if sample is not None:
             raise RegardError("--sample is of translations; a language model is checked by its logits")

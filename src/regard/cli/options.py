@@ -139,6 +139,30 @@ def with_system(system: str, prompt: str) -> list[dict[str, Any]]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageFlags:
+    """From which language to which a pretrained translator of several translates.
+
+    Parameters
+    ----------
+    source_language
+        The language of the source, for a pretrained translator of several: a tag as its tokenizer has it, such as
+        eng_Latn, en_XX or en.
+    target_language
+        The language to write, as a tag.
+    source_prefix
+        What stands before each source, for a pretrained model of several tasks: "translate English to French: ".
+    """
+
+    source_language: str | None = None
+    target_language: str | None = None
+    source_prefix: str | None = None
+
+
+Languages = Annotated[LanguageFlags, Parameter(name="*")]
+NO_LANGUAGES = LanguageFlags()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ReadFlags(ReadOptions):
     """What is read of a language model, and how it writes.
 

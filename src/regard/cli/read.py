@@ -8,11 +8,13 @@ from cyclopts import ArgumentCollection, Group, Parameter
 from rich.console import Console
 
 from regard.cli.options import (
+    NO_LANGUAGES,
     USUAL,
     Count,
     Device,
     Dtype,
     HyphenOrText,
+    Languages,
     ReadingFlags,
     messages_of_file,
     text_of_file,
@@ -58,6 +60,7 @@ def read(
     num_beams: Count = 1,
     length_penalty: float = 1.0,
     json: bool = False,
+    languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -94,7 +97,7 @@ def read(
     head
         The head shown; by default the mean of all.
     num_beams
-        Hypotheses kept at each step of a run's own translation; 1 is greedy.
+        Hypotheses kept at each step of a translator's own translation; 1 is greedy.
     length_penalty
         Beams are ranked by log-probability / length ** this.
     json
@@ -114,7 +117,7 @@ def read(
     if target is not None and source is None:
         raise RegardError("--target goes with --source")
     inputs = inputs_of(prompt, prompt_file, messages, text, text_file, source, system=system)
-    opened = load(model, device=device, dtype=dtype)
+    opened = load(model, device=device, dtype=dtype, **vars(languages))
     beams = [
         name
         for name, is_given in (("--num-beams", num_beams > 1), ("--length-penalty", length_penalty != 1))
@@ -122,14 +125,20 @@ def read(
     ]
     if isinstance(opened, LanguageModel):
         _refuse(beams, f"{opened.name} is a language model, which is read on its likeliest tokens")
-        reading = opened.read(**inputs, target=target, **vars(options))
+        if source is not None:
+            raise RegardError(f"{opened.name} takes a prompt or a text, not a source")
+        reading = opened.read(**inputs, **vars(options))
     else:
         if source is None:
             raise RegardError(f"{opened.name} is a translator; give it a --source")
-        _refuse(options.changed(), f"{opened.name} is a run of Regard, which is read whole")
-        reading = opened.read(
-            source=inputs["source"], target=target, num_beams=num_beams, length_penalty=length_penalty
-        )
+        settings: dict[str, Any] = {"num_beams": num_beams, "length_penalty": length_penalty}
+        if opened.run is not None:
+            _refuse(options.changed(), f"{opened.name} is a run of Regard, which is read whole")
+        else:
+            _refuse(["--chat"] * options.chat, f"{opened.name} is a translator, which does not chat")
+            new = {"max_new_tokens": options.max_new_tokens} if "--max-new-tokens" in options.changed() else {}
+            settings |= options.reading | new
+        reading = opened.read(source=inputs["source"], target=target, **settings)
     reading, rests = with_sources(reading)
     shown: dict[str, Any] = {"layer": layer, "head": head, "token": token, "segments": options.segments}
     # what cannot be shown is told before a file is written

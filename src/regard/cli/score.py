@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.cli.options import Device, Dtype, PairFiles, pair_chunks
+from regard.cli.options import NO_LANGUAGES, Device, Dtype, Languages, PairFiles, pair_chunks
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ def score(
     /,
     *,
     json: bool = False,
+    languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -32,7 +33,7 @@ def score(
     Parameters
     ----------
     model
-        A run folder, or any other language model.
+        A run folder, a pretrained translator, or any language model.
     files
         One file with both sides, or two aligned files, source first, in any format that training takes; for a language
         model a text file with a text on each line. `-`, or nothing, is standard input.
@@ -46,7 +47,7 @@ def score(
     from regard.api import load
     from regard.translator import Translator
 
-    opened = load(model, device=device, dtype=dtype)
+    opened = load(model, device=device, dtype=dtype, **vars(languages))
     found = _pairs(opened, files) if isinstance(opened, Translator) else _texts(opened, files)
     for scored, figures in found:
         if json:

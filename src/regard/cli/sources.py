@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from regard.cli.options import Count, Device, Dtype, HyphenOrText, text_or_standard_input
+from regard.cli.options import NO_LANGUAGES, Count, Device, Dtype, HyphenOrText, Languages, text_or_standard_input
 from regard.cli.read import File, Text, inputs_of
 from regard.errors import RegardError
 
@@ -31,6 +31,7 @@ def sources(
     max_new_tokens: Count = 64,
     curves: Path | None = None,
     json: bool = False,
+    languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -110,7 +111,7 @@ def sources(
             raise RegardError("--target goes with --source; with a prompt give --answer")
         answer = None if answer is None else text_or_standard_input(answer)
         inputs |= {"chat": chat and "messages" not in inputs, "answer": answer, "max_new_tokens": max_new_tokens}
-    opened = load(model, device=device, dtype=dtype)
+    opened = load(model, device=device, dtype=dtype, **vars(languages))
     with counting(SEEKING, None if source is not None else confirm + 1) as progress:
         found = find(opened, **inputs, **options, progress=progress)
     if curves is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, HyphenOrText
+from regard.cli.options import GREEDY, NO_LANGUAGES, Count, DecodingOptions, Device, Dtype, HyphenOrText, Languages
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def translate(
-    run: Path,
+    model: str,
     file: HyphenOrText = "-",
     /,
     *,
@@ -34,6 +34,7 @@ def translate(
     head: int | None = None,
     scores: bool = False,
     json: bool = False,
+    languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -41,8 +42,8 @@ def translate(
 
     Parameters
     ----------
-    run
-        A run folder.
+    model
+        A run folder, or a pretrained translator: a Hugging Face folder or a name of its hub.
     file
         A text file, plain or packed (gzip, xz, bz2, zstd, zip); `-` is standard input.
     prefix
@@ -80,7 +81,7 @@ def translate(
     dtype
         float32, bfloat16 or float64.
     """
-    from regard.api import load_run
+    from regard.api import load_translator
     from regard.data.formats import display_name
     from regard.jobs.output import check_written
     from regard.jobs.translate import TranslateJob, translate_file
@@ -92,7 +93,7 @@ def translate(
     check_written(
         {"--out": out, "--alignments": alignments}, {"FILE": Path(file), "--prefixes": prefixes}, resume=resume
     )
-    translator, name = load_run(run, device=device, dtype=dtype), display_name(file)
+    translator, name = load_translator(model, device=device, dtype=dtype, **vars(languages)), display_name(file)
     # told before anything is translated
     if alignments is not None:
         translator.check_cross_attention(layer=layer, head=head)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
@@ -13,9 +14,55 @@ SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 IGNORED = -1
 
 
+class Frame(NamedTuple):
+    """The special tokens that stand around a text."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    def __call__(self, ids: Sequence[int]) -> list[int]:
+        return [*self.before, *ids, *self.after]
+
+    @property
+    def size(self) -> int:
+        return len(self.before) + len(self.after)
+
+
+class Frames(NamedTuple):
+    """The frames of a pair, by default those of Regard's own models, and the tokens that no translation holds.
+
+    A decoder is given what stands before a target, such as a language tag. The first token after a target ends it.
+    """
+
+    source: Frame = Frame((), (EOS,))
+    target: Frame = Frame((BOS,), (EOS,))
+    never: tuple[int, ...] = (PAD, BOS)
+
+    @property
+    def sides(self) -> tuple[Frame, Frame]:
+        return self.source, self.target
+
+    @property
+    def start(self) -> int:
+        """The last token that the decoder is given before it writes."""
+        return self.target.before[-1]
+
+    @property
+    def given(self) -> int:
+        """How many labels of a target are not the model's choice: all that is given but the first."""
+        return len(self.target.before) - 1
+
+    @property
+    def end(self) -> int:
+        return self.target.after[0]
+
+
+OWN_FRAMES = Frames()
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Token ids padded on the right with PAD; a source ends with EOS, a target is BOS … EOS."""
+    """Token ids padded on the right with PAD, special tokens around each text: a target of Regard's is BOS … EOS."""
 
     source: Int[Tensor, "batch source"]
     source_lengths: Int[Tensor, " batch"]
@@ -29,7 +76,7 @@ class Batch:
 
     @property
     def labels(self) -> Int[Tensor, "batch step"]:
-        """What the decoder must write: every target token but BOS; IGNORED at padding."""
+        """What the decoder must write: every target token but the first; IGNORED at padding."""
         return self.target[:, 1:].masked_fill(~self.label_mask, IGNORED)
 
     @property
@@ -84,10 +131,10 @@ class TextBatch:
         return TextBatch(tokens=self.tokens.to(device), labels=self.labels.to(device), documents=documents)
 
 
-def collate(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Batch:
+def collate(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], frames: Frames = OWN_FRAMES) -> Batch:
     """A batch of token ids as a tokenizer gives them, without special tokens."""
-    source, source_lengths = pad([[*ids, EOS] for ids in sources])
-    target, target_lengths = pad([[BOS, *ids, EOS] for ids in targets])
+    source, source_lengths = pad([frames.source(ids) for ids in sources])
+    target, target_lengths = pad([frames.target(ids) for ids in targets])
     return Batch(source=source, source_lengths=source_lengths, target=target, target_lengths=target_lengths)
 
 

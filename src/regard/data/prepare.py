@@ -5,22 +5,20 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import Any, BinaryIO, final
 
 import numpy as np
 from numpy.lib import format as npy
 
-from regard.data.batch import UNKNOWN, Batch, collate
+from regard.data.batch import OWN_FRAMES, Batch, Frame, Frames, collate
 from regard.data.bucketing import batches
 from regard.data.formats import Pair
-from regard.data.tokenizer import Tokenizer
+from regard.data.pair_tokenizer import PairTokenizer
 from regard.errors import RegardError
 from regard.files import new_folder
 
 CHUNK = 4096
 SIDES = ("source", "target")
-# a source ends with EOS, a target is BOS … EOS
-SPECIAL_COUNTS = {"source": 1, "target": 2}
 FACTS = "tokenized.json"
 # a model has about this many times as much work with a target token as with a source token
 TARGET_WORK = 2
@@ -35,7 +33,7 @@ logger = logging.getLogger("regard")
 class TokenizedCorpus:
     """Sentence pairs as token ids, without special tokens.
 
-    `source_lengths` and `target_lengths` are those of a batch: with EOS, and with BOS and EOS.
+    `source_lengths` and `target_lengths` are those of a batch, with the special tokens of `frames`.
     `skipped` counts the pairs that were too long, `num_unknown` the tokens that stand for unknown text.
     With `dropout` a batch of an epoch has the tokens that it makes of those of each pair.
     """
@@ -47,6 +45,7 @@ class TokenizedCorpus:
         *,
         skipped: int,
         unknown: int,
+        frames: Frames = OWN_FRAMES,
         dropout: Dropout | None = None,
         max_length: int | None = None,
     ) -> None:
@@ -56,8 +55,9 @@ class TokenizedCorpus:
         self._max_length = max_length
         self.skipped = skipped
         self.num_unknown = unknown
-        self.source_lengths = np.diff(offsets["source"]) + SPECIAL_COUNTS["source"]
-        self.target_lengths = np.diff(offsets["target"]) + SPECIAL_COUNTS["target"]
+        self.frames = frames
+        self.source_lengths = np.diff(offsets["source"]) + frames.source.size
+        self.target_lengths = np.diff(offsets["target"]) + frames.target.size
 
     @classmethod
     def open(cls, folder: Path) -> "TokenizedCorpus":
@@ -67,12 +67,13 @@ class TokenizedCorpus:
             offsets = {side: np.load(folder / f"{side}_offsets.npy", allow_pickle=False) for side in SIDES}
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             skipped, unknown = (int(facts[name]) for name in ("skipped", "unknown"))
+            frames = _frames_of(facts)
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise RegardError(f"{folder}: not a tokenized corpus ({error}); delete it and prepare it again") from None
         counts = {len(offsets[side]) for side in SIDES}
         if len(counts) != 1 or any(not len(offsets[side]) or offsets[side][-1] != len(ids[side]) for side in SIDES):
             raise RegardError(f"{folder}: its files do not fit together; delete it and prepare it again")
-        return cls(ids, offsets, skipped=skipped, unknown=unknown)
+        return cls(ids, offsets, skipped=skipped, unknown=unknown, frames=frames)
 
     def __len__(self) -> int:
         return len(self.source_lengths)
@@ -101,16 +102,16 @@ class TokenizedCorpus:
 
     def batch(self, indices: Iterable[int], *, epoch: int | None = None) -> Batch:
         """These pairs as one padded batch with special tokens; those of a training's `epoch` with dropout, if any."""
-        rows = [[self._tokens(side, index, epoch) for index in indices] for side in SIDES]
-        return collate(*rows)
+        sources, targets = ([self._tokens(side, index, epoch) for index in indices] for side in SIDES)
+        return collate(sources, targets, self.frames)
 
     def with_dropout(self, dropout: Dropout, *, max_length: int) -> "TokenizedCorpus":
         """The same pairs, of whose batches in training each side is cut anew, where it then has room in `max_length`.
 
         `dropout(ids, key)` gives other tokens of the same text. Lengths stay those without dropout.
         """
-        settings = {"skipped": self.skipped, "unknown": self.num_unknown, "dropout": dropout, "max_length": max_length}
-        return TokenizedCorpus(self._ids, self._offsets, **settings)
+        settings = {"skipped": self.skipped, "unknown": self.num_unknown, "frames": self.frames}
+        return TokenizedCorpus(self._ids, self._offsets, **settings, dropout=dropout, max_length=max_length)
 
     @property
     def longest(self) -> int:
@@ -119,8 +120,8 @@ class TokenizedCorpus:
 
     @property
     def label_counts(self) -> np.ndarray:
-        """Target tokens of each pair, EOS counted."""
-        return self.target_lengths - 1
+        """Target tokens of each pair that a model chooses: its text and one end, no language tag."""
+        return self.target_lengths - (self.frames.target.size - 1)
 
     @property
     def num_tokens(self) -> int:
@@ -133,7 +134,7 @@ class TokenizedCorpus:
             return ids
         assert self._max_length is not None
         other = self._dropout(ids, f"{epoch} {index} {side}")
-        return other if len(other) + SPECIAL_COUNTS[side] <= self._max_length else ids
+        return other if len(other) + getattr(self.frames, side).size <= self._max_length else ids
 
     def _side(self, side: str, index: int) -> np.ndarray:
         if not 0 <= index < len(self):
@@ -143,7 +144,7 @@ class TokenizedCorpus:
 
 
 def prepare(
-    pairs: Iterable[Pair], tokenizer: Tokenizer, folder: Path, *, max_length: int, name: str = "this corpus"
+    pairs: Iterable[Pair], tokenizer: PairTokenizer, folder: Path, *, max_length: int, name: str = "this corpus"
 ) -> TokenizedCorpus:
     """Encode pairs into `folder`, which appears once it is whole.
 
@@ -158,7 +159,7 @@ def prepare(
         for side in SIDES:
             offsets = np.concatenate([[0], np.cumsum(lengths[side])]).astype(np.int64)
             np.save(temporary / f"{side}_offsets.npy", offsets, allow_pickle=False)
-        facts = {"skipped": skipped, "unknown": unknown}
+        facts = {"skipped": skipped, "unknown": unknown, "frames": tokenizer.frames}
         (temporary / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
         if not lengths["source"]:
             raise _nothing_left(name, skipped, max_length)
@@ -172,25 +173,26 @@ def open_prepared(folder: Path, *, max_length: int) -> TokenizedCorpus:
     return corpus
 
 
-def tokenize(pairs: Sequence[Pair], tokenizer: Tokenizer, *, max_length: int) -> tuple[TokenizedCorpus, list[int]]:
+def tokenize(pairs: Sequence[Pair], tokenizer: PairTokenizer, *, max_length: int) -> tuple[TokenizedCorpus, list[int]]:
     """What `prepare` makes of pairs, in memory, and the indices of those that are short enough to be in it.
 
     Raises RegardError if no pair is left.
     """
-    encoded = [tokenizer.encode_batch([pair[side] for pair in pairs]) for side in range(len(SIDES))]
-    kept = [index for index, rows in enumerate(zip(*encoded, strict=True)) if _fits(rows, max_length)]
+    encoded = _encoded(pairs, tokenizer)
+    kept = [index for index, rows in enumerate(zip(*encoded, strict=True)) if _fits(rows, tokenizer, max_length)]
     if not kept:
         raise _nothing_left("these", len(pairs), max_length)
     _tell_skipped(len(pairs) - len(kept), max_length)
     rows = {side: [ids[index] for index in kept] for side, ids in zip(SIDES, encoded, strict=True)}
     ids = {side: np.concatenate([np.asarray(row, dtype=np.int64) for row in rows[side]]) for side in SIDES}
     offsets = {side: np.cumsum([0, *map(len, rows[side])]) for side in SIDES}
-    unknown = sum(map(_unknown, ids.values()))
-    return TokenizedCorpus(ids, offsets, skipped=len(pairs) - len(kept), unknown=unknown), kept
+    unknown = sum(_unknown(side, tokenizer) for side in ids.values())
+    left_out = len(pairs) - len(kept)
+    return TokenizedCorpus(ids, offsets, skipped=left_out, unknown=unknown, frames=tokenizer.frames), kept
 
 
 def _write_ids(
-    pairs: Iterable[Pair], tokenizer: Tokenizer, files: Mapping[str, BinaryIO], dtype: np.dtype, max_length: int
+    pairs: Iterable[Pair], tokenizer: PairTokenizer, files: Mapping[str, BinaryIO], dtype: np.dtype, max_length: int
 ) -> tuple[dict[str, list[int]], int, int]:
     """Append the ids of every pair that is short enough.
 
@@ -201,22 +203,22 @@ def _write_ids(
     for side in SIDES:
         write_header(files[side], dtype, 0)
     for chunk in _chunks(pairs):
-        encoded = [tokenizer.encode_batch(texts) for texts in zip(*chunk, strict=True)]
-        kept = [rows for rows in zip(*encoded, strict=True) if _fits(rows, max_length)]
+        encoded = _encoded(chunk, tokenizer)
+        kept = [rows for rows in zip(*encoded, strict=True) if _fits(rows, tokenizer, max_length)]
         skipped += len(chunk) - len(kept)
         for side, rows in zip(SIDES, zip(*kept, strict=True), strict=False):
             lengths[side] += map(len, rows)
             ids = np.concatenate([np.asarray(row, dtype=dtype) for row in rows])
             files[side].write(ids.tobytes())
-            unknown += _unknown(ids)
+            unknown += _unknown(ids, tokenizer)
     for side in SIDES:
         files[side].seek(0)
         write_header(files[side], dtype, sum(lengths[side]))
     return lengths, skipped, unknown
 
 
-def _unknown(ids: np.ndarray) -> int:
-    return int(np.count_nonzero(ids == UNKNOWN))
+def _unknown(ids: np.ndarray, tokenizer: PairTokenizer) -> int:
+    return 0 if tokenizer.unknown is None else int(np.count_nonzero(ids == tokenizer.unknown))
 
 
 def _tell_skipped(skipped: int, max_length: int) -> None:
@@ -238,8 +240,20 @@ def write_header(file: BinaryIO, dtype: np.dtype, count: int) -> None:
     npy.write_array_header_1_0(file, header)
 
 
-def _fits(rows: Sequence[Sequence[int]], max_length: int) -> bool:
-    return all(len(row) + SPECIAL_COUNTS[side] <= max_length for side, row in zip(SIDES, rows, strict=True))
+def _encoded(pairs: Sequence[Pair], tokenizer: PairTokenizer) -> list[list[list[int]]]:
+    """The tokens of all sources, and those of all targets."""
+    sides = tokenizer, tokenizer.target
+    return [each.encode_batch([pair[side] for pair in pairs]) for side, each in enumerate(sides)]
+
+
+def _fits(rows: Sequence[Sequence[int]], tokenizer: PairTokenizer, max_length: int) -> bool:
+    return all(len(row) + frame.size <= max_length for frame, row in zip(tokenizer.frames.sides, rows, strict=True))
+
+
+def _frames_of(facts: Mapping[str, Any]) -> Frames:
+    # a corpus of before there were others has Regard's own
+    source, target, never = facts.get("frames", OWN_FRAMES)
+    return Frames(Frame(*map(tuple, source)), Frame(*map(tuple, target)), tuple(never))
 
 
 def _chunks(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:

@@ -109,6 +109,12 @@ def _model(pieces: Sequence[Piece], type: int, path: Path | str) -> dict[str, An
     }
 
 
+def spans_in(encoded: bytes) -> list[tuple[str, int, int]]:
+    """The pieces of a text that SentencePiece encoded as `serialized_proto`, and the bytes of the text of each."""
+    fields = [dict(_fields(_message(value))) for number, value in _fields(memoryview(encoded)) if number == 2]
+    return [(bytes(_message(each[1])).decode(), each.get(4, 0), each.get(5, 0)) for each in fields]
+
+
 def _with_user_defined_first(pieces: Sequence[Piece]) -> list[tuple[str, float]]:
     best = max((piece.score for piece in pieces if piece.type == NORMAL), default=0.0)
     return [

@@ -7,14 +7,16 @@ word alignment".
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import nn
 
+from regard.data.batch import OWN_FRAMES, Frames
 from regard.data.links import Links
+from regard.data.pair_tokenizer import PairTokenizer
 from regard.evaluation.bootstrap import figure, intervals
 from regard.reading.replay import Words, cross_attention, links
 
@@ -29,6 +31,11 @@ class Gold(NamedTuple):
     source: Words
     target: Words
     links: Links
+
+    @classmethod
+    def of(cls, tokenizer: PairTokenizer, source: str, target: str, links: Links) -> "Gold":
+        """The words of two texts, even those that the tokenizer does not know, and the links between them."""
+        return cls(Words.of_text(tokenizer, source), Words.of_text(tokenizer.target, target), links)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +82,7 @@ def evaluate_alignment(
     golds: Mapping[str, Sequence[Gold]],
     split: str,
     *,
+    frames: Frames = OWN_FRAMES,
     batch_size: int = 32,
     num_resamples: int = 1000,
     seed: int = 0,
@@ -89,7 +97,8 @@ def evaluate_alignment(
     golds = {name: rows for name, rows in golds.items() if any(gold.links.possible for gold in rows)}
     if split not in golds:
         return None
-    counts = count_links(module, golds[split], batch_size=batch_size, device=device)
+    how: dict[str, Any] = {"frames": frames, "batch_size": batch_size, "device": device}
+    counts = count_links(module, golds[split], **how)
     if not counts:
         return None
     heads = [head for head in counts if head[1] is not None]
@@ -97,7 +106,7 @@ def evaluate_alignment(
     if len(heads) == 1:
         (chosen,) = heads
     elif "dev" in golds:
-        dev = counts if split == "dev" else count_links(module, golds["dev"], batch_size=batch_size, device=device)
+        dev = counts if split == "dev" else count_links(module, golds["dev"], **how)
         chosen, chosen_on = min(heads, key=lambda head: _scores(dev[head])[0]), "dev"
     rate, precision, recall = _scores(counts[chosen])
     (low, *_), (high, *_) = intervals(counts[chosen], error_rates, num_resamples=num_resamples, seed=seed)
@@ -116,7 +125,12 @@ def evaluate_alignment(
 
 
 def count_links(
-    module: nn.Module, golds: Sequence[Gold], *, batch_size: int = 32, device: torch.device | str = "cpu"
+    module: nn.Module,
+    golds: Sequence[Gold],
+    *,
+    frames: Frames = OWN_FRAMES,
+    batch_size: int = 32,
+    device: torch.device | str = "cpu",
 ) -> dict[Head, Float[np.ndarray, "sentence count"]]:
     """Links found and wanted in each sentence, as `compare` counts them, of every head and of every layer's mean.
 
@@ -126,7 +140,8 @@ def count_links(
     order = sorted(range(len(golds)), key=lambda index: (len(golds[index].target.ids), len(golds[index].source.ids)))
     pairs = [(golds[index].source, golds[index].target) for index in order]
     counts: dict[Head, Float[np.ndarray, "sentence count"]] = {}
-    for index, layers in zip(order, cross_attention(module, pairs, batch_size=batch_size, device=device), strict=True):
+    tables = cross_attention(module, pairs, frames=frames, batch_size=batch_size, device=device)
+    for index, layers in zip(order, tables, strict=True):
         if not layers:
             break
         for layer, table in layers.items():

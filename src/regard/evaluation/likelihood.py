@@ -4,17 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import nn
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
-from regard.data.batch import Batch, TextBatch
+from regard.data.batch import Batch, Frames, TextBatch
 from regard.data.conversations import Conversations
 from regard.data.packed import PackedText
 from regard.data.prepare import TokenizedCorpus
 
 
 class Likelihood(NamedTuple):
-    """Natural log-probability of each target, or window, and the tokens that it sums over, EOS counted."""
+    """Natural log-probability of each target, or window, and the tokens that it sums over, its end counted."""
 
     log_probs: Float[np.ndarray, " row"]
     token_counts: Int[np.ndarray, " row"]
@@ -51,24 +51,35 @@ def _of_rows(
     log_probs = np.zeros(len(corpus))
     # a row longer than a batch is a batch of its own
     for rows in corpus.order(batch_tokens=max(batch_tokens, corpus.longest), seed=0, epoch=0):
-        log_probs[rows] = _log_probs(model, corpus.batch(rows).to(device))
+        batch = corpus.batch(rows).to(device)
+        is_pairs = isinstance(batch, Batch) and isinstance(corpus, TokenizedCorpus)
+        asked = _chosen(batch, corpus.frames) if is_pairs else batch.label_mask
+        log_probs[rows] = _log_probs(model, batch, asked)
     return Likelihood(log_probs=log_probs, token_counts=corpus.label_counts)
+
+
+def _chosen(batch: Batch, frames: Frames) -> Bool[Tensor, "batch step"]:
+    """The labels of the text and its end: a language tag is given to the model, not chosen by it."""
+    place = torch.arange(batch.target.shape[1] - 1, device=batch.target.device)
+    return (place >= frames.given) & (place < batch.target_lengths[:, None] - len(frames.target.after))
 
 
 def _of_windows(model: nn.Module, text: PackedText, batch_tokens: int, device: torch.device | str) -> Likelihood:
     parts = [
-        (_log_probs(model, batch.to(device)), batch.label_mask.sum(dim=1).numpy())
+        (_log_probs(model, batch.to(device), batch.label_mask.to(device)), batch.label_mask.sum(dim=1).numpy())
         for batch in (text.batch(starts, once=True) for starts in text.in_order(batch_tokens=batch_tokens))
     ]
     log_probs, counts = map(np.concatenate, zip(*parts, strict=True))
     return Likelihood(log_probs=log_probs, token_counts=counts)
 
 
-def _log_probs(model: nn.Module, batch: Batch | TextBatch) -> Float[np.ndarray, " row"]:
+def _log_probs(
+    model: nn.Module, batch: Batch | TextBatch, counts: Bool[Tensor, "batch step"]
+) -> Float[np.ndarray, " row"]:
     logits = model(*batch.arguments).logits
     # row by row: a large vocabulary's scores of a whole batch would take as much memory again
     scores = (row.float().log_softmax(dim=-1) for row in logits)
     chosen = torch.stack(
         [row.gather(1, labels[:, None])[:, 0] for row, labels in zip(scores, batch.labels.clamp(min=0), strict=True)]
     )
-    return chosen.masked_fill(~batch.label_mask, 0.0).double().sum(dim=1).cpu().numpy()
+    return chosen.masked_fill(~counts, 0.0).double().sum(dim=1).cpu().numpy()

@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 from regard.data.formats import Pair
-from regard.data.prepare import SPECIAL_COUNTS, tokenize
-from regard.data.tokenizer import Tokenizer
+from regard.data.pair_tokenizer import PairTokenizer
+from regard.data.prepare import SIDES, tokenize
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
 from regard.generation.result import Generation
 
 
 def check_pairs(
-    tokenizer: Tokenizer,
+    tokenizer: PairTokenizer,
     sources: Sequence[str],
     targets: Sequence[str],
     *,
@@ -24,9 +24,10 @@ def check_pairs(
     """Raises RegardError for lists of unequal length, and for a pair with a side longer than the model's limit."""
     if len(sources) != len(targets):
         raise RegardError(f"{len(sources)} sources for {len(targets)} targets; give one for each")
-    for side, texts in {"source": sources, "target": targets}.items():
-        for index, ids in enumerate(tokenizer.encode_batch(texts)):
-            if (length := len(ids) + SPECIAL_COUNTS[side]) > max_length:
+    each = zip(SIDES, (tokenizer, tokenizer.target), (sources, targets), tokenizer.frames.sides, strict=True)
+    for side, tokenizes, texts, frame in each:
+        for index, ids in enumerate(tokenizes.encode_batch(texts)):
+            if (length := len(ids) + frame.size) > max_length:
                 raise RegardError(
                     f"{name(index)}: its {side} has {length} tokens, the model takes at most {max_length}; "
                     "split it, or train with a larger model.max_length"
@@ -35,7 +36,7 @@ def check_pairs(
 
 def score_pairs(
     module: nn.Module,
-    tokenizer: Tokenizer,
+    tokenizer: PairTokenizer,
     sources: Sequence[str],
     targets: Sequence[str],
     *,
@@ -51,7 +52,7 @@ def score_pairs(
     return [
         Generation(
             text=pair.target,
-            tokens=tokenizer.encode(pair.target),
+            tokens=tokenizer.target.encode(pair.target),
             score=log_probability / count,
             finished=True,
             log_probability=log_probability,

@@ -1,13 +1,13 @@
 """A trained model handed to another tool, with proof that it translates there as it does here."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
-from regard.data.tokenizer import Tokenizer
+from regard.data.pair_tokenizer import PairTokenizer
 from regard.errors import RegardError
 from regard.export import ctranslate2
 from regard.files import check_new_folder, new_folder
@@ -28,7 +28,7 @@ class Target(NamedTuple):
     """
 
     models: tuple[str, ...]
-    write: Callable[[nn.Module, Tokenizer, Path], None]
+    write: Callable[[nn.Module, Any, Path], None]
     translate: Callable[[Path, list[str], int], list[str]]
     usage: Callable[[int], str]
 
@@ -66,7 +66,7 @@ def export(
     folder: Path,
     *,
     module: nn.Module,
-    tokenizer: Tokenizer,
+    tokenizer: PairTokenizer,
     run: Run,
     sample: list[str],
 ) -> Agreement:
@@ -76,38 +76,51 @@ def export(
     Greedy translations are compared, of whatever tokens: other tools do not keep to valid UTF-8.
     Raises RegardError if fewer than 99 % of the target's are the same, and for an empty sample.
     """
-    if not any(text.strip() for text in sample):
-        raise RegardError("there is no sentence to check the export on; give a sample with some text")
     target, most = EXPORTS[name], run.recipe.model.max_length - 1
-    lines = [number for number, line in enumerate(sample, 1) if line.strip()]
-    sample = [sample[number - 1] for number in lines]
-    found = translate_tokens(
-        module,  # pyright: ignore[reportArgumentType]
-        tokenizer.encode_batch(sample),
-        max_length=run.recipe.model.max_length,
-        decoding=Decoding(max_new_tokens=most),
-        device=next(module.parameters()).device,
-        name=lambda index: f"sentence {lines[index]}",
-    )
-    ours = [tokenizer.decode(hypotheses[0].tokens) for hypotheses in found]
+    sample, ours = greedy(module, tokenizer, sample, max_length=run.recipe.model.max_length, max_new_tokens=most)
     with new_folder(folder) as made:
         target.write(module, tokenizer, made)
-        theirs = target.translate(made, sample, most)
-        same = sum(text == other for text, other in zip(ours, theirs, strict=True))
-        if same < LEAST_AGREEMENT * len(sample):
-            raise RegardError(
-                f"{name} gives the same greedy translation of only {same} in {len(sample)} sentences, so that nothing "
-                f"was exported; load the run in float32, and install the {name} that constraints.txt names"
-            )
+        agreement = agreed(name, ours, target.translate(made, sample, most))
         card = [
             f"# {run.recipe.name}, for {name}",
             "",
             f"A translator that Regard trained from scratch. Checked at its export: {name} gives the same greedy",
-            f"translation as Regard of {same} in {len(sample)} sentences.",
+            f"translation as Regard of {agreement.same} in {agreement.sentences} sentences.",
             "",
             *rights(run.facts),
             "",
             target.usage(most),
         ]
         (made / "README.md").write_text("\n".join(card), encoding="utf-8")
-    return Agreement(same=same, sentences=len(sample))
+    return agreement
+
+
+def greedy(
+    module: nn.Module, tokenizer: PairTokenizer, sample: Sequence[str], *, max_length: int, max_new_tokens: int
+) -> tuple[list[str], list[str]]:
+    """The sample without blank lines, and its greedy translations. Raises RegardError for an empty sample."""
+    lines = [number for number, line in enumerate(sample, 1) if line.strip()]
+    if not lines:
+        raise RegardError("there is no sentence to check the export on; give a sample with some text")
+    filled = [sample[number - 1] for number in lines]
+    found = translate_tokens(
+        module,  # pyright: ignore[reportArgumentType]
+        tokenizer.encode_batch(filled),
+        max_length=max_length,
+        decoding=Decoding(max_new_tokens=max_new_tokens),
+        frames=tokenizer.frames,
+        device=next(module.parameters()).device,
+        name=lambda index: f"sentence {lines[index]}",
+    )
+    return filled, [tokenizer.target.decode(hypotheses[0].tokens) for hypotheses in found]
+
+
+def agreed(name: str, ours: Sequence[str], theirs: Sequence[str]) -> Agreement:
+    """How many are the same. Raises RegardError if fewer than 99 % are."""
+    same = sum(text == other for text, other in zip(ours, theirs, strict=True))
+    if same < LEAST_AGREEMENT * len(ours):
+        raise RegardError(
+            f"{name} gives the same greedy translation of only {same} in {len(ours)} sentences, so that nothing "
+            f"was exported; load the run in float32, and install the {name} that constraints.txt names"
+        )
+    return Agreement(same=same, sentences=len(ours))

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from regard.attention.multi_head import MultiHeadAttention
 from regard.data.batch import BOS, PAD, SPECIAL_TOKENS, UNKNOWN
-from regard.data.tokenizer import UNKNOWN_TEXT, Tokenizer
+from regard.data.pair_tokenizer import UNKNOWN_TEXT
+from regard.data.tokenizer import Tokenizer
 from regard.models.blocks import sinusoidal_positions
 
 TOKENIZER = "tokenizer.json"

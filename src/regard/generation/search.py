@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regard.attention.output import ModelOutput
-from regard.data.batch import BOS, EOS
+from regard.data.batch import OWN_FRAMES, Frames
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.sampling import draw, sampling_probabilities, uniform_numbers
@@ -22,9 +22,9 @@ from regard.models import TranslatorModule
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """Written tokens without EOS, their log-probability with EOS, and the score that decoding's settings make of it.
+    """Written tokens without the end, their log-probability with it, and the score that decoding's settings make of it.
 
-    `finished` is False where the limit came before EOS.
+    `finished` is False where the limit came before the end.
     """
 
     tokens: list[int]
@@ -43,6 +43,7 @@ def sequence_search(
     decoding: Decoding,
     constraint: TextConstraint,
     numbers: Sequence[int] = (),
+    frames: Frames = OWN_FRAMES,
 ) -> list[list[Hypothesis]]:
     """At every step the most likely token that the constraint allows or, with `do_sample`, `n_best` times a sample.
 
@@ -55,7 +56,7 @@ def sequence_search(
     cache = model.encode(source, lengths)
     results: list[list[Hypothesis | None]] = [[None] * samples for _ in range(len(source))]
     sentences, limits = torch.arange(len(source), device=source.device), limits.to(source.device)[:, None]
-    tokens = torch.full_like(source[:, :1], BOS)
+    tokens = torch.full_like(source[:, :1], frames.start)
     states = constraint.start(tokens)
     # -inf is the sum of a hypothesis that goes on no more
     sums, written = torch.zeros_like(tokens, dtype=torch.float32), tokens[:, :, None][:, :, :0]
@@ -73,12 +74,12 @@ def sequence_search(
         written = torch.cat([written.expand(-1, samples, -1), tokens[:, :, None]], dim=2)
         scores = sums / decoding.normalizer(step + 1)
         limits, states = limits.expand_as(tokens), constraint.after(sentences, states.expand_as(tokens), tokens)
-        ended = ((tokens == EOS) | constraint.cut(limits, states, step)) & sums.isfinite()
+        ended = ((tokens == frames.end) | constraint.cut(limits, states, step)) & sums.isfinite()
         total, sums = sums, sums.masked_fill(ended, -torch.inf)
         ends, going = _look(ended, sums.isfinite())
         for row, sample in ends.nonzero().tolist():
             at = row, sample
-            results[int(sentences[row])][sample] = _hypothesis(written[at].tolist(), total[at], scores[at])
+            results[int(sentences[row])][sample] = _hypothesis(written[at].tolist(), total[at], scores[at], frames.end)
         kept = going.any(dim=1).nonzero().flatten().to(source.device)
         beams = torch.arange(samples, device=source.device) if step else torch.zeros_like(tokens[0])
         cache.select(kept, beams.expand(len(kept), -1))
@@ -97,6 +98,7 @@ def beam_search(
     limits: Int[Tensor, " batch"],
     decoding: Decoding,
     constraint: TextConstraint,
+    frames: Frames = OWN_FRAMES,
 ) -> list[list[Hypothesis]]:
     """The `n_best` hypotheses of each sentence, best first, that a search with `num_beams` of them finishes.
 
@@ -109,14 +111,16 @@ def beam_search(
     results: list[list[Hypothesis]] = [[] for _ in range(len(source))]
     texts: list[set[object]] = [set() for _ in range(len(source))]
     sentences, limits = torch.arange(len(source), device=source.device), limits.to(source.device)[:, None]
-    tokens = torch.full_like(source[:, :1], BOS)
+    tokens = torch.full_like(source[:, :1], frames.start)
     states = constraint.start(tokens)
     # -inf is the sum of a hypothesis that goes on no more
     sums, written = torch.zeros_like(tokens, dtype=torch.float32), tokens[:, :, None][:, :, :0]
     # the scores of the best finished ones, best first; -inf where there is none yet
     best = torch.full((len(source), num_beams), -torch.inf, device=source.device)
-    # how much each token of the source was looked at; EOS and padding need not be
-    outside = torch.arange(source.shape[1], device=source.device) >= lengths[:, None] - 1
+    # how much each token of the source was looked at; special tokens and padding need not be
+    position = torch.arange(source.shape[1], device=source.device)
+    before, after = map(len, frames.source)
+    outside = (position < before) | (position >= lengths[:, None] - after)
     coverage = outside[:, None].to(sums.dtype)
     while len(sentences):
         step = written.shape[2]
@@ -132,7 +136,7 @@ def beam_search(
             coverage = coverage + _cross_attention(output)
             scores = scores + (decoding.coverage_penalty * log_coverage(coverage)).gather(1, beams)
 
-        ends = tokens == EOS
+        ends = tokens == frames.end
         finished = ends & (torch.arange(ends.shape[1], device=ends.device) < num_beams) & values.isfinite()
         # among the 2 × num_beams best at most num_beams end, so that enough go on
         onward = ends.int().argsort(dim=1, stable=True)[:, :num_beams]
@@ -144,7 +148,7 @@ def beam_search(
         for row, column in done.nonzero().tolist():
             at, sentence = (row, column), int(sentences[row])
             tokens_written = [*written[row, beams[at]].tolist(), int(tokens[at])]
-            hypothesis = _hypothesis(tokens_written, values[at], scores[at])
+            hypothesis = _hypothesis(tokens_written, values[at], scores[at], frames.end)
             results[sentence].append(hypothesis)
             if hypothesis.finished:
                 # another spelling of a text that was finished before does not count
@@ -201,8 +205,8 @@ def _look(*masks: Bool[Tensor, "row _"]) -> list[Bool[Tensor, "row _"]]:
     return list(torch.cat(masks, dim=1).cpu().split([mask.shape[1] for mask in masks], dim=1))
 
 
-def _hypothesis(written: list[int], log_probability: Tensor, score: Tensor) -> Hypothesis:
-    finished = written[-1] == EOS
+def _hypothesis(written: list[int], log_probability: Tensor, score: Tensor, end: int) -> Hypothesis:
+    finished = written[-1] == end
     return Hypothesis(written[:-1] if finished else written, float(log_probability), float(score), finished)
 
 

@@ -7,7 +7,7 @@ leaves open how it is cut into tokens: any token may follow that agrees with the
 
 import functools
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -15,7 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regard.data.batch import BOS, PAD
+from regard.data.batch import OWN_FRAMES
+from regard.data.pair_tokenizer import PairTokenizer
+from regard.errors import RegardError
 
 # between characters; within one, by the bytes that may follow (Unicode 16.0, table 3-7)
 BETWEEN, ONE_LEFT, TWO_LEFT, THREE_LEFT, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4 = range(8)
@@ -53,6 +55,14 @@ def state_after(state: int, data: bytes) -> int | None:
             return None
         state = found
     return state
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Option(NamedTuple):
@@ -100,8 +110,11 @@ class Spelling:
         states = np.zeros((PREFIX, len(self.pieces)), dtype=np.uint8)
         valid = np.zeros(states.shape, dtype=bool)
         for token, piece in enumerate(self.pieces):
-            # within a character none of these may follow; the end of a text, which adds nothing, is one of them
-            for state in [BETWEEN] if piece.isascii() else TRANSITIONS:
+            if _is_text(piece):
+                # within a character none of these may follow; the end of a text, which adds nothing, is one of them
+                states[BETWEEN, token], valid[BETWEEN, token] = BETWEEN, True
+                continue
+            for state in TRANSITIONS:
                 after = state_after(state, piece)
                 if after is not None:
                     states[state, token], valid[state, token] = after, True
@@ -192,9 +205,24 @@ class Prefix:
                 yield Option(token, state, need if need < NEVER else NEVER_SPELT)
 
 
+def prefixes_of(
+    tokenizer: PairTokenizer, spelling: Spelling, texts: Mapping[int, str], name: Callable[[int], str]
+) -> list[Prefix]:
+    """The prefix that each text is. Raises RegardError, by the `name` of its key, where no tokens spell it."""
+    found = {text: Prefix(spelling, tokenizer.normalised(text)) for text in dict.fromkeys(texts.values())}
+    for index, text in texts.items():
+        if found[text].need == NEVER_SPELT:
+            closest = tokenizer.decode(tokenizer.encode(text))
+            raise RegardError(
+                f"{name(index)}: the model cannot begin with {text!r}, only with {closest!r}; use words that it "
+                "knows, or a model with a bpe tokenizer"
+            )
+    return [found[text] for text in texts.values()]
+
+
 @final
 class TextConstraint:
-    """What the translations of a batch may continue with.
+    """What the translations of a batch may continue with; with none of the tokens `never`.
 
     Without a `spelling` each token is a text of its own. `room` is how many tokens a translation can have at most, its
     end counted. The tokens of a prefix are over and above the limit if `apart`, else part of it; they may exceed it.
@@ -208,16 +236,17 @@ class TextConstraint:
         room: int,
         apart: bool,
         device: torch.device,
+        never: Sequence[int] = OWN_FRAMES.never,
     ) -> None:
         self._spelling, self._prefixes, self._room, self._apart = spelling, prefixes, room, apart
-        never = [PAD, BOS]
+        never = list(never)
         if spelling is not None:
             self._states = torch.from_numpy(spelling.states).to(device)
             self._needs = torch.from_numpy(spelling.needs.copy()).to(device)
             self._needs[:, never] = NEVER
             never += (spelling.needs[BETWEEN] == NEVER).nonzero()[0].tolist()
             self._slack = max((need for need in spelling.fewest if need < NEVER), default=0)
-        self._never = torch.tensor(never, device=device)
+        self._never = torch.tensor(never, dtype=torch.long, device=device)
 
     def text(self, tokens: Sequence[int]) -> bytes | tuple[int, ...]:
         """What tells a translation from others."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from regard.data.batch import EOS, pad
+from regard.data.batch import OWN_FRAMES, Frames, pad
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.search import Hypothesis, beam_search, sequence_search
@@ -19,6 +19,7 @@ def translate_tokens(
     *,
     max_length: int,
     decoding: Decoding,
+    frames: Frames = OWN_FRAMES,
     spelling: Spelling | None = None,
     prefixes: Sequence[Prefix] | None = None,
     numbers: Sequence[int] | None = None,
@@ -38,43 +39,54 @@ def translate_tokens(
     if batch_size < 1:
         raise RegardError(f"batch_size must be at least 1, not {batch_size}")
     for index, source in enumerate(sources):
-        if len(source) + 1 > max_length:
+        if (length := len(source) + frames.source.size) > max_length:
             raise RegardError(
-                f"{name(index)} has {len(source) + 1} tokens, the model reads at most {max_length}; "
+                f"{name(index)} has {length} tokens, the model reads at most {max_length}; "
                 "split it, or train with a larger model.max_length"
             )
+    # what the decoder is given takes room too
+    room = max_length - len(frames.target.before)
     for index, prefix in enumerate(prefixes or ()):
-        # BOS stands before it, and EOS, at least, behind
-        if prefix.need + 2 > max_length:
+        # what ends it, at least, stands behind
+        if prefix.need + 1 > room:
             raise RegardError(
                 f"{name(index)} is to begin with {prefix.need} tokens, the model writes at most "
-                f"{max_length - 2}; shorten the prefix"
+                f"{room - 1}; shorten the prefix"
             )
     results: list[list[Hypothesis]] = [[] for _ in sources]
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        source, lengths = pad([[*sources[row], EOS] for row in rows])
+        source, lengths = pad([frames.source(sources[row]) for row in rows])
         limits = 2 * lengths + 20
         if decoding.max_new_tokens is not None:
             limits = torch.full_like(lengths, decoding.max_new_tokens)
-        limits = limits.clamp(max=max_length - 1)
+        limits = limits.clamp(max=room)
         constraint = TextConstraint(
             spelling,
             None if prefixes is None else [prefixes[row] for row in rows],
-            room=max_length - 1,
+            room=room,
             apart=decoding.max_new_tokens is not None,
+            never=frames.never,
             device=torch.device(device),
         )
         batch = source.to(device), lengths.to(device)
         hypotheses = max(decoding.num_beams, decoding.n_best)
         with memory_for(f"{len(rows)} sentences with {hypotheses} hypotheses each", "lower batch_size or num_beams"):
             if decoding.num_beams > 1:
-                found = beam_search(model, *batch, limits=limits, decoding=decoding, constraint=constraint)
+                found = beam_search(
+                    model, *batch, limits=limits, decoding=decoding, constraint=constraint, frames=frames
+                )
             else:
                 own = [row if numbers is None else numbers[row] for row in rows]
                 found = sequence_search(
-                    model, *batch, limits=limits, decoding=decoding, constraint=constraint, numbers=own
+                    model,
+                    *batch,
+                    limits=limits,
+                    decoding=decoding,
+                    constraint=constraint,
+                    numbers=own,
+                    frames=frames,
                 )
         for row, hypotheses in zip(rows, found, strict=True):
             if not hypotheses:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from regard.config import suggest
-from regard.data.download import file_sha256
 from regard.data.formats import display_name
 from regard.data.words import count_words
 from regard.errors import RegardError
@@ -19,7 +18,6 @@ from regard.jobs.lines import Line, chunks, inputs, pausing_stream
 from regard.jobs.output import opened_output
 from regard.jobs.parts import Part, fitting_parts, joined, sentence_parts, together
 from regard.reading.replay import links
-from regard.training.folder import WEIGHTS
 from regard.translator import Translator
 
 TOO_LONG = ("stop", "split", "cut", "blank")
@@ -108,8 +106,7 @@ class TranslateJob:
     def told(self) -> dict[str, Any]:
         """What translations follow from, beside the lines; what is too long may be treated otherwise later."""
         return {
-            "run": os.path.realpath(self.translator.run.path),
-            "weights": file_sha256(self.translator.run.path / WEIGHTS),
+            **self.translator.origin(),
             "replace_unknown": self.replace_unknown,
             # records of before there was this choice have none
             "split_sentences": self.split_sentences or None,

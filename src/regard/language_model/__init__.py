@@ -27,7 +27,7 @@ from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
 from regard.models.pretrained.lora import Name, find_merged
 from regard.models.pretrained.texts import Encoded, Offsets, Texts
-from regard.reading.language import decoder_start, encode_target, read_noted, read_pair, read_tokens
+from regard.reading.language import read_noted, read_tokens
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
 from regard.reading.source_record import Sources
@@ -42,8 +42,8 @@ PROBE_TOKENS = 4
 class LanguageModel:
     """A model in evaluation mode, its tokenizer (None where its folder has none), its name, and what ends its texts.
 
-    `library` runs it, regard or transformers. `writes` says whether it can continue a text, `is_translator` whether it
-    is an encoder–decoder. `context_length` is how many tokens it takes at most; None where it does not say.
+    `library` runs it, regard or transformers. `writes` says whether it can continue a text. `context_length` is how
+    many tokens it takes at most; None where it does not say.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class LanguageModel:
         self.adapter = adapter = adapter_for(module.to(device), name)
         self.library = adapter.library
         self.writes = adapter.writes
-        self.is_translator = adapter.is_translator
         self.context_length = adapter.context_length
         self.tokenizer = tokenizer
         self.ends = ends
@@ -107,7 +106,7 @@ class LanguageModel:
     def fastest_threads(self) -> int:
         """On how many threads of a CPU, at most torch's number, the model writes fastest, by a short probe."""
         most = torch.get_num_threads()
-        if self.device.type != "cpu" or not self.writes or self.is_translator:
+        if self.device.type != "cpu" or not self.writes:
             return most
         new = PROBE_TOKENS if self.context_length is None else min(PROBE_TOKENS, self.context_length - 1)
         return fastest_threads(lambda: self.generate_ids([0], new), most)
@@ -188,8 +187,8 @@ class LanguageModel:
         for name, value in (("n", n), ("batch_size", batch_size)):
             if type(value) is not int or value < 1:
                 raise RegardError(f"{name} must be a whole number, at least 1, not {value!r}")
-        if not self.writes or self.is_translator:
-            raise RegardError(f"{self.name} goes on with no text; name a decoder-only model, or read a translator's")
+        if not self.writes:
+            raise RegardError(f"{self.name} goes on with no text; name a decoder-only model")
         is_single = prompts is None or isinstance(prompts, str)
         several: list[Any] = [prompts] if is_single else list(prompts or ())
         if (stream is not None or read) and len(several) * n != 1:
@@ -216,7 +215,7 @@ class LanguageModel:
         A text longer than the model's context is read in windows that overlap by half.
         Raises RegardError for a text of one token, and for a model that predicts no next token.
         """
-        if not self.writes or self.is_translator:
+        if not self.writes:
             raise RegardError(f"{self.name} predicts no next token; name a decoder-only model")
         ids, _ = self.encode(text)
         if len(ids) < 2:
@@ -237,8 +236,6 @@ class LanguageModel:
         prompt: str | None = None,
         *,
         text: str | None = None,
-        source: str | None = None,
-        target: str | None = None,
         chat: bool = False,
         messages: Sequence[Message] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
@@ -246,53 +243,41 @@ class LanguageModel:
         max_new_tokens: int = 64,
         **options: Any,
     ) -> Reading:
-        """What the model looks at: when it continues a `prompt`, in a `text`, or from a `source` to a `target`.
+        """What the model looks at: when it continues a `prompt`, or in a `text`.
 
         It writes first, always its most likely token, then runs once over all of it and is read there. `chat`,
         `messages`, `documents` and `tools` are those of `generate`.
         Raises RegardError for none or several of the texts, one that is empty or too long, options that make no sense,
         and for what the model cannot do.
         """
-        inputs = (("prompt", prompt), ("messages", messages), ("text", text), ("source", source))
+        inputs = (("prompt", prompt), ("messages", messages), ("text", text))
         texts = {name: value for name, value in inputs if value is not None}
         if len(texts) != 1:
-            raise RegardError(f"give one of prompt, messages, text and source, not {' and '.join(texts) or 'none'}")
+            raise RegardError(f"give one of prompt, messages and text, not {' and '.join(texts) or 'none'}")
         ((name, value),) = texts.items()
         if isinstance(value, str) and not value.strip():
             raise RegardError(f"the {name} is empty; there is nothing to read")
-        if self.is_translator != (name == "source"):
-            wanted = "source (and perhaps a target)" if self.is_translator else "prompt or a text"
-            raise RegardError(f"{self.name} takes a {wanted}, not {'' if name == 'messages' else 'a '}{name}")
-        if target is not None and name != "source":
-            raise RegardError("a target goes with a source")
         asks = name in ("prompt", "messages")
         if chat and not asks:
             raise RegardError("chat goes with a prompt")
         if asks and not self.writes:
             raise RegardError(f"{self.name} writes nothing; give it a text")
         chats = {"chat": chat, "documents": documents, "tools": tools}
-        given = self._texts().given(prompt or text or source, messages, **chats)
+        given = self._texts().given(prompt or text, messages, **chats)
         if prompt is not None and not chat:
             self._texts().warn_of_special(prompt)
         self.check_length(len(given.ids))
         usual = "generated" if asks else "last" if self.writes and name == "text" else "all"
         read = ReadOptions.of(options, rows=usual)
-        if name != "source":
-            self._texts().log_frames([given])
-            written = self._answer(given, max_new_tokens) if asks else []
-            return self._read_tokens(given, written, read)
-        is_own = target is None
-        written = self.generate_ids(given.ids, max_new_tokens) if is_own else encode_target(self.tokenizer, target)
-        pair = [decoder_start(self.module), *written]
-        return read_pair(self.module, self.tokenizer, given, pair, read, name=self.name)
+        self._texts().log_frames([given])
+        written = self._answer(given, max_new_tokens) if asks else []
+        return self._read_tokens(given, written, read)
 
     @shows(SourceOptions)
     def sources(
         self,
         prompt: str | None = None,
         *,
-        source: str | None = None,
-        target: str | None = None,
         chat: bool = False,
         messages: Sequence[Message] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
@@ -307,15 +292,13 @@ class LanguageModel:
 
         The answer is the model's own, always its most likely token, or `answer`, written elsewhere, as it follows the
         prompt. With a `contrast`, another answer, it is asked why this one and not that. `chat`, `messages`,
-        `documents` and `tools` are those of `generate`. An encoder–decoder takes a `source`, and perhaps its `target`,
-        in place of prompt and answer; every passage of the source is removed.
+        `documents` and `tools` are those of `generate`.
         `progress` is called with 1 after each step: the estimates of all passages, then each removal.
         Raises RegardError for an empty answer, for options that make no sense, and for what the model cannot do.
         """
         asked, other = asking(
             self,
             {"prompt": prompt, "messages": messages, "documents": documents, "tools": tools, "answer": answer},
-            {"source": source, "target": target},
             chat=chat,
             contrast=contrast,
             max_new_tokens=max_new_tokens,
@@ -378,10 +361,10 @@ class LanguageModel:
 
     def check_length(self, prompt: int, max_new_tokens: int = 0) -> None:
         """Raises RegardError where so many tokens are more than the model takes."""
-        most, new = self.context_length, 0 if self.is_translator else max_new_tokens
-        if most is not None and prompt + new > most:
-            told = f"the prompt has {prompt} tokens" + f", {new} new ones may follow" * bool(new)
-            fewer = f"ask for at most {most - prompt} new ones or " if new and prompt < most else ""
+        most = self.context_length
+        if most is not None and prompt + max_new_tokens > most:
+            told = f"the prompt has {prompt} tokens" + f", {max_new_tokens} new ones may follow" * bool(max_new_tokens)
+            fewer = f"ask for at most {most - prompt} new ones or " if max_new_tokens and prompt < most else ""
             raise RegardError(f"{told}, the model takes at most {most}; {fewer}shorten it")
 
     def _tokenizer(self) -> Any:

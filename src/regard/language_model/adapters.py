@@ -24,7 +24,6 @@ class Adapter(Protocol):
     library: str
     module: Any
     writes: bool
-    is_translator: bool
     # whether prompts of different lengths share a batch
     pads: bool
     # None where the model does not say
@@ -57,7 +56,7 @@ class OwnAdapter:
 
     def __init__(self, module: Any, name: str) -> None:
         self.module, self.name, self.library = module, name, "regard"
-        self.writes, self.is_translator, self.pads = True, False, True
+        self.writes, self.pads = True, True
         self.context_length = module.config.max_length
 
     def feed(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, reads: bool = False) -> Feed:
@@ -85,13 +84,14 @@ class OwnAdapter:
 
 @final
 class TransformersAdapter:
-    """A model of transformers: decoder-only, encoder-only or encoder–decoder."""
+    """A model of transformers: decoder-only or encoder-only; one with an encoder and a decoder goes on with no text."""
 
     def __init__(self, module: Any, name: str) -> None:
         self.module, self.name, self.library = module, name, "transformers"
         config = getattr(module, "config", None)
-        self.writes = hasattr(module, "can_generate") and bool(module.can_generate())
-        self.is_translator, self.pads = bool(getattr(config, "is_encoder_decoder", False)), False
+        is_pair = bool(getattr(config, "is_encoder_decoder", False))
+        self.writes = not is_pair and hasattr(module, "can_generate") and bool(module.can_generate())
+        self.pads = False
         length = getattr(config, "max_position_embeddings", None)
         self.context_length = length if isinstance(length, int) else None
 
@@ -109,8 +109,7 @@ class TransformersAdapter:
                 use_cache=True,
                 **({"eos_token_id": sorted(ends)} if ends else {}),
             )
-        # an encoder-decoder's output begins with the token that starts its decoder, any other's with the prompt
-        return written[0, 1 if self.is_translator else tokens.shape[1] :].tolist()
+        return written[0, tokens.shape[1] :].tolist()
 
     def inputs(self, tokens: Int[Tensor, "1 token"]) -> dict[str, Any]:
         inputs: dict[str, Any] = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}

@@ -7,20 +7,18 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from regard.data.words import word_spans
-from regard.errors import RegardError
 from regard.generation.result import Generation
-from regard.models.pretrained.needs import quiet
+from regard.models.pretrained.pair_tokenizer import PretrainedTokenizer
 from regard.models.pretrained.texts import Encoded
 from regard.reading.effects import Effects
 from regard.reading.labels import Label, placed, sequence, spell
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
 from regard.reading.record import Sequence as Tokens
-from regard.reading.replay import proved
+from regard.reading.replay import proved, sequences
 from regard.reading.watch import watching
 
 
@@ -39,11 +37,6 @@ def followed(given: Encoded, written: list[int], tokenizer: Any) -> Tokens:
     # what is unknown has a special token too, and is a part of its word
     apart = [span for id, span, name in zip(ids, spans, names, strict=True) if special.get(id) == name.strip()]
     return placed(text, ids, names, spans, _words(text, [*apart, *(turn[1:] for turn in given.turns)]))
-
-
-def as_written(ids: list[int], tokenizer: Any) -> Tokens:
-    """The text that these tokens spell."""
-    return sequence([Label(id) for id in ids], tokenizer)
 
 
 def _words(text: str, apart: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -122,36 +115,18 @@ def read_noted(
 
 @torch.inference_mode()
 def read_pair(
-    module: Any, tokenizer: Any, source: Encoded, target: list[int], options: ReadOptions, *, name: str
+    module: Any, tokenizer: PretrainedTokenizer, source: str, target: list[int], options: ReadOptions, *, name: str
 ) -> Reading:
-    """What an encoder–decoder looked at when it wrote `target`, ids with what begins and ends them."""
-    tokens = torch.tensor([source.ids], device=module.device)
-    decoder = torch.tensor([target[:-1]], device=module.device)
-    with watching(module, tokenizer=tokenizer, name=name, **vars(options)) as watch:
+    """What an encoder–decoder of transformers looked at when it wrote `target`, ids without special tokens."""
+    frames = tokenizer.frames
+    tokens = torch.tensor([frames.source(tokenizer.encode(source))], device=module.device)
+    decoder = torch.tensor([frames.target(target)[:-1]], device=module.device)
+    with watching(module, tokenizer=tokenizer.backend, name=name, **vars(options)) as watch:
         module(input_ids=tokens, attention_mask=torch.ones_like(tokens), decoder_input_ids=decoder)
     reading = watch.reading(0)
-    sequences = {
-        "source": followed(source, [], tokenizer),
-        "target": as_written(target, tokenizer),
-    }
+    found = sequences(tokenizer, source, target)
     names = {side for kind in reading.kinds for side in reading.sides[kind]}
-    return replace(reading, sequences={name: sequences[name] for name in names})
-
-
-def encode_target(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a text as an encoder–decoder writes it."""
-    with quiet():
-        return tokenizer(text_target=text).input_ids
-
-
-@torch.inference_mode()
-def pair_log_probabilities(module: Any, source: list[int], target: list[int]) -> Float[Tensor, " target"]:
-    """log p of each token of a target that an encoder–decoder writes after a source."""
-    tokens = torch.tensor([source], device=module.device)
-    decoder = torch.tensor([[decoder_start(module), *target[:-1]]], device=module.device)
-    output = module(input_ids=tokens, attention_mask=torch.ones_like(tokens), decoder_input_ids=decoder)
-    scores = output.logits[0].double().log_softmax(-1)
-    return scores.gather(1, torch.tensor(target, device=scores.device)[:, None])[:, 0]
+    return replace(reading, sequences={name: found[name] for name in names})
 
 
 def settings_of(given: Encoded, written: list[int], ends: frozenset[int]) -> dict[str, Any]:
@@ -172,12 +147,3 @@ def _turn_starts(given: Encoded, fed: list[int], tokenizer: Any) -> list[int]:
         # a token that holds the end of the template and the beginning of a message is the message's
         borders |= {bisect_right(ends, turn.start), bisect_left(starts, turn.end)}
     return sorted({spans[border][0] for border in borders if border < len(spans)})
-
-
-def decoder_start(module: Any) -> int:
-    """The token that an encoder–decoder's target begins from."""
-    for config in (module.generation_config, module.config):
-        for name in ("decoder_start_token_id", "bos_token_id"):
-            if isinstance(start := getattr(config, name, None), int):
-                return start
-    raise RegardError("the model does not say which token its decoder starts from (decoder_start_token_id)")

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regard.attention.output import AttentionMap
-from regard.data.batch import BOS, EOS, SPECIAL_TOKENS, collate
-from regard.data.tokenizer import Token, Tokenizer
+from regard.data.batch import OWN_FRAMES, Frame, Frames, collate
+from regard.data.pair_tokenizer import PairTokenizer, Token
 from regard.errors import RegardError
 from regard.reading import record as records
 from regard.reading.alignment import word_alignment
@@ -26,7 +26,7 @@ from regard.reading.reading import Reading
 @torch.inference_mode()
 def replay(
     module: nn.Module,
-    tokenizer: Tokenizer,
+    tokenizer: PairTokenizer,
     source: str,
     target: list[int],
     *,
@@ -41,8 +41,8 @@ def replay(
     if not source.strip():
         raise RegardError("the source is empty; there is nothing to read")
     source_ids = tokenizer.encode(source)
-    check_lengths(source_ids, target, max_length)
-    output = module(collate([source_ids], [target]).to(device), read=True)
+    check_lengths(source_ids, target, max_length, tokenizer.frames)
+    output = module(collate([source_ids], [target], tokenizer.frames).to(device), read=True)
     if not output.attention:
         raise RegardError(
             f"{model} has no attention to read: its decoder sees the source only as one hidden state, the encoder's "
@@ -51,58 +51,72 @@ def replay(
     maps, checks, refused = proved(output.attention, output.logits.dtype)
     return Reading(
         model=model,
-        sequences={
-            "source": _source(tokenizer, source),
-            "target": _target(tokenizer, target),
-        },
+        sequences=sequences(tokenizer, source, target),
         maps=maps,
         checks=checks,
         refused=refused,
     )
 
 
-def check_lengths(source: Sequence[int], target: Sequence[int], max_length: int) -> None:
-    """Raises RegardError where a translator takes fewer tokens, EOS or BOS counted."""
-    for name, length in (("source", len(source) + 1), ("target", len(target) + 1)):
+def check_lengths(source: Sequence[int], target: Sequence[int], max_length: int, frames: Frames) -> None:
+    """Raises RegardError where a translator takes fewer tokens, special ones counted."""
+    fed = {"source": len(source) + frames.source.size, "target": len(target) + len(frames.target.before)}
+    for name, length in fed.items():
         if length > max_length:
             raise RegardError(f"the {name} has {length} tokens, the model takes at most {max_length}; shorten it")
 
 
 @torch.inference_mode()
 def log_probabilities(
-    module: nn.Module, source: list[int], target: list[int], *, device: torch.device | str = "cpu"
+    module: nn.Module,
+    source: list[int],
+    target: list[int],
+    *,
+    frames: Frames = OWN_FRAMES,
+    device: torch.device | str = "cpu",
 ) -> Float[Tensor, " target"]:
     """log p of each token of a target after a source, both ids without special tokens."""
-    batch = collate([source], [target]).to(device)
-    scores = module(batch).logits[0, : len(target)].double().log_softmax(-1)
-    return scores.gather(1, batch.labels[0, : len(target), None])[:, 0]
+    batch = collate([source], [target], frames).to(device)
+    own = slice(frames.given, frames.given + len(target))
+    scores = module(batch).logits[0, own].double().log_softmax(-1)
+    return scores.gather(1, batch.labels[0, own, None])[:, 0]
 
 
 def asked_of(
-    module: nn.Module, tokenizer: Tokenizer, source: str, target: list[int], *, device: torch.device | str = "cpu"
+    module: nn.Module, tokenizer: PairTokenizer, source: str, target: list[int], *, device: torch.device | str = "cpu"
 ) -> Asked:
     """A translation whose sources are sought; the target is ids without special tokens."""
     if not source.strip():
         raise RegardError("the source is empty; there is no passage in it")
-    # what is removed and what is judged are between BOS and EOS
+    # what is removed and what is judged are without special tokens
     given, written = (
-        replace(each, tokens=[token for token in each.tokens if token.id not in (BOS, EOS)])
-        for each in (_source(tokenizer, source), _target(tokenizer, target))
+        replace(each, tokens=each.tokens[len(frame.before) : len(each.tokens) - len(frame.after)])
+        for each, frame in zip(sequences(tokenizer, source, target).values(), tokenizer.frames.sides, strict=True)
     )
+    frames = tokenizer.frames
     return Asked(
         module,
         followed_by(given, written),
         len(given.tokens),
-        translate=lambda source, target: log_probabilities(module, source, target, device=device),
+        translate=lambda source, target: log_probabilities(module, source, target, frames=frames, device=device),
     )
 
 
-def _source(tokenizer: Tokenizer, text: str) -> records.Sequence:
-    return _sequence(text, tokenizer.tokens(text), tokenizer.text_word_indices(text), begins=False)
-
-
-def _target(tokenizer: Tokenizer, ids: list[int]) -> records.Sequence:
-    return _sequence(tokenizer.decode(ids), tokenizer.decode_tokens(ids), tokenizer.word_indices(ids), begins=True)
+def sequences(tokenizer: PairTokenizer, source: str, target: list[int]) -> dict[str, records.Sequence]:
+    """A source and a target, given as ids without special tokens, as the model is given them."""
+    written = tokenizer.target
+    return {
+        "source": _sequence(
+            source, tokenizer.tokens(source), tokenizer.text_word_indices(source), tokenizer, tokenizer.frames.source
+        ),
+        "target": _sequence(
+            written.decode(target),
+            written.decode_tokens(target),
+            written.word_indices(target),
+            written,
+            tokenizer.frames.target,
+        ),
+    }
 
 
 Layer = tuple[str, int]
@@ -131,13 +145,13 @@ class Words(NamedTuple):
     num_words: int
 
     @classmethod
-    def of_text(cls, tokenizer: Tokenizer, text: str) -> "Words":
+    def of_text(cls, tokenizer: PairTokenizer, text: str) -> "Words":
         """The words of a text itself, even those that the tokenizer does not know."""
         words, indices = tokenizer.text_word_indices(text)
         return cls(tokenizer.encode(text), indices, len(words))
 
     @classmethod
-    def of_ids(cls, tokenizer: Tokenizer, ids: list[int]) -> "Words":
+    def of_ids(cls, tokenizer: PairTokenizer, ids: list[int]) -> "Words":
         """The words of what ids decode to."""
         words, indices = tokenizer.word_indices(ids)
         return cls(ids, indices, len(words))
@@ -148,6 +162,7 @@ def cross_attention(
     pairs: Sequence[tuple[Words, Words]],
     *,
     layer: int | None = None,
+    frames: Frames = OWN_FRAMES,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
 ) -> Iterator[dict[int, Float[np.ndarray, "head target source"]]]:
@@ -159,14 +174,14 @@ def cross_attention(
     for start in range(0, len(pairs), batch_size):
         rows = pairs[start : start + batch_size]
         with torch.inference_mode():
-            batch = collate([source.ids for source, _ in rows], [target.ids for _, target in rows])
+            batch = collate([source.ids for source, _ in rows], [target.ids for _, target in rows], frames)
             output = module(batch.to(device), read=True)
         maps = [map for map in output.attention if map.kind == "cross"]
         tables = {}
         for map in maps if layer is None else [_one_of(maps, layer)]:
             if (why := complaint(check(map), map.weights.dtype)) is not None:
                 raise RegardError(f"cross layer {map.layer} was refused: {why}")
-            tables[map.layer] = map.weights.float().cpu().numpy()
+            tables[map.layer] = map.weights[:, :, frames.given :, len(frames.source.before) :].float().cpu().numpy()
         for row, (source, target) in enumerate(rows):
             yield {
                 number: word_alignment(
@@ -189,7 +204,7 @@ def _one_of(maps: Sequence[AttentionMap], layer: int) -> AttentionMap:
 
 def alignments(
     module: nn.Module,
-    tokenizer: Tokenizer,
+    tokenizer: PairTokenizer,
     sources: Sequence[str],
     targets: Sequence[list[int] | str],
     *,
@@ -205,11 +220,14 @@ def alignments(
     pairs = [
         (
             Words.of_text(tokenizer, source),
-            Words.of_text(tokenizer, target) if isinstance(target, str) else Words.of_ids(tokenizer, target),
+            Words.of_text(tokenizer.target, target)
+            if isinstance(target, str)
+            else Words.of_ids(tokenizer.target, target),
         )
         for source, target in zip(sources, targets, strict=True)
     ]
-    for tables in cross_attention(module, pairs, layer=layer, batch_size=batch_size, device=device):
+    frames = tokenizer.frames
+    for tables in cross_attention(module, pairs, layer=layer, frames=frames, batch_size=batch_size, device=device):
         (table,) = tables.values()
         if head is not None and not 0 <= head < len(table):
             raise RegardError(f"there is no head {head}; the layer has heads 0 to {len(table) - 1}")
@@ -227,14 +245,20 @@ def pharaoh(alignment: Float[np.ndarray, "target source"]) -> str:
 
 
 def _sequence(
-    text: str, pieces: list[Token], words_and_indices: tuple[list[str], list[list[int]]], *, begins: bool
+    text: str,
+    pieces: list[Token],
+    words_and_indices: tuple[list[str], list[list[int]]],
+    tokenizer: PairTokenizer,
+    frame: Frame,
 ) -> records.Sequence:
     words, words_of = words_and_indices
     tokens = [
         records.Token(id=token.id, text=token.text, start=token.start, end=token.end, words=own)
         for token, own in zip(pieces, words_of, strict=True)
     ]
-    if begins:
-        tokens.insert(0, records.Token(id=BOS, text=SPECIAL_TOKENS[BOS], start=0, end=0, words=[]))
-    tokens.append(records.Token(id=EOS, text=SPECIAL_TOKENS[EOS], start=len(text), end=len(text), words=[]))
+    before, after = (
+        [records.Token(id=id, text=tokenizer.name_of(id), start=place, end=place, words=[]) for id in ids]
+        for ids, place in zip(frame, (0, len(text)), strict=True)
+    )
+    tokens = [*before, *tokens, *after]
     return records.Sequence(text=text, tokens=tokens, words=words)

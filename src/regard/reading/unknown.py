@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from regard.data.batch import UNKNOWN
-from regard.data.tokenizer import UNKNOWN_TEXT, Tokenizer
+from regard.data.pair_tokenizer import UNKNOWN_TEXT, PairTokenizer
 from regard.reading.replay import Words, cross_attention
 
 
 def replace_unknown(
     module: nn.Module,
-    tokenizer: Tokenizer,
+    tokenizer: PairTokenizer,
     sources: Sequence[str],
     targets: Sequence[list[int]],
     *,

@@ -34,6 +34,7 @@ TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, "vocab.txt", "vocab.json"
 GENERATION_CONFIG = "generation_config.json"
 # all else in generation_config.json is of sampling and its like, and what is written here is the likeliest
 GENERATION_KEYS = ("bos", "eos", "pad", "decoder_start", "forced_bos", "forced_eos")
+BAD_WORDS = "bad_words_ids"
 LARGEST_JSON = 1 << 28
 # packed weights keep two values a byte, and a tied one may be counted twice
 PARAMETERS_PER_BYTE = 4
@@ -56,11 +57,12 @@ def load_folder(folder: Path, *, dtype: torch.dtype, adapters: Sequence["Adapter
     """
     check_installed()
     values = _read_config(folder)
-    paths = _weight_paths(folder)
+    paths = weight_paths(folder)
     with quiet():
         tensors = _merged(read_tensors(paths), adapters)
         module = _build(folder, values, tensors, size=sum(path.stat().st_size for path in paths), dtype=dtype)
-        return module, _tokenizer(folder, adapters)
+        is_translator = getattr(module.config, "is_encoder_decoder", False)
+        return module, _tokenizer(folder, adapters, fast=not is_translator)
 
 
 def load_own(
@@ -74,7 +76,7 @@ def load_own(
     values = _read_config(folder)
     if not _is_own(values):
         return None
-    paths = _weight_paths(folder)
+    paths = weight_paths(folder)
     tensors = read_tensors(paths)
     _check_counts(folder, values, len(tensors))
     config, vocab_size = _own_sizes(folder, values)
@@ -127,7 +129,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _weight_paths(folder: Path) -> list[Path]:
+def weight_paths(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
@@ -280,8 +282,13 @@ def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
             ids[name] = None
             continue
         tokens = token if isinstance(token, list) and "eos" in name else [token]
-        if token is not None and not all(type(each) is int and each >= 0 for each in tokens):
+        if token is not None and not _are_ids(tokens):
             raise RegardError(f"{source}: {name} is {token!r}, which must be a token's number")
+    words = values.get(BAD_WORDS)
+    if words is not None:
+        if not isinstance(words, list) or not all(isinstance(word, list) and _are_ids(word) and word for word in words):
+            raise RegardError(f"{source}: {BAD_WORDS} is {words!r}, which must be lists of tokens' numbers")
+        return ids | {BAD_WORDS: words}
     return ids
 
 
@@ -291,20 +298,28 @@ def _merged(tensors: dict[str, Tensor], adapters: Sequence["Adapter"]) -> dict[s
     return tensors
 
 
-def _tokenizer(folder: Path, adapters: Sequence["Adapter"]) -> Any:
-    found = map(load_tokenizer, [*(adapter.folder for adapter in reversed(adapters)), folder])
+def _tokenizer(folder: Path, adapters: Sequence["Adapter"], *, fast: bool = True) -> Any:
+    folders = [*(adapter.folder for adapter in reversed(adapters)), folder]
+    found = (load_tokenizer(each, fast=fast) for each in folders)
     return next((tokenizer for tokenizer in found if tokenizer is not None), None)
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder, None if it has none. Raises RegardError for one that cannot be used."""
+def _are_ids(tokens: list[Any]) -> bool:
+    return all(type(each) is int and each >= 0 for each in tokens)
+
+
+def load_tokenizer(folder: Path, *, fast: bool = True) -> Any:
+    """The tokenizer of a folder, None if it has none. Raises RegardError for one that cannot be used.
+
+    That is one that does not say where tokens stand in a text, unless it need not be `fast`.
+    """
     from transformers import AutoTokenizer
 
     if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         return None
     with told(f"{folder}: transformers cannot read its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    if not tokenizer.is_fast:
+    if fast and not tokenizer.is_fast:
         raise RegardError(
             f"{folder}: its tokenizer does not tell where tokens stand in a text; convert it to a tokenizer.json"
         )

@@ -93,10 +93,7 @@ def told_apart(models: Sequence[ServedModel]) -> dict[str, ServedModel]:
 
 def serve_language_model(model: Any, limits: Limits = LIMITS) -> ServedModel:
     """A `LanguageModel`, of Regard or of transformers."""
-    text = Mode((), partial(_read, model, limits, "text"), reads=True)
-    if model.is_translator:
-        settings = _settings(Writing, ("max_new_tokens",), limits)
-        return ServedModel(model.name, {"source": Mode(settings, partial(_read, model, limits, "source"), reads=True)})
+    text = Mode((), partial(_read, model, limits), reads=True)
     if not model.writes:
         return ServedModel(model.name, {"text": text})
     settings = _settings(Writing, [field.name for field in fields(Writing)], limits)
@@ -107,17 +104,26 @@ def serve_language_model(model: Any, limits: Limits = LIMITS) -> ServedModel:
 
 
 def serve_translator(model: Any, limits: Limits = LIMITS) -> ServedModel:
-    """A `Translator`, which a run trained."""
+    """A `Translator`."""
 
     def answer(text: str, settings: dict[str, Any], job: Job) -> Reading | None:
         if job.has_left:
             return None
+        if model.run is None:
+            read = _options(settings, "all")
+            new = settings.get("max_new_tokens") or DEFAULTS["max_new_tokens"]
+            # there are three maps: within the source, within the target, and between them
+            count = len(model.tokenizer.encode(text)) + new
+            _check_size(model, limits, read, rows=count, keys=count)
+            settings = {**settings, "max_new_tokens": new, **vars(read)}
+            settings.pop("reading", None)
         reading = model.read(text, **settings)
         job.tell("text", text=reading.sequences["target"].text)
         return reading
 
+    # a run of Regard's own is read whole
     settings = _settings(Decoding, DECODING, limits, defaults={})
-    return ServedModel(model.name, {"source": Mode(settings, answer)})
+    return ServedModel(model.name, {"source": Mode(settings, answer, reads=model.run is None)})
 
 
 def _options(settings: Mapping[str, Any], rows: Rows | None = None) -> ReadOptions:
@@ -145,19 +151,13 @@ def _write(model: Any, limits: Limits, chat: bool, given: Given, settings: dict[
     return model.read_written(prompt, written, **as_chat, **vars(read))
 
 
-def _read(model: Any, limits: Limits, mode: str, text: str, settings: dict[str, Any], job: Job) -> Reading | None:
+def _read(model: Any, limits: Limits, text: str, settings: dict[str, Any], job: Job) -> Reading | None:
     if job.has_left:
         return None
     read = _options(settings, "all")
-    # a source's maps are three: within it, within the target, and between them
-    new = settings.get("max_new_tokens", DEFAULTS["max_new_tokens"]) if mode == "source" else 0
-    count = len(model.encode(text)[0]) + new
+    count = len(model.encode(text)[0])
     _check_size(model, limits, read, rows=count, keys=count)
-    if mode == "text":
-        return model.read(text=text, **vars(read))
-    reading = model.read(source=text, max_new_tokens=new, **vars(read))
-    job.tell("text", text=reading.sequences["target"].text)
-    return reading
+    return model.read(text=text, **vars(read))
 
 
 def _check_size(model: Any, limits: Limits, read: ReadOptions, *, rows: int, keys: int) -> None:

@@ -1,9 +1,9 @@
-"""A translator that a run trained: its module and tokenizer, and what can be done with them."""
+"""A translator, a run's or a pretrained one: its module and tokenizer, and what can be done with them."""
 
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, final, overload
 
@@ -14,29 +14,31 @@ from torch import nn
 
 from regard.config import shows
 from regard.data.batch import UNKNOWN
-from regard.data.corpus import Corpus
 from regard.data.formats import Pair
-from regard.data.parts import data_name
-from regard.data.prepare import tokenize
-from regard.data.tokenizer import Tokenizer
+from regard.data.pair_tokenizer import PairTokenizer
 from regard.errors import RegardError
-from regard.evaluation.alignment import AlignmentQuality, Gold, evaluate_alignment
-from regard.evaluation.likelihood import likelihood
+from regard.evaluation.alignment import AlignmentQuality
 from regard.evaluation.pairs import check_pairs, score_pairs
-from regard.evaluation.quality import Quality, evaluate_translations
-from regard.evaluation.test_set import Evaluation, Marked, marked_pairs
+from regard.evaluation.quality import Quality
+from regard.evaluation.test_set import Evaluation
 from regard.export import Agreement, check_export, export
+from regard.export.pretrained import export_pretrained
 from regard.generation.decoding import Decoding
 from regard.generation.result import Generation, first_of_each_text
 from regard.generation.search import Hypothesis
-from regard.generation.spelling import NEVER_SPELT, Prefix, Spelling
+from regard.generation.spelling import Spelling, prefixes_of
 from regard.generation.translate import translate_tokens
+from regard.models.pretrained.pair_tokenizer import PretrainedTokenizer
+from regard.models.pretrained.seq2seq import PretrainedTranslator
+from regard.reading.language import read_pair
+from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
-from regard.reading.replay import Words, alignments, asked_of, check_lengths, replay
+from regard.reading.replay import alignments, asked_of, check_lengths, replay
 from regard.reading.source_record import Sources
 from regard.reading.sources import SourceOptions, find_sources
 from regard.reading.unknown import replace_unknown
 from regard.training.run import Run
+from regard.translator import measuring
 
 # dev sentences on which an export is checked
 EXPORT_SAMPLE = 200
@@ -44,30 +46,37 @@ EXPORT_SAMPLE = 200
 
 @final
 class Translator:
-    """A trained translator: the torch module, its tokenizer, and what can be done with them."""
+    """A trained translator: the torch module, its tokenizer, and what can be done with them.
+
+    `run` is the run that trained it, None of a pretrained one. `origin` says where it is from, as files that record
+    work do. `longest_source` is how many tokens the longest source had that it was trained on, where that is known.
+    """
 
     def __init__(
-        self, module: nn.Module, tokenizer: Tokenizer, run: Run, *, device: torch.device, dtype: torch.dtype
+        self,
+        module: nn.Module,
+        tokenizer: PairTokenizer,
+        *,
+        name: str,
+        max_length: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        run: Run | None = None,
+        longest_source: int | None = None,
+        origin: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self.module = module.to(device=device, dtype=dtype)
         self.tokenizer = tokenizer
+        self.name = name
         self.run = run
         self.device = device
-        self.max_length = run.recipe.model.max_length
-
-    @property
-    def name(self) -> str:
-        return self.run.path.name
-
-    @property
-    def longest_source(self) -> int | None:
-        """The tokens of the longest source trained on, EOS counted; None of a run that has not recorded it."""
-        longest = self.run.facts.get("longest_source")
-        return longest if isinstance(longest, int) else None
+        self.max_length = max_length
+        self.longest_source = longest_source
+        self.origin = origin
 
     def source_lengths(self, texts: Sequence[str]) -> list[int]:
-        """The tokens of each text as the model reads it, EOS counted."""
-        return [len(ids) + 1 for ids in self.tokenizer.encode_batch(texts)]
+        """The tokens of each text as the model reads it, special ones counted."""
+        return [len(ids) + self.tokenizer.frames.source.size for ids in self.tokenizer.encode_batch(texts)]
 
     @overload
     def translate(self, texts: str, decoding: Decoding | None = None, **settings: Any) -> Generation: ...
@@ -110,10 +119,10 @@ class Translator:
         decoding = Decoding.of(decoding, settings)
         if prefixes is not None and len(prefixes) != len(texts):
             raise RegardError(f"{len(prefixes)} prefixes for {len(texts)} texts; give one for each, '' for none")
-        if decoding.num_beams > len(self.tokenizer):
+        if decoding.num_beams > (tokens := len(self.tokenizer.target)):
             raise RegardError(
-                f"num_beams {decoding.num_beams} is more than the {len(self.tokenizer)} tokens that a translation can "
-                "begin with; 4 to 10 serve most"
+                f"num_beams {decoding.num_beams} is more than the {tokens} tokens that a translation can begin with; "
+                "4 to 10 serve most"
             )
         if replace_unknown:
             self.check_replace_unknown()
@@ -123,8 +132,11 @@ class Translator:
             self.tokenizer.encode_batch([texts[index] for index in filled]),
             max_length=self.max_length,
             decoding=decoding,
+            frames=self.tokenizer.frames,
             spelling=self._spelling,
-            prefixes=None if prefixes is None else self._prefixes({index: prefixes[index] for index in filled}, name),
+            prefixes=None
+            if prefixes is None
+            else prefixes_of(self.tokenizer.target, self._spelling, {i: prefixes[i] for i in filled}, name),
             numbers=[first + index if numbers is None else numbers[index] for index in filled],
             batch_size=batch_size,
             device=self.device,
@@ -141,20 +153,7 @@ class Translator:
 
     @functools.cached_property
     def _spelling(self) -> Spelling:
-        return Spelling(self.tokenizer.pieces, leading=self.tokenizer.leading)
-
-    def _prefixes(self, texts: dict[int, str], name: Callable[[int], str]) -> list[Prefix]:
-        found = {
-            text: Prefix(self._spelling, self.tokenizer.normalised(text)) for text in dict.fromkeys(texts.values())
-        }
-        for index, text in texts.items():
-            if found[text].need == NEVER_SPELT:
-                closest = self.tokenizer.decode(self.tokenizer.encode(text))
-                raise RegardError(
-                    f"{name(index)}: the model cannot begin with {text!r}, only with {closest!r}; use words that it "
-                    "knows, or a model with a bpe tokenizer"
-                )
-        return [found[text] for text in texts.values()]
+        return Spelling(self.tokenizer.target.pieces, leading=self.tokenizer.target.leading)
 
     def check_replace_unknown(self) -> None:
         """Raises RegardError if the model has no unknown words, or no attention that says what to write for them."""
@@ -181,25 +180,29 @@ class Translator:
     def read(self, source: str, target: str | None = None, **settings: Any) -> Reading:
         """What the translation of `source` looked at: its own, or `target`, given as text. Settings as in `translate`.
 
+        A pretrained translator takes the options of `ReadOptions` too; by default all rows of it are read.
         Raises RegardError for a model without attention and for texts that are empty or too long.
         """
         if not source.strip():
             raise RegardError("the source is empty; there is nothing to read")
-        ids = self.translate(source, **settings).tokens if target is None else self.tokenizer.encode(target)
+        is_pretrained = isinstance(self.tokenizer, PretrainedTokenizer)
+        known = {field.name for field in fields(ReadOptions)} if is_pretrained else set()
+        options = {name: value for name, value in settings.items() if name in known}
+        settings = {name: value for name, value in settings.items() if name not in known}
+        options = ReadOptions.of(options, rows="all")
+        ids = self.translate(source, **settings).tokens if target is None else self.tokenizer.target.encode(target)
         if not ids:
             whose = "the model's translation" if target is None else "the target"
             raise RegardError(f"{whose} is empty; there is nothing to read")
-        reading = replay(
-            self.module,
-            self.tokenizer,
-            source,
-            ids,
-            model=self.name,
-            max_length=self.max_length,
-            device=self.device,
-        )
+        name, most = self.name, self.max_length
+        if isinstance(self.tokenizer, PretrainedTokenizer):
+            check_lengths(self.tokenizer.encode(source), ids, most, self.tokenizer.frames)
+            reading = read_pair(self.module.model, self.tokenizer, source, ids, options, name=name)
+        else:
+            reading = replay(self.module, self.tokenizer, source, ids, model=name, max_length=most, device=self.device)
         told = {name: value for name, value in settings.items() if isinstance(value, int | float)}
-        return replace(reading, settings={"target": "own", **told} if target is None else {"target": "given"})
+        origin = {"target": "own", **told} if target is None else {"target": "given"}
+        return replace(reading, settings={**reading.settings, **origin})
 
     @shows(SourceOptions)
     def sources(
@@ -216,18 +219,16 @@ class Translator:
         With a `contrast`, another translation, it is asked why this one and not that. `progress` is called with 1 after
         each removal. Raises RegardError for texts that are empty or too long and for options that make no sense.
         """
-        ids = self.translate(source).tokens if target is None else self.tokenizer.encode(target)
-        other = None if contrast is None else self.tokenizer.encode(contrast)
+        ids = self.translate(source).tokens if target is None else self.tokenizer.target.encode(target)
+        other = None if contrast is None else self.tokenizer.target.encode(contrast)
         for each in (ids, other or []):
-            check_lengths(self.tokenizer.encode(source), each, self.max_length)
+            check_lengths(self.tokenizer.encode(source), each, self.max_length, self.tokenizer.frames)
         asked = asked_of(self.module, self.tokenizer, source, ids, device=self.device)
         return find_sources(asked, SourceOptions.of_settings(options), contrast=other, progress=progress)
 
     def check_cross_attention(self, *, layer: int = -1, head: int | None = None) -> None:
         """Raises RegardError if the model has no such cross layer and head."""
-        token = [len(self.tokenizer) - 1]
-        sample = Generation(text="", tokens=token, score=0.0, finished=True)
-        list(self.alignments([self.tokenizer.decode(token)], [sample], layer=layer, head=head))
+        list(self.alignments(["a"], ["a"], layer=layer, head=head))
 
     def alignments(
         self,
@@ -307,62 +308,27 @@ class Translator:
         Pairs longer than the model's limit are left out, and told in the log; a pair that occurs again counts once.
         Settings as in `translate`.
         """
-        if files is None:
-            corpus = self.run.pair_corpus()
-        else:
-            gold = {} if links is None else {split: Path(links)}
-            form = self.run.recipe.data.form
-            corpus = Corpus(name=data_name(files), splits={split: files}, links=gold, form=form)
-        marked = marked_pairs(corpus, split)
-        if not marked:
-            raise RegardError(f"{corpus.name}: no pair has text on both sides; there is nothing to evaluate")
-        tokenized, kept = tokenize([pair for pair, _ in marked], self.tokenizer, max_length=self.max_length)
-        sources, references = (list(side) for side in zip(*(marked[index][0] for index in kept), strict=True))
-        found = self.translate(sources, decoding=decoding, batch_size=batch_size, progress=progress, **settings)
-        outputs = [each.text for each in found]
-        likely = likelihood(self.module, tokenized, device=self.device)
-        quality = evaluate_translations(
-            sources,
-            outputs,
-            references,
-            log_probs=likely.log_probs.tolist(),
-            token_counts=likely.token_counts.tolist(),
+        return measuring.evaluation(
+            self, split, decoding, files=files, links=links, batch_size=batch_size, progress=progress, **settings
         )
-        alignment = self._evaluate_alignment(corpus, split, [marked[index] for index in kept])
-        if alignment is not None:
-            quality = replace(quality, **vars(alignment))
-        return Evaluation(sources=sources, outputs=outputs, references=references, quality=quality)
 
     def evaluate_alignment(self, split: str = "test") -> AlignmentQuality | None:
         """How well attention links words, by the corpus's gold links; None where it has none or the model no attention.
 
         Of several heads it is that which aligns dev best. Pairs that are too long are left out, and told in the log.
         """
-        corpus = self.run.pair_corpus()
-        return self._evaluate_alignment(corpus, split, self._short_enough(marked_pairs(corpus, split)))
+        corpus = self.own_run().pair_corpus()
+        return measuring.alignment_quality(self, corpus, split, measuring.short_enough(self, corpus, split))
 
     def pairs(self, split: str) -> list[Pair]:
         """The sentence pairs of a split that are short enough for the model, each once."""
-        return [pair for pair, _ in self._short_enough(marked_pairs(self.run.pair_corpus(), split))]
+        return [pair for pair, _ in measuring.short_enough(self, self.own_run().pair_corpus(), split)]
 
-    def _short_enough(self, marked: list[Marked]) -> list[Marked]:
-        _, kept = tokenize([pair for pair, _ in marked], self.tokenizer, max_length=self.max_length)
-        return [marked[index] for index in kept]
-
-    def _evaluate_alignment(self, corpus: Corpus, split: str, marked: list[Marked]) -> AlignmentQuality | None:
-        if split not in corpus.links:
-            return None
-        splits = {split: marked}
-        if split != "dev" and "dev" in corpus.links:
-            splits["dev"] = self._short_enough(marked_pairs(corpus, "dev"))
-        golds = {
-            name: [
-                Gold(Words.of_text(self.tokenizer, pair.source), Words.of_text(self.tokenizer, pair.target), links)
-                for pair, links in rows
-            ]
-            for name, rows in splits.items()
-        }
-        return evaluate_alignment(self.module, golds, split, device=self.device)
+    def own_run(self) -> Run:
+        """The run that trained it. Raises RegardError for a pretrained one."""
+        if self.run is None:
+            raise RegardError(f"{self.name} is no run of Regard, so it has no splits; name files of your own (--file)")
+        return self.run
 
     def export(self, target: str, folder: str | os.PathLike[str], *, sample: Sequence[str] | None = None) -> Agreement:
         """Write the model into a new folder for another tool, `target`, which must then translate as Regard does.
@@ -371,15 +337,16 @@ class Translator:
         Raises RegardError if there is no such target or it cannot hold this model, if the folder is not empty, and,
         leaving nothing, if fewer than 99 % of the translations are the same.
         """
-        check_export(target, Path(folder), self.run)
-        return export(
-            target,
-            Path(folder),
-            module=self.module,
-            tokenizer=self.tokenizer,
-            run=self.run,
-            sample=self._export_sample() if sample is None else list(sample),
-        )
+        given = None if sample is None else list(sample)
+        if isinstance(self.module, PretrainedTranslator) and isinstance(self.tokenizer, PretrainedTokenizer):
+            if given is None:
+                raise RegardError(f"{self.name} has no dev split to check its export on; give a sample (--sample FILE)")
+            module, tokenizer, most = self.module, self.tokenizer, self.max_length
+            return export_pretrained(target, Path(folder), self.name, module, tokenizer, max_length=most, sample=given)
+        run = self.own_run()
+        check_export(target, Path(folder), run)
+        given = self._export_sample() if given is None else given
+        return export(target, Path(folder), module=self.module, tokenizer=self.tokenizer, run=run, sample=given)
 
     def _export_sample(self) -> list[str]:
         try:
@@ -389,7 +356,7 @@ class Translator:
 
     def _generation(self, hypothesis: Hypothesis) -> Generation:
         return Generation(
-            text=self.tokenizer.decode(hypothesis.tokens),
+            text=self.tokenizer.target.decode(hypothesis.tokens),
             tokens=hypothesis.tokens,
             score=hypothesis.score,
             finished=hypothesis.finished,
