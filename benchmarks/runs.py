@@ -19,8 +19,8 @@ def trained(recipe: str, folder: Path | None = None, changes: Mapping[str, Any] 
     folder = folder or RUNS / recipe
     wanted = load_recipe(recipe, changes)
     if not folder.exists():
-        with training_progress(str(folder)) as progress:
-            regard.train(recipe, out=folder, changes=changes, report=progress)
+        with training_progress(str(folder)) as reports:
+            regard.train(recipe, out=folder, changes=changes, report=reports.report)
     translator = regard.load(folder)
     found = translator.run.recipe
     if (found.model, found.train, found.data.corpus) != (wanted.model, wanted.train, wanted.data.corpus):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from regard.data.batch import EOS
+from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.evaluation.quality import Quality
 from regard.evaluation.text import TextQuality, evaluate_text
@@ -40,15 +41,19 @@ def train(
     *,
     out: str | os.PathLike[str],
     changes: Mapping[str, Any] | None = None,
+    init: str | os.PathLike[str] | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Translator | LanguageModel:
     """Train a model by a recipe, a file or the name of a shipped one, into the folder `out`.
 
+    It begins from the weights of `init`, a run, a Hugging Face folder or hub name, a GGUF file or an alias, if one is
+    named; the settings under [model] and the tokenizer are then those of `init`.
     `changes` are settings such as {"train.minutes": 1, "data.train": "my.tsv"}; `report` hears of every step. What was
     seen in the data before it began is in `run.facts["look"]`, and what is likely a mistake in the log.
     Raises RegardError for what cannot be used: recipe, data, folder.
     """
+    changes = {**(changes or {}), **({} if init is None else {"model.init": os.fspath(init)})}
     run = train_run(load_recipe(recipe, changes), Path(out), resume=resume, report=report)
     return load(run.path)
 
@@ -65,7 +70,9 @@ def load(
     if library not in (None, *LIBRARIES):
         raise RegardError(f"library must be {' or '.join(LIBRARIES)}, not {library!r}")
     path = Path(model)
-    if (path / RECIPE).is_file():
+    # what began from a pretrained model is a folder of one
+    is_own = (path / RECIPE).is_file() and not (path / CONFIG).is_file()
+    if is_own:
         if library == "transformers":
             raise RegardError(f"{path}: a run, which transformers cannot load; leave out library")
         if Run.open(path).recipe.translates:
@@ -76,9 +83,11 @@ def load(
             "that `regard train` made, or the whole folder of a model"
         )
     torch_device, torch_dtype = find_device(device), torch.float32 if dtype in QUANTISED else _dtype(dtype)
-    if (path / RECIPE).is_file():
+    if is_own:
         run = Run.open(path)
-        module, tokenizer = run.module().to(torch_dtype), as_transformers(run.tokenizer())
+        tokenizer = run.tokenizer()
+        assert isinstance(tokenizer, Tokenizer)
+        module, tokenizer = run.module().to(torch_dtype), as_transformers(tokenizer)
         loaded = LanguageModel(module, tokenizer, name=path.name, device=torch_device, ends=frozenset({EOS}))
     else:
         loaded = LanguageModel.load(model, library=library, device=torch_device, dtype=torch_dtype)
@@ -93,7 +102,9 @@ def load_run(run: str | os.PathLike[str], *, device: str = "auto", dtype: str = 
     opened = Run.open(run)
     if not opened.recipe.translates:
         raise RegardError(f"{run}: a language model, which translates nothing; `regard generate {run}` writes with it")
-    return Translator(opened.module(), opened.tokenizer(), opened, device=find_device(device), dtype=torch_dtype)
+    tokenizer = opened.tokenizer()
+    assert isinstance(tokenizer, Tokenizer)
+    return Translator(opened.module(), tokenizer, opened, device=find_device(device), dtype=torch_dtype)
 
 
 def _dtype(name: str) -> torch.dtype:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from regard.data.batch import EOS, PAD
+from regard.data.batch import EOS, IGNORED
 from regard.data.packed import Facts, PackedText, pack
 from regard.data.text import Passage
 from regard.data.tokenizer import Tokenizer
@@ -46,7 +46,7 @@ def test_in_order_every_token_is_asked_for_once(size):
     labels = np.concatenate(
         [text.batch(starts, once=True).labels.numpy().ravel() for starts in text.in_order(batch_tokens=8)]
     )
-    assert labels[labels != PAD].tolist() == [*ids[1:], ids[0]]
+    assert labels[labels != IGNORED].tolist() == [*ids[1:], ids[0]]
     counts = [text.batch(starts, once=True).label_count for starts in text.in_order(batch_tokens=8)]
     assert sum(counts) == size
 
@@ -84,7 +84,7 @@ def test_an_epoch_depends_on_seed_and_number_alone():
 def test_documents_are_numbered_only_where_asked():
     ids = [EOS, 5, 6, EOS, 7, 8, 9, 10]
     assert packed(ids).batch(np.array([0])).documents is None
-    batch = packed(ids, documents=True).batch(np.array([0, 2]))
+    batch = packed(ids, documents=EOS).batch(np.array([0, 2]))
     assert batch.documents.tolist() == [[1, 1, 1, 2], [0, 1, 1, 1]]
 
 

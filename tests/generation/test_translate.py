@@ -7,7 +7,7 @@ import torch
 
 from regard.attention.cache import Cache
 from regard.attention.output import ModelOutput
-from regard.data.batch import EOS, PAD, collate
+from regard.data.batch import EOS, IGNORED, collate
 from regard.errors import RegardError
 from regard.generation.decoding import Decoding
 from regard.generation.translate import translate_tokens
@@ -95,7 +95,7 @@ def trained():
     for step in range(100):
         batch = collate(*reversals(32, step))
         loss = torch.nn.functional.cross_entropy(
-            model(batch).logits.flatten(0, 1), batch.labels.flatten(), ignore_index=PAD
+            model(batch).logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED
         )
         optimiser.zero_grad()
         loss.backward()

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from regard.data.batch import IGNORED
 from regard.kernels import cross_entropy as module
 from regard.kernels.cross_entropy import cross_entropy
 
-ROWS, VOCABULARY, IGNORED = 11, 7, 0
+ROWS, VOCABULARY = 11, 7
 
 
 @pytest.fixture(params=[1, 3 * VOCABULARY, 1 << 17], ids=["row by row", "three rows", "all rows"])
@@ -19,7 +20,7 @@ def chunk(request, monkeypatch):
 def rows():
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(ROWS, VOCABULARY, dtype=torch.float64, generator=generator)
-    return logits, torch.randint(VOCABULARY, (ROWS,), generator=generator)
+    return logits, torch.randint(IGNORED, VOCABULARY, (ROWS,), generator=generator)
 
 
 def expected(logits, labels, label_smoothing):

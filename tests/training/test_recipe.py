@@ -15,6 +15,8 @@ from regard.errors import RegardError
 from regard.models import build, check_memory
 from regard.training.recipe import BUDGETS, load_recipe, read_recipe, shipped_recipes
 
+# the one for text of a user's own begins from a model
+SHIPPED = [name for name in shipped_recipes() if name != "fine-tune"]
 TABLES = {
     "data": {"corpus": "numbers-en-fr"},
     "model": {"type": "transformer", "model_dim": 16, "num_heads": 2, "max_length": 32},
@@ -29,10 +31,10 @@ def changed(section, **settings):
 def test_recipes_are_shipped_for_the_three_rungs_and_where_links_are_measured_for_those_with_attention():
     rungs = [f"{corpus}-{model}" for corpus in ("numbers", "bible") for model in ("rnn", "bahdanau", "transformer")]
     others = ["greek-bahdanau", "greek-luong", "greek-transformer", "gpt-austen", "gpt-bible"]
-    assert shipped_recipes() == sorted([*rungs, *others])
+    assert shipped_recipes() == sorted([*rungs, *others, "fine-tune"])
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_recipe_names_a_corpus_that_there_is_and_a_model_that_can_be_built(name):
     recipe = load_recipe(name)
     assert recipe.name == name
@@ -48,7 +50,7 @@ def test_the_rungs_are_trained_alike_so_that_only_the_model_makes_the_difference
     assert len({tuple(getattr(recipe.train, name) for name in same) for recipe in recipes}) == 1
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_recipe_comes_back_from_toml_as_it_went(name):
     recipe = load_recipe(name)
     assert read_recipe(tomllib.loads(recipe.to_toml()), where="again") == recipe
@@ -104,7 +106,7 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         ),
         (changed("model", num_heads=3), "here: [model] model_dim 16 cannot be cut into 3 heads of equal size"),
         (changed("model", type="transfomer"), "here: [model] type is 'transfomer'; did you mean 'transformer'?"),
-        (TABLES | {"model": {}}, "here: [model] type is None; choose from rnn, transformer"),
+        (TABLES | {"model": {}}, "here: [model] needs a type, rnn, transformer, gpt, or an init"),
         (changed("data", train="my.tsv"), "here: [data] needs either corpus (a name) or train (your own file), one of"),
         (TABLES | {"data": {}}, "here: [data] needs either corpus (a name) or train (your own file), one of them"),
         (TABLES | {"data": {"train": ["-", "s.fr"]}}, "train is ['-', 's.fr'], but standard input (-) is no part"),
@@ -265,6 +267,13 @@ def test_values_beyond_all_measure_are_told_in_a_line(section, name, value, mess
         read_recipe(tables, where="x.toml")
 
 
+def test_the_recipe_for_a_model_that_there_is_asks_for_one_and_for_text():
+    with pytest.raises(RegardError, match=r"\[data\] needs either corpus \(a name\) or train"):
+        load_recipe("fine-tune", {"model.type": "gpt"})
+    with pytest.raises(RegardError, match=r"\[model\] needs a type, .*, or an init, such as --init RUN"):
+        load_recipe("fine-tune", {"data.train": "text.txt"})
+
+
 def test_a_model_that_the_machine_has_no_memory_for_is_told_before_it_is_made(monkeypatch):
     recipe = read_recipe(TABLES, where="x.toml")
     parameters = sum(parameter.numel() for parameter in build(recipe.model, 50).parameters())
@@ -272,11 +281,11 @@ def test_a_model_that_the_machine_has_no_memory_for_is_told_before_it_is_made(mo
     with pytest.raises(
         RegardError, match=f"a model of {parameters:,} parameters takes .* GB to train, and this machine"
     ):
-        check_memory(recipe.model, 50)
+        check_memory(lambda: build(recipe.model, 50))
     sizes = {"model_dim": 2**20, "feed_forward_dim": 2**20, "num_layers": 1000}
     huge = read_recipe(changed("model", **sizes), where="x.toml")
     with pytest.raises(RegardError, match="lower the sizes in"):
-        check_memory(huge.model, 1_000_000)
+        check_memory(lambda: build(huge.model, 1_000_000))
 
 
 def test_a_tokenizer_without_merges_is_refused_where_some_shall_be_left_out(tmp_path):

@@ -23,6 +23,7 @@ def train(
     /,
     *,
     out: Path | None = None,
+    init: str | None = None,
     set: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
     resume: bool = False,
     seed: int | None = None,
@@ -37,6 +38,9 @@ def train(
         greek-{bahdanau,luong,transformer}, gpt-{austen,bible}.
     out
         The folder of the run, which must not exist yet; by default runs/NAME.
+    init
+        Begin from the weights of a run, a Hugging Face folder or hub name, a GGUF file or an alias such as smollm2;
+        the settings under [model] and the tokenizer are then its own. The same as --set model.init=…
     set
         A setting of the recipe, such as train.minutes=1 or data.train=my.tsv; may be given again. A budget
         (train.steps, train.epochs, train.minutes) takes the place of the recipe's own, data.train that of its corpus.
@@ -56,6 +60,7 @@ def train(
 
     changes = dict(_setting(text) for text in set)
     changes |= {} if seed is None else {"train.seed": seed}
+    changes |= {} if init is None else {"model.init": init}
     changes |= {} if device is None else {"train.device": device}
     loaded = load_recipe(recipe, changes)
     folder = out or Path("runs") / loaded.name

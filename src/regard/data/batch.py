@@ -9,6 +9,8 @@ from torch import Tensor
 
 PAD, BOS, EOS, UNKNOWN = range(4)
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
+# the label of what is not asked: padding, and text that a model is given but does not learn to write
+IGNORED = -1
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Batch:
 
     @property
     def labels(self) -> Int[Tensor, "batch step"]:
-        """What the decoder must write: every target token but BOS."""
-        return self.target[:, 1:]
+        """What the decoder must write: every target token but BOS; IGNORED at padding."""
+        return self.target[:, 1:].masked_fill(~self.label_mask, IGNORED)
 
     @property
     def label_mask(self) -> Bool[Tensor, "batch step"]:
@@ -55,7 +57,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Windows of a text, all of one length: tokens, those that follow them (PAD: not asked), and their documents.
+    """Windows of a text, all of one length: tokens, those that follow them or IGNORED, and their documents.
 
     `documents` numbers the document of each token, from any number on; it is None where windows are read as one text.
     """
@@ -66,7 +68,7 @@ class TextBatch:
 
     @property
     def label_mask(self) -> Bool[Tensor, "batch position"]:
-        return self.labels != PAD
+        return self.labels != IGNORED
 
     @property
     def label_count(self) -> int:

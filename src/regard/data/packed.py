@@ -4,25 +4,36 @@ Brown et al. 2020, "Language models are few-shot learners", section 2.3.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, final
+from typing import BinaryIO, NamedTuple, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Int
 
-from regard.data.batch import EOS, PAD, UNKNOWN, TextBatch
+from regard.data.batch import IGNORED, TextBatch
 from regard.data.prepare import write_header
 from regard.data.text import Passage
-from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import new_folder
 
 IDS = "ids.npy"
 FACTS = "packed.json"
 CHUNK = 256
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What packing asks of a tokenizer: the tokens of texts, the one before each document, and the unknown one."""
+
+    @property
+    def start(self) -> int: ...
+    @property
+    def unknown(self) -> int | None: ...
+    def __len__(self) -> int: ...
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
 
 
 class Facts(NamedTuple):
@@ -35,12 +46,15 @@ class Facts(NamedTuple):
 
 @final
 class PackedText:
-    """Token ids of documents in a ring: before each document stands EOS, which so ends the one before it.
+    """Token ids of documents in a ring: before each document stands the tokenizer's `start`, which ends the last one.
 
-    A window is `context` of them; where `documents` is set, tokens of a window are told which belong together.
+    A window is `context` of them; where `documents` is that token's id, a batch says which tokens of a window belong
+    together.
     """
 
-    def __init__(self, ids: Int[np.ndarray, " token"], facts: Facts, *, context: int, documents: bool = False) -> None:
+    def __init__(
+        self, ids: Int[np.ndarray, " token"], facts: Facts, *, context: int, documents: int | None = None
+    ) -> None:
         if len(ids) < context:
             raise RegardError(
                 f"the text has {len(ids)} tokens, which do not fill one window of {context}; lower model.max_length "
@@ -49,10 +63,10 @@ class PackedText:
         self._ids = ids
         self.facts = facts
         self.context = context
-        self._has_documents = documents
+        self._start = documents
 
     @classmethod
-    def open(cls, folder: Path, *, context: int, documents: bool = False) -> "PackedText":
+    def open(cls, folder: Path, *, context: int, documents: int | None = None) -> "PackedText":
         """What `pack` wrote. Raises RegardError if a file is missing or broken, or holds too little text."""
         try:
             ids = np.load(folder / IDS, mmap_mode="r", allow_pickle=False)
@@ -106,13 +120,13 @@ class PackedText:
         rows = np.take(self._ids, places, mode="wrap").astype(np.int64)
         tokens, labels = rows[:, :-1], rows[:, 1:]
         if once:
-            labels = np.where(places[:, 1:] > len(self), PAD, labels)
-        documents = torch.from_numpy((tokens == EOS).cumsum(axis=1)) if self._has_documents else None
+            labels = np.where(places[:, 1:] > len(self), IGNORED, labels)
+        documents = None if self._start is None else torch.from_numpy((tokens == self._start).cumsum(axis=1))
         # contiguous: half of the rows' memory is of the other
         return TextBatch(torch.from_numpy(tokens).contiguous(), torch.from_numpy(labels).contiguous(), documents)
 
 
-def pack(passages: Iterable[Passage], tokenizer: Tokenizer, folder: Path) -> None:
+def pack(passages: Iterable[Passage], tokenizer: Encoder, folder: Path) -> None:
     """Write the tokens of passages into `folder`, which appears once it is whole.
 
     Raises RegardError if there is no text or the disk is full.
@@ -126,18 +140,18 @@ def pack(passages: Iterable[Passage], tokenizer: Tokenizer, folder: Path) -> Non
         (temporary / FACTS).write_text(json.dumps(facts._asdict()) + "\n", encoding="utf-8")
 
 
-def _write_ids(passages: Iterable[Passage], tokenizer: Tokenizer, file: BinaryIO, dtype: np.dtype) -> Facts:
+def _write_ids(passages: Iterable[Passage], tokenizer: Encoder, file: BinaryIO, dtype: np.dtype) -> Facts:
     documents = length = size = unknown = 0
     write_header(file, dtype, 0)
     for chunk in _chunks(passages):
         encoded = tokenizer.encode_batch([passage.text for passage in chunk])
         for passage, ids in zip(chunk, encoded, strict=True):
-            row = np.asarray([EOS, *ids] if passage.begins or not length else ids, dtype=dtype)
+            row = np.asarray([tokenizer.start, *ids] if passage.begins or not length else ids, dtype=dtype)
             file.write(row.tobytes())
             length += len(row)
             documents += passage.begins
             size += len(passage.text.encode())
-            unknown += int((row == UNKNOWN).sum())
+            unknown += 0 if tokenizer.unknown is None else int((row == tokenizer.unknown).sum())
     file.seek(0)
     write_header(file, dtype, length)
     return Facts(documents=documents, bytes=size, unknown=unknown)

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, final
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
-from regard.data.batch import SPECIAL_TOKENS, UNKNOWN
+from regard.data.batch import EOS, SPECIAL_TOKENS, UNKNOWN
 from regard.data.normal_form import in_form, over_marks
 from regard.data.tokenizer_files import BYTES, form_of, read_tokenizer, spelling, take_over
 from regard.data.words import CHARACTER, UNSPACED, word_spans
@@ -60,7 +60,12 @@ class Token:
 
 @final
 class Tokenizer:
-    """Turns text into token ids and back; special tokens have ids that no text produces."""
+    """Turns text into token ids and back; special tokens have ids that no text produces.
+
+    `start` stands before each document of a language model's text, `unknown` for what the vocabulary has not.
+    """
+
+    start, unknown = EOS, UNKNOWN
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         stored = json.loads(backend.to_str())

@@ -6,13 +6,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from regard.errors import RegardError
 from regard.files import check_new_folder, new_folder
 from regard.models.gpt import GPT, GPTConfig
 from regard.models.pretrained.folder import CONFIG, GENERATION_CONFIG, WEIGHTS, load_folder
-from regard.models.pretrained.gpt_weights import config_of, parts
+from regard.models.pretrained.gpt_weights import config_of, weights
 from regard.models.pretrained.needs import quiet
 from regard.models.rotary import RotaryConfig
 
@@ -53,27 +52,6 @@ def export(module: GPT, tokenizer: Any, folder: Path, *, name: str, ends: frozen
             tokenizer.save(made / "tokenizer.json")
         _check(module, made, name)
         (made / "README.md").write_text(_card(name, has_tokenizer=tokenizer is not None), encoding="utf-8")
-
-
-def weights(module: GPT) -> dict[str, Tensor]:
-    """The parameters by Hugging Face's names. Raises RegardError where they are quantised."""
-    named = dict(module.named_parameters())
-    tensors: dict[str, Tensor] = {}
-    for part in parts(module):
-        weight = named.get(f"{part.ours.removesuffix('.bias')}.weight")
-        if part.ours not in named and weight is not None:
-            # GPT-2 has a bias in every layer: one of zeros adds nothing
-            (name,) = part.theirs
-            tensors[name] = weight.new_zeros(len(weight), device="cpu")
-            continue
-        if part.ours not in named:
-            raise RegardError("quantised weights cannot be exported; load the model in float32 or bfloat16")
-        whole = named[part.ours].detach().cpu()
-        pieces = whole.split(list(part.rows) or [len(whole)])
-        for name, piece in zip(part.theirs, pieces, strict=True):
-            # two names of one memory cannot be written
-            tensors[name] = (piece.T if part.turned else piece).clone(memory_format=torch.contiguous_format)
-    return tensors
 
 
 def config_values(config: GPTConfig, vocab_size: int) -> dict[str, Any]:

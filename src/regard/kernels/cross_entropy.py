@@ -35,7 +35,8 @@ def cross_entropy(
 class _CrossEntropy(Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, ignore: int, label_smoothing: float) -> Tensor:
-        asked, labels = (labels != ignore)[:, None], labels[:, None]
+        asked = (labels != ignore)[:, None]
+        labels = labels[:, None].where(asked, 0)
         losses, totals = [], []
         for rows, label in _chunks(logits, labels):
             wide = _wide(rows)

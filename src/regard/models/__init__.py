@@ -58,11 +58,11 @@ def build(config: ModelConfig, vocab_size: int) -> nn.Module:
     return _family(config)[1].build(config, vocab_size)
 
 
-def check_memory(config: ModelConfig, vocab_size: int) -> None:
-    """Raises RegardError for a model that this machine, by a CPU, has no memory to train."""
+def check_memory(make: Callable[[], nn.Module]) -> None:
+    """Raises RegardError for a model that this machine, by a CPU, has no memory to train; `make` makes it."""
     # its weights, their gradients, and two moments of each
     with torch.device("meta"):
-        module = build(config, vocab_size)
+        module = make()
     parameters = sum(parameter.numel() for parameter in module.parameters())
     buffers = sum(buffer.numel() for buffer in module.buffers())
     needed, there_is = 4 * (4 * parameters + buffers), memory_of_machine()

@@ -20,7 +20,7 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
         [
             f"# {recipe.name}",
             "",
-            f"{facts['parameters']:,} parameters, trained from scratch on {facts['corpus']} with Regard.",
+            f"{facts['parameters']:,} parameters, {_origin(facts)} on {facts['corpus']} with Regard.",
             "",
             "## Data",
             _size(facts),
@@ -30,7 +30,7 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
             f"- {facts['status']} after {budget}",
             f"- {facts['tokens_per_second']:,.0f} tokens/s, {facts['device']}, {facts['threads']} threads, "
             f"torch {facts['torch']}",
-            f"- loss on dev {facts['dev_loss']:.4f} nats a token{bits_told(facts)}",
+            f"- loss on dev {facts['dev_loss']:.4f} nats a token{bits_told(facts)}{_before(facts)}",
             *again,
             "",
             "## Use",
@@ -39,7 +39,7 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
             "regard evaluate RUN --split test",
             "```",
             "",
-            "It was trained on this text alone: expect nothing of it on other text.",
+            _expected(facts),
             "",
             "## Recipe",
             "```toml",
@@ -48,6 +48,20 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _origin(facts: dict[str, Any]) -> str:
+    return "trained from scratch" if facts.get("init") is None else f"begun from {facts['init']} and trained further"
+
+
+def _before(facts: dict[str, Any]) -> str:
+    return "" if facts.get("init") is None else f"; {facts['init_dev_loss']:.4f} before the first step"
+
+
+def _expected(facts: dict[str, Any]) -> str:
+    if facts.get("init") is None:
+        return "It was trained on this text alone: expect nothing of it on other text."
+    return f"The licence and the limits of {facts['init']} hold for this model too."
 
 
 def bits_told(facts: dict[str, Any]) -> str:

@@ -13,10 +13,32 @@ from regard.files import clear_leftovers, locked
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 METRICS, DATA, CHECKPOINTS, STATE = "metrics.jsonl", "data", "checkpoints", "resume"
+# files of a Hugging Face folder that say what the model is and cut its texts; a run that begins from one has them too
+PRETRAINED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "source.spm",
+    "target.spm",
+    "target_vocab.json",
+)
 # all that a run has before its first state is saved; the first of them is made first, and is what is locked
-BEFORE_STATE = {METRICS, RECIPE, TOKENIZER, FACTS, DATA, CHECKPOINTS, "tensorboard", "wandb"}
+BEFORE_STATE = {METRICS, RECIPE, TOKENIZER, FACTS, DATA, CHECKPOINTS, "tensorboard", "wandb", *PRETRAINED}
 # of DATA, what came by standard input
 DATA_FILES = re.compile(r"(train|dev|test)\.(tsv|links)")
+# bytes of a file of facts
+LARGEST_FACTS = 1 << 24
 # what `new_file` leaves where its process is killed
 PARTIAL = re.compile(rf"\.\d+-({'|'.join(map(re.escape, (RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD)))})")
 # how a training ends that leaves nothing to go on from
@@ -80,7 +102,7 @@ def _begun(folder: Path, *, told: bool) -> Iterator[None]:
     """
     if told:
         logger.warning("%s: it was ended before it saved a state; it begins anew", folder)
-    for name in (RECIPE, TOKENIZER, FACTS):
+    for name in (RECIPE, TOKENIZER, FACTS, *PRETRAINED):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / DATA, ignore_errors=True)
     # not removed: it has the lock
@@ -125,4 +147,7 @@ def _not_to_be_used(folder: Path, *, resume: bool) -> RegardError:
         return RegardError(f"{folder} exists already; choose another --out, or go on with it by --resume")
     if not (folder / RECIPE).is_file():
         return RegardError(f"{folder}: not a run, it holds no {RECIPE}; name a folder that `regard train` made")
-    return RegardError(f"{folder}: there is nothing to resume; the run is finished, or was never saved")
+    return RegardError(
+        f"{folder}: there is nothing to resume; the run is finished, or was never saved. --init {folder} with another "
+        "--out begins a new run from it"
+    )

@@ -14,7 +14,6 @@ from torch import nn
 
 from regard.data.batch import Batch, TextBatch
 from regard.kernels.memory import keep_freed_memory
-from regard.models import build
 from regard.training.data_parallel import tensors_in
 from regard.training.loss import add_gradients
 from regard.training.run import Run
@@ -29,7 +28,7 @@ def main(folder: str, weights_file: str, gradients_file: str, num_threads: str) 
     torch.set_num_threads(int(num_threads))
     keep_freed_memory()
     run = Run.open(Path(folder))
-    model = build(run.recipe.model, len(run.tokenizer())).train()
+    model = run.build().train()
     for parameter, weight in zip(model.parameters(), tensors_in(int(weights_file), model), strict=True):
         parameter.data = weight
     gradients = tensors_in(int(gradients_file), model)

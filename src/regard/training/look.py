@@ -23,6 +23,7 @@ from regard.data.prepare import SIDES, TokenizedCorpus
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.data.words import counts_characters
+from regard.models.pretrained.text_tokenizer import TextTokenizer
 from regard.training.recipe import Recipe
 
 # pairs or passages, spread over all, whose letters are looked at
@@ -72,7 +73,7 @@ def log_look(look: Look) -> None:
 def look_at(
     recipe: Recipe,
     corpus: Corpus | Text,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | TextTokenizer,
     train: Sequence[TokenizedCorpus | PackedText],
     dev: TokenizedCorpus | PackedText,
     *,
@@ -151,7 +152,7 @@ def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: Sequence[Pack
             sample.append(passage.text[:SAMPLE])
     again = _repeated(hashes)
     documents, size = (sum(getattr(part.facts, name) for part in train) for name in ("documents", "bytes"))
-    tokens, context = sum(map(len, train)), recipe.model.max_length
+    tokens, context = sum(map(len, train)), recipe.max_length
     look.figures |= {"documents": documents, "bytes": size, "tokens": tokens}
     look.figures |= {"passages": len(hashes), "duplicates": again, "not_normalised": unformed}
     look.lines.append(
@@ -176,7 +177,7 @@ def _look_at_vocabulary(
     look: Look,
     recipe: Recipe,
     corpus: Corpus | Text,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | TextTokenizer,
     splits: Mapping[str, Sequence[TokenizedCorpus | PackedText]],
     progress: Watcher,
 ) -> None:
@@ -184,11 +185,14 @@ def _look_at_vocabulary(
     tokens = {split: sum(part.num_tokens for part in parts) for split, parts in splits.items()}
     unknown = {split: sum(part.num_unknown for part in parts) for split, parts in splits.items()}
     look.figures |= {"vocabulary": len(tokenizer), "unknown": unknown}
-    origin = f", of {data.tokenizer_file}" if data.tokenizer_file else f" of at most {data.vocab_size:,}"
+    kept = recipe.init if data.tokenizer is None else data.tokenizer_file
+    origin = f" of {kept}" if kept else f", of at most {data.vocab_size:,}"
     look.lines.append(f"vocabulary: {len(tokenizer):,} tokens{origin}, kind {tokenizer.kind}")
+    if isinstance(tokenizer, TextTokenizer):
+        return
     share = {split: unknown[split] / max(1, tokens[split]) for split in unknown}
     unit = "characters" if tokenizer.kind == "character" else "words or characters"
-    remedy = "give another tokenizer" if data.tokenizer_file else "raise data.vocab_size"
+    remedy = "give another tokenizer" if kept else "raise data.vocab_size"
     if unknown["train"]:
         # a vocabulary that holds all of the text has nothing unknown in it
         distinct = ""

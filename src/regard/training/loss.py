@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from regard.attention.output import ModelOutput
-from regard.data.batch import PAD, Batch, TextBatch
+from regard.data.batch import IGNORED, Batch, TextBatch
 from regard.kernels.cross_entropy import cross_entropy
 from regard.training.recipe import TrainConfig
 
@@ -35,5 +35,5 @@ def batch_loss(model: Callable[..., ModelOutput], batch: Batch | TextBatch, conf
 
 
 def smoothed_loss(logits: Tensor, batch: Batch | TextBatch, label_smoothing: float) -> Tensor:
-    """Cross-entropy summed over the target tokens; padding has no part in it."""
-    return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore=PAD, label_smoothing=label_smoothing)
+    """Cross-entropy summed over the target tokens; what is IGNORED has no part in it."""
+    return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore=IGNORED, label_smoothing=label_smoothing)

@@ -15,11 +15,14 @@ from regard.data.parts import check_data, map_paths, paths_in
 from regard.data.text import Text
 from regard.data.tokenizer import TOKENIZERS, Tokenizer
 from regard.errors import RegardError
-from regard.models import ModelConfig, read_config, translates, type_name
+from regard.models import MODELS, ModelConfig, read_config, translates, type_name
+from regard.training.init import with_start
 from regard.training.optimizers import OPTIMIZERS
 from regard.training.reports import REPORTS
 from regard.training.schedule import SCHEDULES
 
+# the tokenizer of what a run begins from, with more tokens
+EXTENDED = "extend"
 # more is a slip of the finger
 MOST_STEPS = 1_000_000_000
 
@@ -37,12 +40,13 @@ class DataConfig:
     text_key: str | int | None = setting(None, least=1)
     dev_links: str | None = setting(None)
     test_links: str | None = setting(None)
-    tokenizer: str = setting("bpe")
+    tokenizer: str | None = setting(None)
     vocab_size: int = setting(4000, least=5, most=1_000_000)
     bpe_dropout: float = setting(0.0, least=0, below=1)
     normalise: str = setting("NFC", choices=(*FORMS, "none"))
     strip_accents: bool = setting(False)
     documents: bool = setting(False)
+    context_length: int | None = setting(None, least=2)
 
     def __post_init__(self) -> None:
         if (self.corpus is None) == (self.train is None):
@@ -63,19 +67,21 @@ class DataConfig:
 
     def _check_tokenizer(self) -> None:
         if self.tokenizer_file is None:
-            if self.tokenizer not in TOKENIZERS:
+            if self.tokenizer not in (*TOKENIZERS, EXTENDED, None):
                 raise RegardError(
                     f"tokenizer is {self.tokenizer!r}, no path of a tokenizer.json or of a SentencePiece .model, and "
-                    f"no kind{suggest(self.tokenizer, TOKENIZERS)}"
+                    f"no kind{suggest(str(self.tokenizer), TOKENIZERS)}"
                 )
         elif self.strip_accents:
             raise RegardError("takes strip_accents only where a tokenizer is trained: one from a file is as it is")
-        if self.bpe_dropout and self.tokenizer in TOKENIZERS and self.tokenizer != "bpe":
+        if self.bpe_dropout and self.tokenizer in ("word", "character"):
             raise RegardError(f"takes bpe_dropout only with a bpe tokenizer, not {self.tokenizer!r}")
 
     @property
     def tokenizer_file(self) -> str | None:
         """The file of a tokenizer that is taken over; None where one is trained."""
+        if self.tokenizer is None:
+            return None
         is_file = self.tokenizer not in TOKENIZERS and Path(self.tokenizer).suffix in (".json", ".model")
         return self.tokenizer if is_file or os.sep in self.tokenizer else None
 
@@ -147,15 +153,24 @@ ALTERNATIVES = {"train": BUDGETS, "data": ("corpus", "train")}
 
 @dataclass(frozen=True)
 class Recipe:
+    """`init` names what the run begins from, a run or a pretrained model; None is noise."""
+
     name: str
     data: DataConfig
     model: ModelConfig
     train: TrainConfig
+    init: str | None = None
 
     def to_toml(self) -> str:
         sections = {"name": self.name, "data": self.data, "model": self.model, "train": self.train}
-        # the model's type picks its class, so that it is no setting of the class itself
-        return to_toml(sections).replace("[model]\n", f'[model]\ntype = "{type_name(self.model)}"\n')
+        # neither is a setting of the model's class, which its type picks
+        first = {"type": type_name(self.model)} | ({} if self.init is None else {"init": self.init})
+        return to_toml(sections).replace("[model]\n", "[model]\n" + to_toml(first))
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a sentence at most, or of a window of text."""
+        return self.data.context_length or self.model.max_length
 
     @property
     def translates(self) -> bool:
@@ -238,7 +253,7 @@ def load_recipe(recipe: str | os.PathLike[str], changes: Mapping[str, Any] | Non
         near = suggest(str(recipe), shipped_recipes())
         raise RegardError(f"there is no recipe {str(recipe)!r}, neither a file nor a shipped one{near}")
     _change(tables, changes or {})
-    return read_recipe({"name": name, **tables}, where=where)
+    return read_recipe(with_start({"name": name, **tables}, where=where), where=where)
 
 
 def _beside(tables: dict[str, Any], recipe: Path) -> dict[str, Any]:
@@ -257,6 +272,9 @@ def _beside(tables: dict[str, Any], recipe: Path) -> dict[str, Any]:
         if isinstance(tokenizer, str) and tokenizer not in TOKENIZERS and os.path.exists(seen(tokenizer)):
             files["tokenizer"] = seen(tokenizer)
         tables["data"] = data | files
+    model = tables.get("model")
+    if isinstance(model, dict) and isinstance(init := model.get("init"), str) and os.path.exists(seen(init)):
+        tables["model"] = model | {"init": seen(init)}
     return tables
 
 
@@ -270,10 +288,16 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
             raise RegardError(f"{where}: [{section}] must be a table of settings, not {table!r}")
     # TOML gives lists, which a frozen setting cannot be
     train = {name: tuple(value) if isinstance(value, list) else value for name, value in sections["train"].items()}
+    data, model = _plain(sections["data"]), dict(sections["model"])
+    if (init := model.pop("init", None)) is None:
+        data.setdefault("tokenizer", "bpe")
+        if "type" not in model:
+            raise RegardError(f"{where}: [model] needs a type, {', '.join(MODELS)}, or an init, such as --init RUN")
     recipe = Recipe(
         name=str(tables.get("name", "run")),
-        data=from_dict(DataConfig, _plain(sections["data"]), where=f"{where}: [data]"),
-        model=read_config(sections["model"], where=f"{where}: [model]"),
+        init=init,
+        data=from_dict(DataConfig, data, where=f"{where}: [data]"),
+        model=read_config(model, where=f"{where}: [model]"),
         train=from_dict(TrainConfig, train, where=f"{where}: [train]"),
     )
     _check_data(recipe, where=f"{where}: [data]")
@@ -281,11 +305,16 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
         paths = getattr(recipe.data, name)
         if paths is not None and any("\0" in str(path) for path in paths_in(paths)):
             raise RegardError(f"{where}: [data] {name} holds NUL, which is in the name of no file")
-    if recipe.train.batch_tokens < recipe.model.max_length:
+    if (context := recipe.data.context_length) is not None and context > recipe.model.max_length:
+        raise RegardError(
+            f"{where}: [data] context_length is {context}, and the model takes {recipe.model.max_length} tokens at most"
+        )
+    if recipe.train.batch_tokens < recipe.max_length:
         one = "sentence" if recipe.translates else "window"
+        which = "model.max_length" if recipe.data.context_length is None else "data.context_length"
         raise RegardError(
             f"{where}: [train] batch_tokens is {recipe.train.batch_tokens}, which cannot hold one {one} of "
-            f"model.max_length {recipe.model.max_length}; raise the one or lower the other"
+            f"{which} {recipe.max_length}; raise the one or lower the other"
         )
     return recipe
 
@@ -293,7 +322,11 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
 def _check_data(recipe: Recipe, *, where: str) -> None:
     """Raises RegardError for settings of the data that the model has no use for."""
     data = recipe.data
+    if data.tokenizer == EXTENDED and recipe.init is None:
+        raise RegardError(f"{where} tokenizer = {EXTENDED!r} is for a run that begins from another one: [model] init")
     if recipe.translates:
+        if data.context_length is not None:
+            raise RegardError(f"{where} context_length is of plain text; a translator has model.max_length")
         if data.documents or data.tokenizer == "character":
             raise RegardError(
                 f"{where} documents = true and tokenizer = 'character' are for plain text, not for a translator"

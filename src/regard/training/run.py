@@ -23,42 +23,52 @@ from regard.data.corpus import Watcher, unwatched
 from regard.data.dropout import BPEDropout
 from regard.data.mixture import Mixture
 from regard.data.packed import PackedText, pack
-from regard.data.parts import data_name
 from regard.data.prepare import TokenizedCorpus
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
+from regard.evaluation.likelihood import likelihood
 from regard.files import new_file, read_whole, real_path
 from regard.kernels.compiler import check_compiler
 from regard.kernels.memory import memory_for
 from regard.kernels.threads import check_threads, fastest_threads, most_threads, threads
 from regard.models import build, check_memory
+from regard.models.gpt import GPT
+from regard.models.pretrained.folder import CONFIG
+from regard.models.pretrained.gpt_weights import weights
+from regard.models.pretrained.text_tokenizer import TextTokenizer
 from regard.training import checkpoint
 from regard.training.card import model_card
 from regard.training.data_files import (
-    absolute,
-    files_of_stdin,
     from_within,
     moved_along,
     with_data_at_hand,
     with_files,
-    with_files_of,
 )
 from regard.training.data_parallel import helpers, num_processes
-from regard.training.folder import CARD, FACTS, RECIPE, STATE, TOKENIZER, WEIGHTS, claimed, remove_state
+from regard.training.folder import (
+    CARD,
+    FACTS,
+    LARGEST_FACTS,
+    PRETRAINED,
+    RECIPE,
+    TOKENIZER,
+    WEIGHTS,
+    claimed,
+    remove_state,
+)
+from regard.training.init import Start, check_apart
 from regard.training.look import Look, log_warnings, look_at
-from regard.training.loop import Data, Outcome, Progress, State, check_dtype, fit, rehearsal
-from regard.training.recipe import BUDGETS, Recipe, TrainConfig, read_recipe
+from regard.training.loop import Data, Outcome, Progress, check_dtype, fit, rehearsal
+from regard.training.recipe import Recipe, TrainConfig, read_recipe
 from regard.training.reports import check_reports
+from regard.training.resume import check_budget, check_same_data, goes_on_as_it_was, resumed, steps_per_epoch
 from regard.training.tokens import Tokens
 from regard.training.vocabulary import train_tokenizer
 
 # facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
 # on how many threads, whether its number of steps tells how to have it again, and what the look at its data found
-BEGAN = ("hashes", "token_sums", "threads", "repeats", "look")
-# what may be another when a run goes on
-FREE = (*BUDGETS, "device", "threads", "report")
-LARGEST_FACTS = 1 << 24
+BEGAN = ("hashes", "token_sums", "threads", "repeats", "look", "init", "init_dev_loss")
 
 logger = logging.getLogger("regard")
 
@@ -88,14 +98,25 @@ class Run:
         recipe = replace(recipe, data=with_files(recipe.data, lambda path: moved_along(path, folder, facts)))
         return cls(path=folder, recipe=recipe, facts=facts)
 
-    def tokenizer(self) -> Tokenizer:
-        return Tokenizer.load(self.path / TOKENIZER)
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it began from a pretrained model, so that its folder is one of Hugging Face too."""
+        return (self.path / CONFIG).is_file()
+
+    def tokenizer(self) -> Tokenizer | TextTokenizer:
+        return self._start.tokenizer()
+
+    def build(self) -> nn.Module:
+        """A fresh model of the run's sizes."""
+        return build(self.recipe.model, self._start.vocab_size())
 
     def module(self) -> nn.Module:
         """The trained model, in evaluation mode. Raises RegardError if the weights are missing or do not fit."""
         if not (self.path / WEIGHTS).is_file():
             raise RegardError(f"{self.path}: its training has not ended, there are no weights; go on with --resume")
-        module = build(self.recipe.model, len(self.tokenizer()))
+        if self.is_pretrained:
+            return self._start.module(self.recipe.model, self.tokenizer()).eval()
+        module = self.build()
         checkpoint.load_weights(module, checkpoint.load_tensors(self.path / WEIGHTS), where=self.path / WEIGHTS)
         return module.eval()
 
@@ -139,8 +160,9 @@ class Run:
             given = Text(name="text", splits={"test": list(map(str, files))}, form=self.recipe.data.form)
             pack(given.passages("test"), self.tokenizer(), Path(folder) / "text")
             text = PackedText.open(Path(folder) / "text", context=1)
-            context = min(len(text), self.recipe.model.max_length)
-            yield PackedText.open(Path(folder) / "text", context=context, documents=self.recipe.data.documents)
+            context = min(len(text), self.recipe.max_length)
+            start = self.tokenizer().start if self.recipe.data.documents else None
+            yield PackedText.open(Path(folder) / "text", context=context, documents=start)
 
     def token_sum(self, split: str) -> str:
         """SHA-256 over the token ids of a split that is tokenized."""
@@ -148,8 +170,13 @@ class Run:
 
     @property
     def _tokens(self) -> Tokens:
-        data = self.recipe.data
-        return Tokens(self.path / TOKENIZER, self.recipe.model.max_length, documents=data.documents)
+        recipe = self.recipe
+        files = [path for name in PRETRAINED if (path := self.path / name).is_file()]
+        return Tokens(self.tokenizer, files, recipe.max_length, documents=recipe.data.documents)
+
+    @property
+    def _start(self) -> Start:
+        return Start(self.path, is_pretrained=self.is_pretrained)
 
 
 def train_run(
@@ -176,45 +203,64 @@ def train_run(
     check_reports(recipe.train.reports)
     if recipe.train.compile:
         check_compiler("train.compile", "set it to false")
+    start = None
+    if recipe.init is not None:
+        check_apart(recipe.init, folder)
+        start = Start.find(recipe.init)
     with claimed(folder, resume=resume) as goes_on:
         before = Run.open(folder) if goes_on else None
-        recipe = _resumed(recipe, before) if before else with_data_at_hand(recipe, folder)
+        recipe = resumed(recipe, before) if before else with_data_at_hand(recipe, folder)
         began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
         # one that cannot serve is refused before the text is read
-        given = None if before else recipe.tokenizer()
+        known = start.tokenizer() if start is not None and not before else None
+        given = None if before else known if recipe.data.tokenizer is None else recipe.tokenizer()
         corpus = Run(folder, recipe, facts=began).corpus(progress=preparing)
         hashes = {split: list(ends) for split, ends in corpus.hashes.items()}
-        run = Run(folder, recipe, facts={"regard": __version__, "folder": str(real_path(folder)), "hashes": hashes})
+        now = {"regard": __version__, "folder": str(real_path(folder)), "hashes": hashes}
+        run = Run(folder, recipe, facts=began | now)
         for split in corpus.links:
             # read for their errors, before and not after the training
             collections.deque(run.pair_corpus().gold(split), maxlen=0)
         kept = replace(recipe, data=with_files(recipe.data, lambda path: from_within(folder, path)))
         if not before:
-            (given or train_tokenizer(recipe, corpus, preparing)).save(folder / TOKENIZER)
+            if start is not None and start.is_pretrained:
+                start.copy_into(folder)
+            else:
+                assert not isinstance(known, TextTokenizer)
+                assert not isinstance(given, TextTokenizer)
+                (given or train_tokenizer(recipe, corpus, preparing, known=known)).save(folder / TOKENIZER)
             _write(folder / RECIPE, kept.to_toml())
         train, dev = run._tokens.mixture(corpus, preparing), run.tokenized("dev", progress=preparing)
         sums = {split: run.token_sum(split) for split in ("train", "dev")}
         run = replace(run, facts=run.facts | {"token_sums": sums})
         if isinstance(train, TokenizedCorpus | Mixture) and recipe.data.bpe_dropout:
-            dropout = BPEDropout(run.tokenizer(), recipe.data.bpe_dropout, seed=recipe.train.seed)
+            tokenizer = run.tokenizer()
+            assert isinstance(tokenizer, Tokenizer)
+            dropout = BPEDropout(tokenizer, recipe.data.bpe_dropout, seed=recipe.train.seed)
             train = train.with_dropout(dropout, max_length=recipe.model.max_length)
         if before:
-            _check_same_data(run, began)
-            _check_budget(run, train)
+            check_same_data(run, began)
+            check_budget(run, train)
         else:
-            per_epoch = _steps_per_epoch(train, recipe.train)
+            per_epoch = steps_per_epoch(train, recipe.train)
             parts = train.corpora if isinstance(train, Mixture) else [train]
             seen = look_at(recipe, corpus, run.tokenizer(), parts, dev, steps_per_epoch=per_epoch, progress=preparing)
             look(seen)
             run = replace(run, facts=run.facts | {"look": asdict(seen)})
         if device.type == "cpu":
-            check_memory(recipe.model, len(run.tokenizer()))
+            check_memory(run.build)
         torch.manual_seed(recipe.train.seed)
-        module = build(recipe.model, len(run.tokenizer())).to(device)
+        # a run that goes on has its own weights
+        if start is None or before:
+            module = run.build().to(device)
+        else:
+            module = start.module(recipe.model, run.tokenizer()).to(device)
+            loss = likelihood(module, dev, device=device).loss
+            run = replace(run, facts=run.facts | {"init": recipe.init, "init_dev_loss": loss})
         # a run may have come from a larger machine
         was = min(began.get("threads", 0), most_threads())
         count = recipe.train.threads or was or _fastest(module, train, recipe.train, device)
-        repeats = before is None or _goes_on_as_it_was(before, recipe, count)
+        repeats = before is None or goes_on_as_it_was(before, recipe, count)
         run = replace(run, facts=run.facts | {"threads": count, "repeats": repeats})
         if not before:
             _write_facts(run)
@@ -237,7 +283,7 @@ def train_run(
             )
         facts = run.facts | _facts(corpus, train, module, outcome, device)
         run = replace(run, facts=facts)
-        checkpoint.save_weights(module, folder / WEIGHTS)
+        _save(module, folder / WEIGHTS, is_pretrained=run.is_pretrained)
         # a resumed run may have had another budget
         _write(folder / RECIPE, kept.to_toml())
         _write_facts(run)
@@ -246,6 +292,14 @@ def train_run(
             # what was kept to go on from has served
             remove_state(folder)
         return run
+
+
+def _save(module: nn.Module, path: Path, *, is_pretrained: bool) -> None:
+    if is_pretrained:
+        assert isinstance(module, GPT)
+        checkpoint.save_tensors(weights(module), path)
+    else:
+        checkpoint.save_weights(module, path)
 
 
 def find_device(name: str) -> torch.device:
@@ -257,85 +311,6 @@ def find_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise RegardError("no CUDA device is found; use --device cpu, or auto")
     return torch.device(name)
-
-
-def _resumed(recipe: Recipe, before: Run) -> Recipe:
-    """The recipe that a run began with, with the budget, device, threads and paths of `recipe`."""
-    data = with_files(recipe.data, absolute)
-    kept = files_of_stdin(before.path, data)
-    if data.train == "-" and before.recipe.data.train == kept["train"]:
-        data = replace(data, **kept)
-    if before.recipe.data.form is None:
-        # of an older run no recipe says so
-        data = replace(data, normalise=before.recipe.data.normalise)
-    # where sums are known, the data are known by them, whatever their files are called by now
-    begun = with_files_of(before.recipe.data, data) if "token_sums" in before.facts else before.recipe.data
-    begun = replace(before.recipe, data=begun)
-    ours, theirs = _settings(begun), _settings(replace(recipe, data=data))
-    for name in ours:
-        if ours[name] != theirs.get(name):
-            raise RegardError(
-                f"{before.path} began with {name} = {ours[name]!r}, not {theirs.get(name)!r}; "
-                "a run goes on as it began, or begins anew under another --out"
-            )
-    return replace(begun, train=recipe.train)
-
-
-def _goes_on_as_it_was(before: Run, recipe: Recipe, threads: int) -> bool:
-    """Whether a run has had one budget, device, number of threads and version of Regard since it began."""
-    had, has = before.recipe.train, recipe.train
-    same = all(getattr(had, name) == getattr(has, name) for name in (*BUDGETS, "device"))
-    same = same and before.facts.get("threads") == threads and before.facts.get("regard") == __version__
-    return same and before.facts.get("repeats", True)
-
-
-def _settings(recipe: Recipe) -> dict[str, Any]:
-    """What must be the same when a run goes on."""
-    return {
-        f"{section}.{name}": value
-        for section in ("model", "train", "data")
-        for name, value in asdict(getattr(recipe, section)).items()
-        if section != "train" or name not in FREE
-    }
-
-
-def _check_same_data(run: Run, began: dict[str, Any]) -> None:
-    for split, token_sum in run.facts["token_sums"].items():
-        if "token_sums" in began and began["token_sums"].get(split) != token_sum:
-            names = data_name(run.corpus().splits[split])
-            raise RegardError(
-                f"{run.path}: its {split} data are not those that it began with; put {names} back as it was, "
-                "or begin anew under another --out"
-            )
-
-
-def _check_budget(run: Run, train: Data) -> None:
-    """Raises RegardError for a new budget that the run has used up already."""
-    try:
-        state = State(**json.loads(read_whole(run.path / STATE / "state.json", LARGEST_FACTS)))
-    except (OSError, ValueError, TypeError, RecursionError):
-        # the loop says what is wrong with it
-        return
-    config = run.recipe.train
-    # a run that was interrupted at its very last step has yet to end
-    if state.budget == {name: getattr(config, name) for name in BUDGETS}:
-        return
-    for name, done in (
-        ("steps", state.step),
-        ("epochs", state.step / _steps_per_epoch(train, config)),
-        ("minutes", state.seconds / 60),
-    ):
-        budget = getattr(config, name)
-        if budget is not None and done >= budget:
-            raise RegardError(
-                f"{run.path} has trained for {done:,.{0 if name == 'steps' else 2}f} {name} already, which a budget of "
-                f"{budget:,} has no room for; raise train.{name} above that"
-            )
-
-
-def _steps_per_epoch(train: Data, config: TrainConfig) -> int:
-    order = train.order(batch_tokens=config.batch_tokens, seed=config.seed, epoch=0)
-    return -(-len(order) // config.accumulate)
 
 
 def _facts(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import clear_leftovers
+from regard.models.pretrained.text_tokenizer import TextTokenizer
 
 # of the reading of files and of what is written: token ids of texts that were read otherwise are not used again
 READING = 3
@@ -23,9 +25,10 @@ READING = 3
 
 @dataclass(frozen=True)
 class Tokens:
-    """Splits as token ids by the tokenizer in a file. `documents` as in `PackedText`."""
+    """Splits as token ids by a tokenizer, which is in `files`. `documents` as in `PackedText`."""
 
-    tokenizer: Path
+    tokenizer: Callable[[], Tokenizer | TextTokenizer]
+    files: Sequence[Path]
     max_length: int
     documents: bool
 
@@ -38,12 +41,15 @@ class Tokens:
         clear_leftovers(folder)
         if isinstance(corpus, Text):
             if not folder.is_dir():
-                pack(counted(corpus.passages(split), step, progress), Tokenizer.load(self.tokenizer), folder)
-            return PackedText.open(folder, context=self.max_length, documents=self.documents)
+                pack(counted(corpus.passages(split), step, progress), self.tokenizer(), folder)
+            start = self.tokenizer().start if self.documents else None
+            return PackedText.open(folder, context=self.max_length, documents=start)
         if folder.is_dir():
             return open_prepared(folder, max_length=self.max_length)
+        tokenizer = self.tokenizer()
+        assert isinstance(tokenizer, Tokenizer)
         pairs, name = counted(corpus.pairs(split), step, progress), f"{split} of {corpus.name}"
-        return prepare(pairs, Tokenizer.load(self.tokenizer), folder, max_length=self.max_length, name=name)
+        return prepare(pairs, tokenizer, folder, max_length=self.max_length, name=name)
 
     def mixture(self, corpus: Corpus | Text, progress: Watcher = unwatched) -> TokenizedCorpus | PackedText | Mixture:
         """The training split, or, where its corpora have weights, a mixture of them."""
@@ -62,7 +68,7 @@ class Tokens:
     def _folder(self, corpus: Corpus | Text, split: str) -> Path:
         parts = corpus.parts(split)
         try:
-            key = hashlib.sha256(self.tokenizer.read_bytes())
+            key = hashlib.sha256(b"".join(path.read_bytes() for path in self.files))
             stats = [(str(path), os.stat(path)) for part in parts for path in part.on_disk]
         except OSError as error:
             raise RegardError(f"{error.filename}: cannot be read: {error.strerror}; check the path") from None

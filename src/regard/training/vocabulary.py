@@ -6,10 +6,11 @@ from pathlib import Path
 
 from regard.data.corpora import Corpus
 from regard.data.corpus import Watcher, counted, unwatched
+from regard.data.extension import extended
 from regard.data.packing import COMPRESSION_SUFFIXES
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
-from regard.training.recipe import Recipe
+from regard.training.recipe import EXTENDED, Recipe
 
 # more text teaches a tokenizer little, while each new word that it counts takes memory
 TOKENIZER_BYTES = 50_000_000
@@ -17,8 +18,13 @@ TOKENIZER_BYTES = 50_000_000
 PACKED = 4
 
 
-def train_tokenizer(recipe: Recipe, corpus: Corpus | Text, progress: Watcher = unwatched) -> Tokenizer:
-    """Learnt from all training text, or, of files beyond TOKENIZER_BYTES, from every so many of them."""
+def train_tokenizer(
+    recipe: Recipe, corpus: Corpus | Text, progress: Watcher = unwatched, *, known: Tokenizer | None = None
+) -> Tokenizer:
+    """Learnt from all training text, or, of files beyond TOKENIZER_BYTES, from every so many of them.
+
+    A recipe may ask for the tokens of a `known` one, extended.
+    """
     data = recipe.data
     paths = {path for part in corpus.parts("train") for path in part.on_disk}
     # of a file that is not there the reading tells
@@ -26,8 +32,12 @@ def train_tokenizer(recipe: Recipe, corpus: Corpus | Text, progress: Watcher = u
     is_text = isinstance(corpus, Text)
     units = ((passage.text,) for passage in corpus.passages("train")) if is_text else corpus.pairs("train")
     units = itertools.islice(counted(units, "learning the tokenizer", progress), 0, None, every)
+    texts = (text for unit in units for text in unit)
+    if data.tokenizer == EXTENDED:
+        assert known is not None, "read_recipe has told"
+        return extended(known, texts, vocab_size=data.vocab_size)
     return Tokenizer.train(
-        (text for unit in units for text in unit),
+        texts,
         kind=data.tokenizer,  # pyright: ignore[reportArgumentType]
         vocab_size=data.vocab_size,
         strip_accents=data.strip_accents,

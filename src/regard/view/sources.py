@@ -38,7 +38,9 @@ class SourcesView:
         if found.sentences:
             yield Text("\nEach sentence of the answer, by its own tokens", QUIET_STYLE)
         yield from map(_sentence, found.sentences)
-        yield Text("\nWhat the answer loses without each, in nats of its log-probability; ≈ marks an estimate", QUIET_STYLE)
+        yield Text(
+            "\nWhat the answer loses without each, in nats of its log-probability; ≈ marks an estimate", QUIET_STYLE
+        )
         most = max((-each.strength for each in found), default=0.0)
         listed = [*enumerate(found.sources[: max(MOST, 1 + max(found.verdict.on, default=0))])]
         for number, source in listed:

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from regard.errors import RegardError
 from regard.files import read_whole
-from regard.models.gpt import GPT
+from regard.models.gpt import GPT, GPTConfig
 from regard.models.pretrained.gpt_weights import ARCHITECTURES, config_of, load_weights, vocab_size_of
 from regard.models.pretrained.needs import check_installed, quiet, told
 
@@ -56,7 +56,7 @@ def load_folder(folder: Path, *, dtype: torch.dtype) -> tuple[nn.Module, Any]:
         module = _build(
             folder, values, _read_tensors(paths), size=sum(path.stat().st_size for path in paths), dtype=dtype
         )
-        return module, _load_tokenizer(folder)
+        return module, load_tokenizer(folder)
 
 
 def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[int]] | None:
@@ -66,31 +66,52 @@ def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[i
     """
     check_installed()
     values = _read_config(folder)
-    names = values.get("architectures")
-    if not isinstance(names, list) or not names or not isinstance(names[0], str) or names[0] not in ARCHITECTURES:
+    if not _is_own(values):
         return None
     paths = _weight_paths(folder)
     tensors = _read_tensors(paths)
     _check_counts(folder, values, len(tensors))
-    try:
-        config, vocab_size = config_of(values), vocab_size_of(values)
-    except RegardError as error:
-        raise type(error)(f"{folder / CONFIG}: {error}") from None
+    config, vocab_size = _own_sizes(folder, values)
     with torch.device("meta"), _BuiltOf(folder, len(tensors)):
         module = GPT(config, vocab_size)
     load_weights(module, tensors, where=str(folder), dtype=dtype)
     ends = _generation_values(folder, values).get("eos_token_id")
     with quiet():
-        tokenizer = _load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
     return module.eval(), tokenizer, frozenset([ends] if isinstance(ends, int) else ends or ())
 
 
+def own_sizes(folder: Path) -> tuple[GPTConfig, int]:
+    """The settings that Regard's own model has with the weights of this folder, and its number of tokens.
+
+    Raises RegardError for an architecture that it has not, and Unknown for a setting of it.
+    """
+    values = _read_config(folder)
+    if not _is_own(values):
+        raise RegardError(
+            f"{folder / CONFIG}: Regard trains no {values.get('architectures')}; it trains {', '.join(ARCHITECTURES)}"
+        )
+    return _own_sizes(folder, values)
+
+
+def _is_own(values: dict[str, Any]) -> bool:
+    names = values.get("architectures")
+    return isinstance(names, list) and bool(names) and isinstance(names[0], str) and names[0] in ARCHITECTURES
+
+
+def _own_sizes(folder: Path, values: dict[str, Any]) -> tuple[GPTConfig, int]:
+    try:
+        return config_of(values), vocab_size_of(values)
+    except RegardError as error:
+        raise type(error)(f"{folder / CONFIG}: {error}") from None
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
-    values = _read_json(folder / CONFIG)
+    values = read_json(folder / CONFIG)
     has_tokenizer_config = (folder / TOKENIZER_CONFIG).is_file()
     for name, read in (
         (CONFIG, values),
-        (TOKENIZER_CONFIG, _read_json(folder / TOKENIZER_CONFIG) if has_tokenizer_config else {}),
+        (TOKENIZER_CONFIG, read_json(folder / TOKENIZER_CONFIG) if has_tokenizer_config else {}),
     ):
         if "auto_map" in read:
             raise RegardError(
@@ -106,7 +127,7 @@ def _weight_paths(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        names = _read_json(folder / INDEX).get("weight_map")
+        names = read_json(folder / INDEX).get("weight_map")
         if not isinstance(names, dict) or not all(
             isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
             for name in names.values()
@@ -247,7 +268,7 @@ def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     path = folder / GENERATION_CONFIG
     source = path if path.is_file() else folder / CONFIG
     if path.is_file():
-        values = _read_json(path)
+        values = read_json(path)
     ids = {f"{name}_token_id": values[f"{name}_token_id"] for name in GENERATION_KEYS if f"{name}_token_id" in values}
     for name, token in ids.items():
         if token == -1:
@@ -260,7 +281,8 @@ def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
     return ids
 
 
-def _load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder, None if it has none. Raises RegardError for one that cannot be used."""
     from transformers import AutoTokenizer
 
     if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
@@ -274,7 +296,8 @@ def _load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of settings. Raises RegardError where it is none."""
     try:
         values = json.loads(read_whole(path, LARGEST_JSON), object_hook=_infinity)
     except FileNotFoundError:

@@ -93,6 +93,27 @@ def _misfits(found: Sequence[Tensor], part: Part, shape: Sequence[int]) -> Itera
             yield f"has {name} as {str(tensor.dtype).removeprefix('torch.')}, no floating-point numbers"
 
 
+def weights(module: GPT) -> dict[str, Tensor]:
+    """The parameters by Hugging Face's names. Raises RegardError where they are quantised."""
+    named = dict(module.named_parameters())
+    tensors: dict[str, Tensor] = {}
+    for part in parts(module):
+        weight = named.get(f"{part.ours.removesuffix('.bias')}.weight")
+        if part.ours not in named and weight is not None:
+            # GPT-2 has a bias in every layer: one of zeros adds nothing
+            (name,) = part.theirs
+            tensors[name] = weight.new_zeros(len(weight), device="cpu")
+            continue
+        if part.ours not in named:
+            raise RegardError("quantised weights cannot be exported; load the model in float32 or bfloat16")
+        whole = named[part.ours].detach().cpu()
+        pieces = whole.split(list(part.rows) or [len(whole)])
+        for name, piece in zip(part.theirs, pieces, strict=True):
+            # two names of one memory cannot be written
+            tensors[name] = (piece.T if part.turned else piece).clone(memory_format=torch.contiguous_format)
+    return tensors
+
+
 def parts(module: GPT) -> Iterator[Part]:
     """Every parameter of ours with the names of Hugging Face's."""
     return _gpt2_parts(module) if module.config.positions == "learned" else _llama_parts(module)

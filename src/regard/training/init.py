@@ -1,0 +1,204 @@
+"""What a training begins from, other than noise: a run, or a pretrained model.
+
+Howard and Ruder 2018, "Universal language model fine-tuning for text classification".
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regard.config import read_toml
+from regard.data.tokenizer import Tokenizer
+from regard.errors import RegardError
+from regard.files import real_path
+from regard.models import GPTConfig, ModelConfig, build
+from regard.models.pretrained.find import find_model
+from regard.models.pretrained.folder import CONFIG, load_own, own_sizes, read_json
+from regard.models.pretrained.text_tokenizer import TextTokenizer
+from regard.training import checkpoint
+from regard.training.folder import PRETRAINED, RECIPE, TOKENIZER, WEIGHTS
+
+# tokens of a training window, of which a pretrained model could take many more
+WINDOW = 512
+# settings of [model] that say how it is trained, not what its weights are
+TRAINED_BY = ("dropout", "checkpoint_activations")
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model in a folder: a run of Regard's own format or, with `is_pretrained`, a Hugging Face folder."""
+
+    folder: Path
+    is_pretrained: bool
+
+    @classmethod
+    def find(cls, init: str | os.PathLike[str]) -> "Start":
+        """The model of a run, a Hugging Face folder, a name of the hub, a GGUF file or an alias.
+
+        Raises RegardError where there is none.
+        """
+        path = Path(init)
+        if (path / RECIPE).is_file() and not (path / CONFIG).is_file():
+            if not (path / WEIGHTS).is_file():
+                raise RegardError(f"{path}: its training has not ended, there are no weights; go on with --resume")
+            return cls(path, is_pretrained=False)
+        if path.is_dir() and not (path / CONFIG).is_file():
+            raise RegardError(f"{path}: neither a run nor a Hugging Face folder; it holds no {RECIPE} and no {CONFIG}")
+        return cls(find_model(init)[1], is_pretrained=True)
+
+    def settings(self) -> dict[str, Any]:
+        """What a recipe has under `[model]`."""
+        if self.is_pretrained:
+            config, _ = own_sizes(self.folder)
+            return {"type": "gpt"} | _given(asdict(config))
+        table = read_toml(self.folder / RECIPE).get("model")
+        if not isinstance(table, dict):
+            raise RegardError(f"{self.folder / RECIPE}: has no [model]; put it back")
+        return {name: value for name, value in table.items() if name not in ("init", "lora")}
+
+    def tokenizer(self) -> Tokenizer | TextTokenizer:
+        return TextTokenizer.load(self.folder) if self.is_pretrained else Tokenizer.load(self.folder / TOKENIZER)
+
+    def vocab_size(self) -> int:
+        """The rows of the model's embedding, of which a pretrained model may have more than tokens."""
+        return own_sizes(self.folder)[1] if self.is_pretrained else len(self.tokenizer())
+
+    def copy_into(self, folder: Path) -> None:
+        """The files that say what a pretrained model is, and cut its texts, into the folder of a run."""
+        for name in PRETRAINED:
+            if (self.folder / name).is_file():
+                shutil.copyfile(self.folder / name, folder / name)
+        # the weights of a run are
+        values = read_json(folder / CONFIG) | {"dtype": "float32"}
+        values.pop("torch_dtype", None)
+        (folder / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+    def module(self, config: ModelConfig, tokenizer: Tokenizer | TextTokenizer) -> nn.Module:
+        """The model by `config`, with the weights of this one; tokens new in the vocabulary as `carried` gives them.
+
+        Raises RegardError where the weights are of other sizes.
+        """
+        if self.is_pretrained:
+            assert isinstance(config, GPTConfig)
+            loaded = load_own(self.folder, dtype=torch.float32)
+            assert loaded is not None, "settings() has told"
+            module = loaded[0]
+            if changed := _changed(module.config, config):
+                raise RegardError(f"{self.folder} has other {' and '.join(changed)} than [model] asks for")
+            own = build(config, len(module.embedding.weight))
+            own.load_state_dict(module.state_dict())
+            return own
+        own, before = Tokenizer.load(self.folder / TOKENIZER), checkpoint.load_tensors(self.folder / WEIGHTS)
+        assert isinstance(tokenizer, Tokenizer)
+        module = build(config, len(tokenizer))
+        if tokenizer.pieces != own.pieces:
+            tables = vocabulary_tables(lambda size: build(config, size))
+            before |= {
+                name: carried(before[name], own, module.get_parameter(name).detach(), tokenizer)
+                for name in tables
+                if name in before
+            }
+        checkpoint.load_weights(module, before, where=self.folder / WEIGHTS)
+        return module
+
+
+def with_start(tables: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """The tables of a recipe whose `[model]` may name an `init`, with the settings that it has from there.
+
+    Raises RegardError where there is no such model, and where `[model]` asks for another one.
+    """
+    model, data, train = (tables.get(name, {}) for name in ("model", "data", "train"))
+    if not all(isinstance(table, Mapping) for table in (model, data, train)) or "init" not in model:
+        return dict(tables)
+    init = model["init"]
+    if not isinstance(init, str) or not init.strip():
+        raise RegardError(f"{where}: [model] init is {init!r}; name a run, a Hugging Face model or a GGUF file")
+    start = Start.find(init)
+    settings = start.settings()
+    asked = {name: value for name, value in model.items() if name not in ("init", "lora")}
+    for name, value in asked.items():
+        if name == "type" and value != settings["type"]:
+            raise RegardError(
+                f"{where}: [model] type is {value!r}, and {init} is of type {settings['type']!r}; leave [model] out, "
+                "whose settings come from init"
+            )
+    data = {**data}
+    if start.is_pretrained:
+        if "tokenizer" in data:
+            raise RegardError(f"{where}: [data] takes no tokenizer beside [model] init = {init!r}, which has its own")
+        room = train.get("batch_tokens")
+        most = min(WINDOW, room) if isinstance(room, int) else WINDOW
+        data.setdefault("context_length", min(most, settings["max_length"]))
+    path = init if not os.path.exists(init) else str(real_path(Path(init)))
+    return {**tables, "data": data, "model": {**settings, **model, "init": path}}
+
+
+def check_apart(init: str, folder: Path) -> None:
+    """Raises RegardError where a run would be written over what it begins from."""
+    if os.path.exists(init) and folder.exists() and os.path.samefile(init, folder):
+        raise RegardError(f"{folder} is what the run is to begin from; choose another --out")
+
+
+def vocabulary_tables(make: Callable[[int], nn.Module]) -> list[str]:
+    """The parameters of a model with a row for each token."""
+    with torch.device("meta"):
+        small, large = (dict(make(size).named_parameters()) for size in (5, 6))
+    return [name for name, parameter in small.items() if parameter.shape != large[name].shape]
+
+
+def carried(before: Tensor, old: Tokenizer, fresh: Tensor, new: Tokenizer) -> Tensor:
+    """A table with a row for each token of another vocabulary: the row that the token has in the old one.
+
+    A new token has the mean of the rows of the old tokens that spell it (Gee et al. 2022, "Fast vocabulary transfer
+    for language model compression"), and its row of `fresh` where there are none.
+    """
+    table = fresh.clone()
+    for id, sources in enumerate(_spelt_by(old, new)):
+        if sources:
+            table[id] = before[sources].mean(dim=0)
+    return table
+
+
+def _spelt_by(old: Tokenizer, new: Tokenizer) -> Iterator[list[int]]:
+    """The old tokens of which each new one is the whole, or is put together."""
+    known = {piece: id for id, piece in enumerate(old.pieces) if piece}
+    for id, piece in enumerate(new.pieces):
+        if not piece:
+            # special tokens have the same ids everywhere
+            yield [id]
+        elif piece in known:
+            yield [known[piece]]
+        else:
+            yield _spelling(piece, old)
+
+
+def _spelling(piece: bytes, old: Tokenizer) -> list[int]:
+    try:
+        text = piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return []
+    ids = old.encode(text)
+    spelt = b"".join(old.pieces[id] for id in ids)
+    return ids if spelt.removeprefix(old.leading) == piece.removeprefix(old.leading) else []
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as TOML has them, which knows no None."""
+    return {
+        name: _given(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if value is not None
+    }
+
+
+def _changed(found: GPTConfig, asked: GPTConfig) -> list[str]:
+    free = {name: getattr(asked, name) for name in TRAINED_BY}
+    has, wants = asdict(replace(found, **free)), asdict(asked)
+    return [name for name in wants if has[name] != wants[name]]
