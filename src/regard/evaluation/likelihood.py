@@ -52,8 +52,9 @@ def _of_rows(
     # a row longer than a batch is a batch of its own
     for rows in corpus.order(batch_tokens=max(batch_tokens, corpus.longest), seed=0, epoch=0):
         batch = corpus.batch(rows).to(device)
-        is_pairs = isinstance(batch, Batch) and isinstance(corpus, TokenizedCorpus)
-        asked = _chosen(batch, corpus.frames) if is_pairs else batch.label_mask
+        asked = batch.label_mask
+        if isinstance(batch, Batch) and isinstance(corpus, TokenizedCorpus):
+            asked = _chosen(batch, corpus.frames)
         log_probs[rows] = _log_probs(model, batch, asked)
     return Likelihood(log_probs=log_probs, token_counts=corpus.label_counts)
 
