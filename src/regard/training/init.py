@@ -20,11 +20,12 @@ from regard.errors import RegardError
 from regard.files import real_path
 from regard.models import GPTConfig, ModelConfig, build
 from regard.models.pretrained.find import find_model
-from regard.models.pretrained.folder import CONFIG, load_own, load_tokenizer, own_sizes, read_json
+from regard.models.pretrained.folder import CONFIG, is_own, load_own, load_tokenizer, own_sizes, read_json
 from regard.models.pretrained.lora import ADAPTER_CONFIG, Found, find_merged
 from regard.models.pretrained.text_tokenizer import TextTokenizer
 from regard.training import checkpoint
 from regard.training.folder import PRETRAINED, RECIPE, TOKENIZER, WEIGHTS
+from regard.training.tokens import Tokens
 
 # tokens of a training window, of which a pretrained model could take many more
 WINDOW = 512
@@ -70,6 +71,16 @@ class Start:
         # an adapter may leave it to its base
         has_one = (self.folder / CONFIG).is_file() or load_tokenizer(self.folder) is not None
         return TextTokenizer.load(self.folder if has_one else self._merged().folder)
+
+    def tokens(self, max_length: int, *, documents: bool = False) -> Tokens:
+        """Texts as this model's tokens, in windows of `max_length`; `documents` as in a recipe."""
+        files = [path for name in PRETRAINED if (path := self.folder / name).is_file()]
+        return Tokens(self.folder.name, self.tokenizer, files, max_length, documents=documents)
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether a pretrained model is one that Regard trains to write on."""
+        return self.is_pretrained and is_own(self._described_in())
 
     def vocab_size(self) -> int:
         """The rows of the model's embedding, of which a pretrained model may have more than tokens."""
