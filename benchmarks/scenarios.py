@@ -409,9 +409,6 @@ def _without_dropout(model: Any) -> Any:
 def threads(architecture: Architecture, implementation: str) -> Case | None:
     """Each sequence in a thread of its own, which reads it."""
     inputs = architecture.inputs()
-    # a picture alone may be read where those of a batch are not told apart
-    readable = architecture.layers | (architecture.unread if "vision" in architecture.unread else {})
-    alone = dataclasses.replace(architecture, layers=readable)
     model = architecture.build(implementation)
     watches: list[Any] = [None]
     readings: dict[int, Any] = {}
@@ -436,7 +433,7 @@ def threads(architecture: Architecture, implementation: str) -> Case | None:
         return [list(tensors(outputs[item])) for item in range(2)]
 
     def truths(_: Any) -> list[Truth]:
-        each = (forward(alone, implementation, given=picked(inputs, [item])) for item in range(2))
+        each = (forward(architecture, implementation, given=picked(inputs, [item])) for item in range(2))
         return [case.truths(None)[0] for case in each]
 
     return Case(
