@@ -283,7 +283,7 @@ def _sequences(
                 own = of_part(part, own_row, run.batch_size, count)
             if is_own and written is not None and count == queries:
                 own = [*own, Label(written)]
-            if len(found.get(name, ())) < len(own):
+            if name not in found or len(found[name]) < len(own):
                 found[name] = own
     return {name: sequence(labels, watch.wanted.tokenizer) for name, labels in found.items()}
 
