@@ -46,9 +46,10 @@ test-transformers:
 	$(MAKE) setup-dev VENV=$(OTHER)
 	$(OTHER)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --upgrade 'transformers$(TRANSFORMERS:%===%)'
 	@$(OTHER)/bin/python -c 'import torch, transformers; print(f"transformers {transformers.__version__}, torch {torch.__version__}")'
-	# DeBERTa, as older versions write it, warns when it is imported
+	# DeBERTa, as older versions write it, warns when it is imported, and other models of theirs when they run
 	$(OTHER)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal \
-		-W 'ignore:`torch.jit.script` is deprecated:DeprecationWarning' tests/reading
+		-W 'ignore:`torch.jit.script` is deprecated:DeprecationWarning' \
+		-W 'ignore:`input_embeds` is deprecated:FutureWarning' tests/reading
 
 check: setup-dev
 	$(BIN)/ruff format --check src tests benchmarks

@@ -36,10 +36,11 @@ def _of_architecture(task: tuple[str, list[str]]) -> tuple[str, dict[str, Verdic
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     with torch.compiler.set_stance("force_eager"), torch.no_grad():
-        return name, {scenario: _verdict(name, scenario) for scenario in scenarios}
+        return name, {scenario: verdict_of(name, scenario) for scenario in scenarios}
 
 
-def _verdict(name: str, scenario: str) -> Verdict | None:
+def verdict_of(name: str, scenario: str) -> Verdict | None:
+    """What comes of one architecture in one scenario; None where it is no way of running this model."""
     architecture = ARCHITECTURES[name]
     if scenario in NEEDS and importlib.util.find_spec(NEEDS[scenario]) is None:
         return Verdict(fails=f"{NEEDS[scenario]} is not installed")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import witness, written
-from benchmarks.judging import Ids, Truth
+from benchmarks.judging import Ids, Place, Truth
 from benchmarks.zoo.architecture import Architecture, Inputs
 
 
@@ -74,18 +74,38 @@ def without_padding(architecture: Architecture, inputs: Inputs, kind: str, weigh
     return weights[item][:, real[0]][..., real[1]]
 
 
-def of_forward(architecture: Architecture, given: Inputs, calls: Sequence[witness.Call]) -> list[Truth]:
-    """The truths of a forward pass over a batch."""
+def by_place(calls: Sequence[witness.Call]) -> dict[Place, Tensor]:
+    """Of each layer the weights [item, head, query, key]; the rows of steps on a cache below those before them."""
+    found: dict[Place, dict[int, Tensor]] = {}
+    for call in calls:
+        found.setdefault((call.kind, call.layer), {})[call.forward] = witness.truth(call)
+    return {place: _joined([*parts.values()]) for place, parts in found.items()}
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    total = sum(part.shape[2] for part in parts)
+    weights, end = parts[0].new_zeros(*parts[0].shape[:2], total, total), 0
+    for part in parts:
+        rows, keys = part.shape[2:]
+        end += rows
+        # a sliding cache keeps few keys: the others get 0
+        weights[:, :, end - rows : end, end - keys : end] = part
+    return weights
+
+
+def of_forward(architecture: Architecture, given: Inputs, found: dict[Place, Tensor]) -> list[Truth]:
+    """The truths of a batch that was fed these inputs, by the weights of all its layers."""
     inputs = _in_full(architecture, given)
     truths = []
     for item in range(len(next(iter(given.values())))):
         truth = Truth({}, {}, {})
-        for call in calls:
-            kind = call.kind
-            if call.layer not in architecture.layers.get(kind, ()):
+        for (kind, layer), whole in found.items():
+            if layer not in architecture.layers.get(kind, ()):
                 continue
-            weights = without_padding(architecture, given, kind, witness.truth(call), item)
-            truth.weights[kind, call.layer] = weights
+            weights = without_padding(architecture, given, kind, whole, item)
+            truth.weights[kind, layer] = weights
             prefixes = {"decoder": ("decoder_", "decoder_"), "cross": ("decoder_", "")}.get(kind, ("", ""))
             if not architecture.is_pair:
                 prefixes = ("", "")
@@ -104,5 +124,5 @@ def of_forward(architecture: Architecture, given: Inputs, calls: Sequence[witnes
 
 def eager_for(architecture: Architecture, implementation: str) -> str:
     """The implementation whose own calls are the truth."""
-    # Falcon's two implementations of ALiBi differ
-    return implementation if "falcon" in architecture.model.lower() else "eager"
+    # Falcon's two implementations of ALiBi differ, and Kosmos-2's where older versions take its queries for text
+    return implementation if architecture.model.startswith(("Falcon", "Kosmos2")) else "eager"

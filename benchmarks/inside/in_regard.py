@@ -1,7 +1,6 @@
 """Regard at work in a process of its own: in_regard.py '"train"' '"RECIPE"' '{"train.steps": 500}' '"RUN"' 50."""
 
 import json
-import re
 import sys
 import time
 from pathlib import Path
@@ -65,22 +64,7 @@ def translate(run: str, sentences: str, dtype: str) -> None:
     turns.tell()
 
 
-def prepare(recipe: str, changes: dict[str, Any], out: str) -> None:
-    """One turn: a training up to its first step, and the most memory that this process ever held until then."""
-    turns.wait()
-    started = time.time()
-
-    def report(progress: Progress) -> None:
-        # resource.getrusage would count in whoever started this process
-        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-        turns.tell(started=started, ended=time.time(), peak=1024 * int(peak))
-
-    regard.train(recipe, out=out, changes=changes, report=report)
-    turns.wait()
-    turns.tell()
-
-
 if __name__ == "__main__":
     name, *arguments = map(json.loads, sys.argv[1:])
-    works = {"train": train, "matrix_product": matrix_product, "translate": translate, "prepare": prepare}
+    works = {"train": train, "matrix_product": matrix_product, "translate": translate}
     works[name](*arguments)

@@ -3,12 +3,22 @@
 `python -m benchmarks.zoo` runs them all and shows by which route each one attends.
 """
 
+import transformers
+
+from benchmarks.zoo import decoders
 from benchmarks.zoo.architecture import Architecture
-from benchmarks.zoo.decoders import DECODERS
 from benchmarks.zoo.encoders import ENCODERS
 from benchmarks.zoo.pictures import PICTURES
 from benchmarks.zoo.translators import TRANSLATORS
 
-__all__ = ["ARCHITECTURES", "Architecture"]
+__all__ = ["ARCHITECTURES", "DECODERS", "Architecture"]
 
-ARCHITECTURES: dict[str, Architecture] = DECODERS | TRANSLATORS | ENCODERS | PICTURES
+ARCHITECTURES: dict[str, Architecture] = {
+    name: architecture
+    for name, architecture in (decoders.DECODERS | TRANSLATORS | ENCODERS | PICTURES).items()
+    # older versions of transformers lack some
+    if hasattr(transformers, architecture.model)
+}
+DECODERS: dict[str, Architecture] = {
+    name: architecture for name, architecture in ARCHITECTURES.items() if name in decoders.DECODERS
+}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from packaging.version import Version
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -17,6 +18,15 @@ Layers = tuple[int, ...]
 Inputs = dict[str, Tensor]
 # in place of a setting that the family refuses
 UNKNOWN = object()
+
+FLOAT32 = (torch.float32,)
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+def older_than(version: str) -> bool:
+    """Whether the installed version of transformers is older."""
+    return Version(transformers.__version__) < Version(version)
+
 
 # every family takes the names that it knows from here
 SETTINGS: dict[str, Any] = {
@@ -57,7 +67,7 @@ class Architecture:
     gain: float = 1.5
     refuses: tuple[str, ...] = ()
     eager_parts: tuple[str, ...] = ()
-    dtypes: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16)
+    dtypes: tuple[torch.dtype, ...] = DTYPES
     steps_agree: bool = True
     before_text: int = 0
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import torch
 import transformers
 
-from benchmarks.zoo.architecture import SETTINGS, VOCABULARY, Architecture, Layers
+from benchmarks.zoo.architecture import DTYPES, FLOAT32, SETTINGS, VOCABULARY, Architecture, Layers, older_than
 from benchmarks.zoo.inputs import pictured, tokens
 
 MLA = {"kv_lora_rank": 16, "q_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16, "v_head_dim": 12}
@@ -18,7 +19,7 @@ LAYER_TYPES = ["sliding_attention", "full_attention"]
 
 def decoder(
     model: str, *, layers: Layers = (0, 1), unread: Layers = (), gain: float = 1.5, generates: bool = True,
-    refuses: tuple[str, ...] = (), steps_agree: bool = True, **settings: Any,
+    refuses: tuple[str, ...] = (), steps_agree: bool = True, dtypes: tuple[torch.dtype, ...] = DTYPES, **settings: Any,
 ) -> Architecture:  # fmt: skip
     return Architecture(
         model=model,
@@ -30,9 +31,12 @@ def decoder(
         gain=gain,
         refuses=refuses,
         steps_agree=steps_agree,
+        dtypes=dtypes,
     )
 
 
+# these write out no scores, whichever implementation they are asked for
+UNWRITTEN: frozenset[str] = frozenset({"recurrent_gemma"} if older_than("5.13") else ())
 DECODERS: dict[str, Architecture] = {
     "llama": decoder("LlamaForCausalLM"),
     "mistral": decoder("MistralForCausalLM", sliding_window=5),
@@ -58,7 +62,13 @@ DECODERS: dict[str, Architecture] = {
     ),
     "gemma": decoder("GemmaForCausalLM", head_dim=16),
     "gemma2": decoder(
-        "Gemma2ForCausalLM", attn_logit_softcapping=3.0, head_dim=16, sliding_window=5, query_pre_attn_scalar=16
+        "Gemma2ForCausalLM",
+        # older versions offer the fused kernel, which leaves out the softcap
+        refuses=("sdpa",) if transformers.Gemma2ForCausalLM._supports_sdpa else (),
+        attn_logit_softcapping=3.0,
+        head_dim=16,
+        sliding_window=5,
+        query_pre_attn_scalar=16,
     ),
     "gemma3": decoder(
         "Gemma3ForCausalLM", head_dim=16, sliding_window=5, query_pre_attn_scalar=16, layer_types=LAYER_TYPES
@@ -66,6 +76,8 @@ DECODERS: dict[str, Architecture] = {
     "gemma3n": decoder(
         "Gemma3nForCausalLM",
         layers=(0, 1, 2),
+        # keys were shared in a cache alone
+        steps_agree=not older_than("5.6"),
         head_dim=16,
         sliding_window=5,
         num_kv_shared_layers=1,
@@ -119,7 +131,7 @@ DECODERS: dict[str, Architecture] = {
     "falcon_new": decoder("FalconForCausalLM", new_decoder_architecture=True, num_kv_heads=2),
     "mpt": decoder("MptForCausalLM", d_model=64, n_heads=4, n_layers=2, max_seq_len=64, expansion_ratio=2),
     "codegen": decoder("CodeGenForCausalLM", **FUSED, rotary_dim=8),
-    "ctrl": decoder("CTRLLMHeadModel", **FUSED, dff=96),
+    "ctrl": decoder("CTRLLMHeadModel", dtypes=FLOAT32 if older_than("5.13") else DTYPES, **FUSED, dff=96),
     "xglm": decoder("XGLMForCausalLM", d_model=64, num_layers=2, attention_heads=4, ffn_dim=96),
     "biogpt": decoder("BioGptForCausalLM"),
     "stablelm": decoder("StableLmForCausalLM"),
@@ -224,7 +236,13 @@ DECODERS: dict[str, Architecture] = {
         "Mamba2ForCausalLM", layers=(), unread=(0, 1), num_heads=8, head_dim=16, state_size=16, n_groups=1, chunk_size=8
     ),
     "rwkv": decoder(
-        "RwkvForCausalLM", generates=False, layers=(), unread=(0, 1), attention_hidden_size=64, context_length=64
+        "RwkvForCausalLM",
+        generates=False,
+        layers=(),
+        unread=(0, 1),
+        dtypes=FLOAT32 if older_than("5.15") else DTYPES,
+        attention_hidden_size=64,
+        context_length=64,
     ),
     "recurrent_gemma": decoder(
         "RecurrentGemmaForCausalLM",
@@ -254,7 +272,7 @@ DECODERS: dict[str, Architecture] = {
         n_layers=2,
         max_seq_len=64,
         attn_config={"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 1e4},
-        ffn_config={"ffn_hidden_size": 32, "hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2},
+        ffn_config={"ffn_hidden_size": 64, "hidden_size": 64, "moe_num_experts": 4, "moe_top_k": 2},
     ),
     "llama4": decoder(
         "Llama4ForCausalLM",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks.zoo.architecture import SETTINGS, UNKNOWN, VOCABULARY, Architecture, Inputs, Layers
+from benchmarks.zoo.architecture import DTYPES, FLOAT32, SETTINGS, UNKNOWN, VOCABULARY, Architecture, Inputs, Layers
 from benchmarks.zoo.inputs import pixels, sound, tokens, unmixed
 
 CONVOLUTIONS = {
@@ -19,11 +19,6 @@ CONVOLUTIONS = {
     "num_conv_pos_embedding_groups": 2,
     "mask_time_prob": 0.0,
 }
-
-
-DTYPES = (torch.float32, torch.bfloat16)
-# transformers mixes dtypes in these, or takes a Fourier transform
-FLOAT32 = (torch.float32,)
 
 
 def encoder(
@@ -46,6 +41,7 @@ def vision(model: str, *, inputs: Callable[[], Inputs] = pixels, **settings: Any
     return encoder(model, kind="vision", inputs=inputs, **{"image_size": 16, "patch_size": 4} | settings)
 
 
+# float32 alone where transformers mixes dtypes or takes a Fourier transform
 ENCODERS: dict[str, Architecture] = {
     "bert": encoder("BertModel"),
     "roberta": encoder("RobertaModel"),
@@ -163,7 +159,7 @@ ENCODERS: dict[str, Architecture] = {
     ),
     "detr": Architecture(
         model="DetrModel",
-        gain=1.0,
+        gain=1.2,
         eager_parts=("backbone_config",),
         refuses=("flex_attention",),
         make_inputs=lambda: pixels(64),

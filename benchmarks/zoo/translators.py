@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.zoo.architecture import BEGIN, UNKNOWN, VOCABULARY, Architecture, Inputs
+from benchmarks.zoo.architecture import BEGIN, UNKNOWN, VOCABULARY, Architecture, Inputs, older_than
 from benchmarks.zoo.inputs import frames, spectrum, speech, translation
 
 SIZES: dict[str, Any] = {
@@ -21,7 +21,7 @@ SIZES: dict[str, Any] = {
 
 def translator(
     model: str, *, inputs: Callable[[], Inputs] = translation, unread: tuple[str, ...] = (), gain: float = 1.5,
-    refuses: tuple[str, ...] = (), generates: bool = True, **settings: Any,
+    refuses: tuple[str, ...] = (), generates: bool = True, steps_agree: bool = True, **settings: Any,
 ) -> Architecture:  # fmt: skip
     return Architecture(
         model=model,
@@ -32,6 +32,7 @@ def translator(
         settings=SIZES | settings,
         gain=gain,
         refuses=refuses,
+        steps_agree=steps_agree,
     )
 
 
@@ -53,7 +54,12 @@ TRANSLATORS: dict[str, Architecture] = {
     "m2m_100": translator("M2M100ForConditionalGeneration"),
     "plbart": translator("PLBartForConditionalGeneration"),
     "fsmt": translator(
-        "FSMTForConditionalGeneration", src_vocab_size=VOCABULARY, tgt_vocab_size=VOCABULARY, scale_embedding=False
+        "FSMTForConditionalGeneration",
+        # a step did not count the positions before it
+        steps_agree=not older_than("5.18"),
+        src_vocab_size=VOCABULARY,
+        tgt_vocab_size=VOCABULARY,
+        scale_embedding=False,
     ),
     "mvp": translator("MvpForConditionalGeneration"),
     "prophetnet": translator(

@@ -9,6 +9,7 @@ import time
 import pytest
 
 import regard
+from regard.cli import train as train_module
 from regard.training.run import Run
 
 
@@ -101,3 +102,13 @@ def test_ctrl_c_saves_the_run_and_exits_with_130_and_the_run_goes_on(cli, recipe
     budget = ["--set", f"train.steps={steps + 2}", "--set", "train.schedule=constant"]
     assert cli("train", recipes["rnn"], "--out", out, "--resume", *budget).code == 0
     assert Run.open(out).facts["steps"] == steps + 2
+
+
+def test_where_torch_takes_long_to_import_a_line_says_so(monkeypatch, capfd):
+    monkeypatch.setattr(train_module, "PATIENCE", 0.01)
+    told, until = "", time.monotonic() + 60
+    with train_module._explained("mine  loading PyTorch"):
+        while not told and time.monotonic() < until:
+            told = capfd.readouterr().err
+            time.sleep(0.01)
+    assert told == "mine  loading PyTorch\n"

@@ -71,6 +71,9 @@ def test_standard_input_can_be_read_again_and_again_and_leaves_nothing(monkeypat
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\tun\n")))
     with pytest.raises(RegardError, match="standard input: 1 different source sentences"):
         Corpus.from_files("-")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\tun\ntwo\n")))
+    with pytest.raises(RegardError, match=r"^standard input:2: 1 column where two are needed"):
+        Corpus.from_files("-")
     assert [path.name for path in tmp_path.iterdir()] == ["a.tsv"]
     with pytest.raises(RegardError, match="one file of a corpus only"):
         Corpus.from_files("-", "-")

@@ -176,7 +176,14 @@ def test_several_compressed_files_one_behind_the_other_are_one_text(tmp_path, pa
     assert list(read_lines(file(tmp_path, pack(b"one\n") + pack(b"two\n")))) == ["one", "two"]
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zstd])
+def zipped(data):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", data)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd, zipped])
 def test_a_decompression_bomb_is_refused_before_its_lines_are_read(tmp_path, pack, monkeypatch):
     monkeypatch.setattr(packing, "SUSPICIOUS", 1 << 16)
     monkeypatch.setattr(packing, "BOMB_SIZE", 1 << 21)

@@ -67,6 +67,7 @@ def test_a_json_file_may_also_have_an_object_on_each_line(tmp_path):
         ('{\n "data": [{"source": "a", "target": "b"}]\n}', "a list of objects belongs into a .json file"),
         ('[{"id": "1", "en": "a", "fr": "b"}]', ":1: has the keys 'id', 'en', 'fr'; say which to read"),
         ("[1]", ":1: needs texts under"),
+        ('{"data": [{"source": "a", "target": "b"}]}', "; save the list under 'data' as a file of its own"),
         ("[[]]", ":1: needs texts under"),
     ],
 )

@@ -133,6 +133,9 @@ OTHERS = {
 # text to read, but no pairs
 TABLES = {
     "a.po": (b'msgid "one"\nmsgstr "un"\n', "a gettext catalogue", "po2tmx"),
+    "a.yaml": (b"one: un\n", "a YAML file", "JSON lines"),
+    "a.sgm": (b'<srcset setid="a"><seg id="1">one</seg></srcset>\n', "XML or SGML", "without the tags"),
+    "a.xml": (b"<corpus>\n<s>one</s>\n</corpus>\n", "XML or SGML", "without the tags"),
     "a.srt": (b"1\n00:00:01,000 --> 00:00:02,000\nOne.\n", "a file of subtitles", "TSV"),
     "a.txt": (b'{"source": "one", "target": "un"}\n', "JSON", "end in .jsonl"),
 }
@@ -172,9 +175,9 @@ def test_a_first_sentence_about_tags_is_no_web_page(tmp_path):
     lines = ["<head> of the table", "<html> and <body>\tare tags", "<!-- is a comment"]
     for line in lines[:2]:
         assert list(read_lines(file(tmp_path, line.encode(), "a.en"))) == [line]
-    assert list(read_pairs([file(tmp_path, b"<head> of the table\ten t\xc3\xaate\n", "a.tsv")])) == [
-        ("<head> of the table", "en tête")
-    ]
+    for name, mark in (("a.tsv", b"\t"), ("a.txt", b"\t"), ("a.txt", b" ||| ")):
+        path = file(tmp_path, b"<head> of the table" + mark + b"en t\xc3\xaate\n", name)
+        assert list(read_pairs([path])) == [("<head> of the table", "en tête")]
 
 
 def test_without_the_packages_for_them_files_are_refused_with_the_extra_that_brings_them(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,13 @@ def test_a_refused_layer_is_in_no_table_of_all_and_layers_say_so():
     np.testing.assert_array_equal(reading.weights()[1], reading.weights(layer=5))
     with pytest.raises(RegardError, match="decoder layer 2 was refused: its rows do not sum"):
         reading.weights(layer=2)
+
+
+@pytest.mark.parametrize("ask", ["weights", "rows", "queries", "keys", "written"])
+def test_a_kind_of_which_every_layer_was_refused_says_why(ask):
+    reading = replace(made(refused=[("cross", 0)]), sides={"decoder": ("text", "text")})
+    with pytest.raises(RegardError, match="refused cross layer 0: its rows do not sum to 1"):
+        getattr(reading, ask)("cross")
 
 
 @pytest.mark.parametrize("of", ["weights", "top", "received"])

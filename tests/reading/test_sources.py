@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from benchmarks.zoo.decoders import DECODERS
+from benchmarks.zoo import DECODERS
+from benchmarks.zoo.decoders import UNWRITTEN
 from rich.console import Console
 from torch.overrides import TorchFunctionMode
 
@@ -60,6 +61,8 @@ class Weakened(TorchFunctionMode):
 def derivatives(model):
     """By the strength with which each passage is hidden, at 0: what autograd gives of scores written out."""
     strengths = torch.zeros(3, requires_grad=True)
+    # older versions share Gemma 3n's keys in a cache alone, which a probe of its window has not
+    model.config.use_cache = False
     with Weakened(strengths) as weakened:
         logits = model(input_ids=torch.tensor([IDS[:-1]])).logits[0, -len(ANSWER) :]
     assert weakened.count
@@ -79,7 +82,7 @@ def by_passage(probe):
     return np.array([float(probe.effects[number == PASSAGES].sum()) for number in range(3)])
 
 
-@pytest.mark.parametrize("name", [name for name in DECODERS if name not in NOTHING])
+@pytest.mark.parametrize("name", [name for name in DECODERS if name not in NOTHING | UNWRITTEN])
 def test_an_estimate_is_the_derivative_by_how_much_is_hidden(name):
     architecture = DECODERS[name]
     # Falcon's own biases differ between the two where they are rounded

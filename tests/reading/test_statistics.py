@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import regard
 from regard.errors import RegardError
+from regard.generation.steps import cache_name, cache_of
 from regard.kernels import softmax
 from regard.reading.compute import tiles
 from regard.reading.compute.statistics import ROLLOUT, SINK_SHARE, STATISTICS
@@ -198,14 +199,9 @@ def test_statistics_of_steps_on_a_cache_are_those_of_one_run(name):
     with regard.watching(model, **settings) as steps:
         cache, start = None, 0
         for stop in (20, 21, 22, 30, 31, LENGTH):
-            cache = model(
-                input_ids=ids[:, start:stop],
-                attention_mask=mask[:, :stop],
-                position_ids=positions[:, start:stop],
-                past_key_values=cache,
-                use_cache=True,
-            ).past_key_values
-            start = stop
+            given = {"input_ids": ids[:, start:stop], "position_ids": positions[:, start:stop]}
+            given |= {"attention_mask": mask[:, :stop], cache_name(model): cache}
+            cache, start = cache_of(model(**given, use_cache=True)), stop
     for item in range(2):
         once, stepped = whole.reading(item), steps.reading(item)
         for place in once.maps:

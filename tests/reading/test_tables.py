@@ -114,7 +114,7 @@ def test_scores_are_what_the_softmax_of_a_witness_takes(name, tmp_path):
 def test_scores_that_were_not_asked_for_or_not_seen_are_an_error_that_says_so():
     with pytest.raises(RegardError, match="scores=True"):
         read().scores()
-    architecture = ARCHITECTURES["gptj"]
+    architecture = ARCHITECTURES["openai_gpt"]
     model = architecture.build("eager")
     with torch.no_grad(), regard.watching(model, rows="all", scores=True) as watch:
         model(**architecture.inputs())

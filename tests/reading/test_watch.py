@@ -7,6 +7,7 @@ from benchmarks.zoo import ARCHITECTURES
 
 import regard
 from regard.errors import RegardError
+from regard.generation.steps import cache_name, cache_of
 
 transformers = pytest.importorskip("transformers")
 
@@ -170,7 +171,8 @@ def test_steps_on_one_cache_are_one_sequence_and_a_fresh_run_starts_a_new_one(na
         for start, stop in ((0, 5), (5, 6), (6, 7), (7, 11), (11, 13)):
             # in between another one
             model(input_ids=other)
-            cache = model(input_ids=ids[:, start:stop], past_key_values=cache, use_cache=True).past_key_values
+            given = {"input_ids": ids[:, start:stop], cache_name(model): cache}
+            cache = cache_of(model(**given, use_cache=True))
     with regard.watching(model, rows="all", statistics=("received", "entropy"), top_k=2) as plain:
         model(input_ids=ids, use_cache=False)
     assert len(watch.recording.seen) == 6
@@ -186,6 +188,16 @@ def test_steps_on_one_cache_are_one_sequence_and_a_fresh_run_starts_a_new_one(na
         torch.testing.assert_close(
             *(torch.as_tensor(each.top("decoder", layer).weights) for each in (steps, once)), rtol=0, atol=1e-5
         )
+
+
+def test_a_first_token_that_is_run_alone_is_of_the_same_sequence():
+    # MPT says nowhere that it is causal, and one token does not show it
+    architecture = ARCHITECTURES["mpt"]
+    model, ids = architecture.build("eager"), architecture.inputs()["input_ids"][:1]
+    with regard.watching(model, rows="all") as watch:
+        cache = cache_of(model(input_ids=ids[:, :1], use_cache=True))
+        model(input_ids=ids[:, 1:2], **{cache_name(model): cache})
+    agrees(watch.reading(0), whole(model, ids[:, :2]), tolerance=1e-5)
 
 
 CACHES = {

@@ -13,6 +13,7 @@ from torch import nn
 
 import regard
 from regard.errors import RegardError
+from regard.generation.steps import cache_name, cache_of
 
 transformers = pytest.importorskip("transformers")
 
@@ -371,8 +372,8 @@ def test_a_part_of_a_model_goes_on_with_its_own_cache():
     ids = inputs["input_ids"][:1]
     with regard.watching(model, rows="all") as watch:
         # not the model that is watched but a part of it
-        cache = model.model(input_ids=ids).past_key_values
-        model.model(input_ids=ids[:, :1], past_key_values=cache)
+        cache = cache_of(model.model(input_ids=ids))
+        model.model(input_ids=ids[:, :1], **{cache_name(model.model): cache})
     fed = torch.cat([ids, ids[:, :1]], dim=1)
     reading = watch.reading(0)
     assert [token.id for token in reading.keys("decoder")] == fed[0].tolist()
@@ -384,9 +385,9 @@ def test_a_part_of_a_model_goes_on_with_its_own_cache():
 def test_a_cache_that_was_filled_unseen_has_no_names_and_exact_weights():
     model, inputs = model_of("llama")
     ids = inputs["input_ids"][:1]
-    cache = model(input_ids=ids[:, :9]).past_key_values
+    cache = cache_of(model(input_ids=ids[:, :9]))
     with regard.watching(model, rows="all") as watch:
-        model(input_ids=ids[:, 9:], past_key_values=cache)
+        model(input_ids=ids[:, 9:], **{cache_name(model): cache})
     reading = watch.reading(0)
     assert reading.rows("decoder") == [9, 10, 11, 12]
     assert [token.id for token in reading.keys("decoder")] == [-1] * 9 + ids[0, 9:].tolist()
@@ -417,3 +418,21 @@ def test_what_gradient_checkpointing_runs_again_is_not_seen(use_reentrant):
         model(**inputs, labels=inputs["input_ids"], use_cache=False).loss.backward()
     assert len(watch.recording.seen) == 1
     assert watch.reading(1).weights("decoder", 1).shape == (4, 9, 9)
+
+
+def test_steps_that_are_fed_embeddings_beside_what_was_written_are_no_rows_of_it():
+    # as prompt tuning does where it does not find the cache that a newer transformers gives it
+    model, inputs = model_of("llama")
+    prepare, table = model.prepare_inputs_for_generation, model.get_input_embeddings()
+
+    def prepared(*args, **kwargs):
+        given = prepare(*args, **kwargs)
+        embeds = table(given.pop("input_ids"))
+        embeds = torch.cat([embeds[:, :1] + 1, embeds], dim=1)
+        return given | {"inputs_embeds": embeds, "position_ids": None, "attention_mask": None}
+
+    model.prepare_inputs_for_generation = prepared
+    with regard.watching(model, rows="generated") as watch:
+        model.generate(inputs["input_ids"][:1], max_new_tokens=4, do_sample=False, eos_token_id=None)
+    with pytest.raises(RegardError, match=r"3 tokens of sequence 0 were written in runs that .* fed something else"):
+        watch.reading(0)

@@ -126,6 +126,8 @@ def test_what_is_done_before_the_training_is_reported_step_by_step(trained, tmp_
     heard = []
     trained(steps=1, preparing=lambda step, count: heard.append((step, count)))
     steps = dict.fromkeys(step for step, _ in heard)
-    assert list(steps) == ["reading pairs", "learning the tokenizer", "encoding train", "encoding dev"]
+    wanted = ["reading pairs", "learning the tokenizer", "encoding train", "encoding dev", "looking at pairs"]
+    assert list(steps) == wanted
     assert [count for step, count in heard if step == "reading pairs"] == [0, 100, 200, 300, 400]
-    assert [count for step, count in heard if step == "learning the tokenizer"] == [0, 100, 200, 300]
+    for step in ("learning the tokenizer", "looking at pairs"):
+        assert [count for each, count in heard if each == step] == [0, 100, 200, 300]

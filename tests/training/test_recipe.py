@@ -5,8 +5,10 @@ import tomllib
 from dataclasses import asdict, replace
 
 import pytest
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import decoders, models
 
 from regard.data.corpora import CORPORA
 from regard.errors import RegardError
@@ -91,6 +93,7 @@ def test_any_text_and_number_comes_back_from_toml(name, train, learning_rate, mi
         (changed("train", clip=float("inf")), "here: [train] clip must be a finite number, not inf"),
         (changed("train", batch_tokens=0), "here: [train] batch_tokens must be at least 1, not 0"),
         (changed("train", batch_tokens=31), "is 31, which cannot hold one sentence of model.max_length 32"),
+        (changed("train", report=[[1]]), "here: [train] report has no [1]; choose from tensorboard, wandb"),
         (changed("train", accumulate=0), "here: [train] accumulate must be at least 1, not 0"),
         (changed("train", decay=1.0), "here: [train] decay must be below 1, not 1.0"),
         (changed("train", schedule="linear"), "here: [train] schedule must be one of inverse_sqrt, cosine, wsd"),
@@ -283,3 +286,16 @@ def test_a_model_that_the_machine_has_no_memory_for_is_told_before_it_is_made(mo
     huge = read_recipe(changed("model", **sizes), where="x.toml")
     with pytest.raises(RegardError, match="lower the sizes in"):
         check_memory(lambda: build(huge.model, 1_000_000))
+
+
+def test_a_tokenizer_without_merges_is_refused_where_some_shall_be_left_out(tmp_path):
+    path = tmp_path / "unigram.json"
+    tokenizer = tokenizers.Tokenizer(models.Unigram([("<unk>", 0.0), ("▁", -1.0), ("a", -1.0)], unk_id=0))
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.save(str(path))
+    data = {"train": "mine.tsv", "tokenizer": str(path)}
+    tables = TABLES | {"data": data}
+    assert read_recipe(tables, where="here").tokenizer()
+    recipe = read_recipe(tables | {"data": data | {"bpe_dropout": 0.1}}, where="here")
+    with pytest.raises(RegardError, match=r"unigram\.json: a tokenizer of kind unigram has no merges"):
+        recipe.tokenizer()

@@ -1,5 +1,9 @@
 """`regard train`: one model from one recipe."""
 
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +13,9 @@ from rich.console import Console
 from regard.cli.options import Device
 from regard.config import parse_value
 from regard.errors import RegardError
+
+# seconds after which a line says what takes so long
+PATIENCE = 2
 
 
 def train(
@@ -44,11 +51,12 @@ def train(
     device
         auto, cpu or cuda: the same as --set train.device=…
     """
-    from regard.training.card import bits_told
-    from regard.training.look import log_look
-    from regard.training.recipe import load_recipe
-    from regard.training.run import train_run
-    from regard.view.progress import clock, training_progress
+    with _explained(f"{Path(recipe).stem}  loading PyTorch"):
+        from regard.training.card import bits_told
+        from regard.training.look import log_look
+        from regard.training.recipe import load_recipe
+        from regard.training.run import train_run
+        from regard.view.progress import clock, training_progress
 
     changes = dict(_setting(text) for text in set)
     changes |= {} if seed is None else {"train.seed": seed}
@@ -70,6 +78,18 @@ def train(
     print(folder)
     if facts["status"] == "interrupted":
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _explained(line: str) -> Iterator[None]:
+    """Where something takes longer than PATIENCE, as importing torch does on a busy machine, `line` is shown."""
+    timer = threading.Timer(PATIENCE, lambda: print(line, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _setting(text: str) -> tuple[str, object]:

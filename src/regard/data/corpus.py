@@ -21,6 +21,7 @@ from regard.data.columns import PAIR_NAMES, Columns, Key
 from regard.data.formats import Pair, read_aligned, read_all_pairs, without_blanks
 from regard.data.links import Links, read_links
 from regard.data.normal_form import in_form
+from regard.data.packing import SPOOLED
 from regard.data.parts import Data, Part, check_data, data_name, map_paths, parts_of, paths_in
 from regard.errors import RegardError
 
@@ -224,7 +225,7 @@ def _spool_stdin() -> Path:
     folder = tempfile.gettempdir()
     with contextlib.ExitStack() as undo:
         try:
-            with tempfile.NamedTemporaryFile(prefix="standard-input-", suffix=".tsv", delete=False) as file:
+            with tempfile.NamedTemporaryFile(prefix=SPOOLED, suffix=".tsv", delete=False) as file:
                 undo.callback(Path(file.name).unlink, missing_ok=True)
                 shutil.copyfileobj(sys.stdin.buffer, file)
         except OSError as error:

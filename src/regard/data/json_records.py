@@ -97,17 +97,18 @@ class RecordReader:
         # of what is a number or a list nothing can be learned
         present = [name for name, value in record.items() if isinstance(value, str) or value is None]
         if not present:
-            raise self._lacking(where)
+            lists = [name for name, value in record.items() if isinstance(value, list)]
+            raise self._lacking(where, f"; save the list under {lists[0]!r} as a file of its own" if lists else "")
         unnamed = all(name.isdecimal() for name in present)
         places = self._columns.find(present, where, what="key", told=not unnamed)
         return [present[place] for place in places]
 
-    def _lacking(self, where: str) -> RegardError:
+    def _lacking(self, where: str, remedy: str = "") -> RegardError:
         columns = self._columns
         named = self._names or [str(key or name) for name, key in zip(columns.names, columns.keys, strict=True)]
         wanted = " and ".join(f'"{name}"' if columns.task == "documents" else repr(name) for name in named)
         what = "a text" if len(named) == 1 else "texts"
-        return RegardError(f"{where}: needs {what} under {wanted}, like {EXAMPLES[columns.task]}")
+        return RegardError(f"{where}: needs {what} under {wanted}, like {EXAMPLES[columns.task]}{remedy}")
 
 
 def _unwrapped(record: dict[str, Any], columns: Columns) -> dict[str, Any]:

@@ -63,6 +63,8 @@ SUBTITLES = Kind(
     "align its lines with their translations first, and save the pairs as TSV",
     "save its text without the times",
 )
+YAML = Kind("a YAML file", "save its pairs as JSON lines", "save its text alone")
+TAGGED = Kind("XML or SGML", "save its pairs as CSV or TSV, without the tags", "save its text without the tags")
 MARKUP = Kind("HTML or XML, not plain text", "save the text of the page alone", "save the text of the page alone")
 JSON = Kind(
     "JSON",
@@ -119,12 +121,16 @@ ENDINGS: dict[str, Kind] = {
     ".sdlxliff": XLIFF,
     ".srt": SUBTITLES,
     ".vtt": SUBTITLES,
+    ".yaml": YAML,
+    ".yml": YAML,
 }
 # a first line that is nothing but tags, or begins with what only a whole document begins with
 MARKUP_START = re.compile(
     r"\s*(<!doctype\b|<\?xml\b|<!--[^>]*(-->\s*|)$|<(html|head|body)\b[^<>]*>\s*(<|$))", re.IGNORECASE
 )
 JSON_START = re.compile(r'\s*(\[\s*)?\{\s*"[^"]*"\s*:')
+# the start of a file without columns
+TAG_START = re.compile(r"\s*</?[A-Za-z][\w:.-]*(\s[^<>]*)?>")
 SUBTITLE_TIME = re.compile(r"\d\d:\d\d[,.]\d\d\d --> ")
 
 
@@ -171,6 +177,8 @@ def kind_of_table(line: str, suffix: str) -> Kind | None:
         return ENDINGS[suffix]
     if JSON_START.match(line):
         return JSON
+    if TAG_START.match(line) and "\t" not in line and "|||" not in line:
+        return TAGGED
     return SUBTITLES if SUBTITLE_TIME.search(line) or line.strip() == "WEBVTT" else None
 
 

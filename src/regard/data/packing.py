@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 from regard.data.kinds import HEAD, Task, is_text, kind_of_bytes, kind_of_zip, refused
 from regard.errors import RegardError
 
+# how the file that keeps standard input is called
+SPOOLED = "standard-input-"
 # what unpacks to more than this many bytes and more than this many times its size is no text but a decompression bomb
 BOMB_SIZE = 1 << 27
 BOMB_RATIO = 200
@@ -56,7 +58,7 @@ COMPRESSION_SUFFIXES = (".gz", ".xz", ".bz2", ".zst")
 
 def display_name(path: Path | str) -> str:
     """How errors name a path."""
-    return "standard input" if str(path) == "-" else str(path)
+    return "standard input" if str(path) == "-" or Path(path).name.startswith(SPOOLED) else str(path)
 
 
 @contextmanager
@@ -73,7 +75,7 @@ def open_bytes(
     look = (lambda: _look_ahead(path, task)) if looks and stream is None and str(path) != "-" else None
     try:
         with ExitStack() as stack:
-            file: Any = stream or _opened(path, stack, look)
+            file: Any = stream or _opened(path, stack)
             for _ in range(MOST_LAYERS + 1):
                 head = _head(file)
                 unpack = _unpacker(head)
@@ -81,7 +83,7 @@ def open_bytes(
                     counted = _Counted(file)
                     file = _buffered(_Bounded(unpack(counted), counted.size, name, look))
                 elif head.startswith((ZIP, EMPTY_ZIP)):
-                    file = _only_member(path, file, name, task, stack, look)
+                    file = _only_member(path, file, name, task, stack)
                 else:
                     break
             else:
@@ -143,19 +145,19 @@ def file_suffix(path: Path | str) -> str:
     return Path(name).suffix
 
 
-def _opened(path: Path | str, stack: ExitStack, look: Look) -> io.BufferedReader:
+def _opened(path: Path | str, stack: ExitStack) -> io.BufferedReader:
     if str(path) == "-":
         buffer: Any = sys.stdin.buffer
         return buffer if isinstance(buffer, io.BufferedReader) else _buffered(buffer)
     archive = on_disk(path)
     if archive != path:
         opened = stack.enter_context(zipfile.ZipFile(archive))
-        return _member(opened, Path(path).relative_to(archive).as_posix(), display_name(archive), stack, look)
+        return _member(opened, Path(path).relative_to(archive).as_posix(), display_name(archive), stack)
     return stack.enter_context(open(path, "rb"))
 
 
 def _only_member(
-    path: Path | str, file: io.BufferedReader, name: str, task: Task, stack: ExitStack, look: Look
+    path: Path | str, file: io.BufferedReader, name: str, task: Task, stack: ExitStack
 ) -> io.BufferedReader:
     if not file.seekable():
         raise RegardError(f"{name}: this is a zip archive, which cannot be read as it comes; save it as a file")
@@ -170,18 +172,20 @@ def _only_member(
             f"{name}: a zip archive of {len(found)} files ({shown or 'none'}); name one of them, "
             f"as in {path}/{found[0] if found else 'FILE'}"
         )
-    return _member(archive, found[0], name, stack, look)
+    return _member(archive, found[0], name, stack)
 
 
-def _member(archive: zipfile.ZipFile, member: str, name: str, stack: ExitStack, look: Look) -> io.BufferedReader:
+def _member(archive: zipfile.ZipFile, member: str, name: str, stack: ExitStack) -> io.BufferedReader:
     found = {info.filename: info for info in _infos(archive, name, aside=True)}
     if member not in found:
         raise RegardError(f"{name}: there is no {member!r} in it, but {', '.join(list(found)[:5]) or 'nothing'}")
     info = found[member]
     if info.flag_bits & 1:
         raise RegardError(f"{name}: {member} is encrypted; unpack it with its password and name the file")
-    stream = stack.enter_context(archive.open(info))
-    return _buffered(_Bounded(stream, lambda: info.compress_size, f"{name}/{member}", look))
+    # the library reads no more of a file than the archive says it has
+    if info.file_size > max(BOMB_SIZE, BOMB_RATIO * info.compress_size):
+        raise _bomb(f"{name}/{member}")
+    return _buffered(stack.enter_context(archive.open(info)))
 
 
 def _infos(archive: zipfile.ZipFile, name: str, *, aside: bool = False) -> list[zipfile.ZipInfo]:
@@ -222,6 +226,12 @@ def _buffered(stream: Any) -> io.BufferedReader:
 
 def _head(file: io.BufferedReader) -> bytes:
     return file.peek(HEAD)[:HEAD]
+
+
+def _bomb(name: str) -> RegardError:
+    return RegardError(
+        f"{name}: unpacks to more than {BOMB_RATIO} times its size, as no text does; if it is meant, unpack it yourself"
+    )
 
 
 def _damaged(name: str, error: Exception) -> RegardError:
@@ -306,10 +316,7 @@ class _Bounded(io.RawIOBase):
         self._size += len(data)
         if self._size > SUSPICIOUS and self._size > BOMB_RATIO * self._packed():
             if self._size > BOMB_SIZE:
-                raise RegardError(
-                    f"{self._name}: unpacks to more than {BOMB_RATIO} times its size, as no text does; if it is meant, "
-                    "unpack it yourself"
-                )
+                raise _bomb(self._name)
             look, self._look = self._look, None
             if look is not None:
                 look()

@@ -36,7 +36,7 @@ class TokenizedCorpus:
     """Sentence pairs as token ids, without special tokens.
 
     `source_lengths` and `target_lengths` are those of a batch: with EOS, and with BOS and EOS.
-    `skipped` counts the pairs that were too long.
+    `skipped` counts the pairs that were too long, `num_unknown` the tokens that stand for unknown text.
     With `dropout` a batch of an epoch has the tokens that it makes of those of each pair.
     """
 
@@ -46,6 +46,7 @@ class TokenizedCorpus:
         offsets: dict[str, np.ndarray],
         *,
         skipped: int,
+        unknown: int,
         dropout: Dropout | None = None,
         max_length: int | None = None,
     ) -> None:
@@ -54,6 +55,7 @@ class TokenizedCorpus:
         self._dropout = dropout
         self._max_length = max_length
         self.skipped = skipped
+        self.num_unknown = unknown
         self.source_lengths = np.diff(offsets["source"]) + SPECIAL_COUNTS["source"]
         self.target_lengths = np.diff(offsets["target"]) + SPECIAL_COUNTS["target"]
 
@@ -63,13 +65,14 @@ class TokenizedCorpus:
         try:
             ids = {side: np.load(folder / f"{side}_ids.npy", mmap_mode="r", allow_pickle=False) for side in SIDES}
             offsets = {side: np.load(folder / f"{side}_offsets.npy", allow_pickle=False) for side in SIDES}
-            skipped = int(json.loads((folder / FACTS).read_text(encoding="utf-8"))["skipped"])
+            facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+            skipped, unknown = (int(facts[name]) for name in ("skipped", "unknown"))
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise RegardError(f"{folder}: not a tokenized corpus ({error}); delete it and prepare it again") from None
         counts = {len(offsets[side]) for side in SIDES}
         if len(counts) != 1 or any(not len(offsets[side]) or offsets[side][-1] != len(ids[side]) for side in SIDES):
             raise RegardError(f"{folder}: its files do not fit together; delete it and prepare it again")
-        return cls(ids, offsets, skipped=skipped)
+        return cls(ids, offsets, skipped=skipped, unknown=unknown)
 
     def __len__(self) -> int:
         return len(self.source_lengths)
@@ -106,7 +109,8 @@ class TokenizedCorpus:
 
         `dropout(ids, key)` gives other tokens of the same text. Lengths stay those without dropout.
         """
-        return TokenizedCorpus(self._ids, self._offsets, skipped=self.skipped, dropout=dropout, max_length=max_length)
+        settings = {"skipped": self.skipped, "unknown": self.num_unknown, "dropout": dropout, "max_length": max_length}
+        return TokenizedCorpus(self._ids, self._offsets, **settings)
 
     @property
     def longest(self) -> int:
@@ -122,11 +126,6 @@ class TokenizedCorpus:
     def num_tokens(self) -> int:
         """Of both sides, without special tokens."""
         return sum(len(self._ids[side]) for side in SIDES)
-
-    @property
-    def num_unknown(self) -> int:
-        """How many of them stand for unknown text."""
-        return sum(int(np.count_nonzero(self._ids[side] == UNKNOWN)) for side in SIDES)
 
     def _tokens(self, side: str, index: int, epoch: int | None) -> list[int]:
         ids = self._side(side, index).tolist()
@@ -155,11 +154,12 @@ def prepare(
     with new_folder(folder) as temporary:
         with (temporary / "source_ids.npy").open("wb") as source, (temporary / "target_ids.npy").open("wb") as target:
             files = {"source": source, "target": target}
-            lengths, skipped = _write_ids(pairs, tokenizer, files, dtype, max_length)
+            lengths, skipped, unknown = _write_ids(pairs, tokenizer, files, dtype, max_length)
         for side in SIDES:
             offsets = np.concatenate([[0], np.cumsum(lengths[side])]).astype(np.int64)
             np.save(temporary / f"{side}_offsets.npy", offsets, allow_pickle=False)
-        (temporary / FACTS).write_text(json.dumps({"skipped": skipped}) + "\n", encoding="utf-8")
+        facts = {"skipped": skipped, "unknown": unknown}
+        (temporary / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
         if not lengths["source"]:
             raise _nothing_left(name, skipped, max_length)
     return open_prepared(folder, max_length=max_length)
@@ -185,15 +185,19 @@ def tokenize(pairs: Sequence[Pair], tokenizer: Tokenizer, *, max_length: int) ->
     rows = {side: [ids[index] for index in kept] for side, ids in zip(SIDES, encoded, strict=True)}
     ids = {side: np.concatenate([np.asarray(row, dtype=np.int64) for row in rows[side]]) for side in SIDES}
     offsets = {side: np.cumsum([0, *map(len, rows[side])]) for side in SIDES}
-    return TokenizedCorpus(ids, offsets, skipped=len(pairs) - len(kept)), kept
+    unknown = sum(map(_unknown, ids.values()))
+    return TokenizedCorpus(ids, offsets, skipped=len(pairs) - len(kept), unknown=unknown), kept
 
 
 def _write_ids(
     pairs: Iterable[Pair], tokenizer: Tokenizer, files: Mapping[str, BinaryIO], dtype: np.dtype, max_length: int
-) -> tuple[dict[str, list[int]], int]:
-    """Append the ids of every pair that is short enough; returns the lengths written and how many were skipped."""
+) -> tuple[dict[str, list[int]], int, int]:
+    """Append the ids of every pair that is short enough.
+
+    Returns the lengths written, how many pairs were skipped, and how many tokens stand for unknown text.
+    """
     lengths: dict[str, list[int]] = {side: [] for side in SIDES}
-    skipped = 0
+    skipped = unknown = 0
     for side in SIDES:
         write_header(files[side], dtype, 0)
     for chunk in _chunks(pairs):
@@ -202,11 +206,17 @@ def _write_ids(
         skipped += len(chunk) - len(kept)
         for side, rows in zip(SIDES, zip(*kept, strict=True), strict=False):
             lengths[side] += map(len, rows)
-            files[side].write(np.concatenate([np.asarray(row, dtype=dtype) for row in rows]).tobytes())
+            ids = np.concatenate([np.asarray(row, dtype=dtype) for row in rows])
+            files[side].write(ids.tobytes())
+            unknown += _unknown(ids)
     for side in SIDES:
         files[side].seek(0)
         write_header(files[side], dtype, sum(lengths[side]))
-    return lengths, skipped
+    return lengths, skipped, unknown
+
+
+def _unknown(ids: np.ndarray) -> int:
+    return int(np.count_nonzero(ids == UNKNOWN))
 
 
 def _tell_skipped(skipped: int, max_length: int) -> None:

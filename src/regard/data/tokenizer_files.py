@@ -22,6 +22,8 @@ from regard.errors import RegardError
 # the largest that are known, of 250,000 tokens, have a third of this
 LARGEST_FILE = 1 << 27
 MODELS = ("BPE", "Unigram", "WordLevel")
+# why others cannot be taken over
+OTHERS = {"WordPiece": ", whose tokens do not say where a text has spaces; train one of these on the same text"}
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 # a special token that is spelt in a text is cut behind its "<", so that no vocabulary finds it there
 GUARD = {
@@ -144,7 +146,8 @@ def _checked_tokens(stored: dict[str, Any], path: Path | str) -> list[str]:
         model["type"] = "Unigram" if isinstance(vocabulary, list) else "BPE" if "merges" in model else None
     if model.get("type") not in MODELS:
         raise RegardError(
-            f"{path}: its model is {model.get('type')!r}; Regard takes {', '.join(MODELS)}, and SentencePiece's .model"
+            f"{path}: its model is {model.get('type')!r}{OTHERS.get(str(model.get('type')), '')}; Regard takes "
+            f"{', '.join(MODELS)}, and SentencePiece's .model"
         )
     if model["type"] == "Unigram":
         tokens = _unigram_tokens(model, path)

@@ -65,6 +65,10 @@ def _of_windows(model: nn.Module, text: PackedText, batch_tokens: int, device: t
 
 
 def _log_probs(model: nn.Module, batch: Batch | TextBatch) -> Float[np.ndarray, " row"]:
-    scores = model(*batch.arguments).logits.float().log_softmax(dim=-1)
-    chosen = scores.gather(2, batch.labels[:, :, None].clamp(min=0)).squeeze(2)
+    logits = model(*batch.arguments).logits
+    # row by row: a large vocabulary's scores of a whole batch would take as much memory again
+    scores = (row.float().log_softmax(dim=-1) for row in logits)
+    chosen = torch.stack(
+        [row.gather(1, labels[:, None])[:, 0] for row, labels in zip(scores, batch.labels.clamp(min=0), strict=True)]
+    )
     return chosen.masked_fill(~batch.label_mask, 0.0).double().sum(dim=1).cpu().numpy()

@@ -197,7 +197,8 @@ def _steps(seen: Run | Generation, item: int) -> tuple[list[Step], int | None]:
     if attends and len(rest) > 1 and not ended and rest[0] not in seen.end_ids:
         raise RegardError(
             f"{len(rest) - 1} tokens of sequence {item} were written in runs that were not seen (compiled, or another "
-            "model's); read it afterwards: run the model once on the returned tokens under watching"
+            "model's) or were fed something else; read it afterwards: run the model once on the returned tokens under "
+            "watching"
         )
     return steps, rest[0] if rest else None
 

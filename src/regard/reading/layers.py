@@ -5,6 +5,8 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from regard.reading.call import AttentionCall, exact_weights
 from regard.reading.parts import Part
@@ -51,7 +53,8 @@ def kind_of(call: AttentionCall, model: Any, part: Part | None, *, is_writing: b
     if causal is None:
         causal = getattr(call.module, "is_decoder", None)
     if not isinstance(causal, bool) and call.refused is None:
-        causal = not _sees_later(call)
+        sees_later = _sees_later(call, None if part is None else part.mask)
+        causal = _writes(model) if sees_later is None else not sees_later
     return "decoder" if causal else "encoder"
 
 
@@ -61,20 +64,28 @@ def _is_pair(model: Any) -> bool:
 
 def _shows_pictures(model: Any) -> bool:
     """Whether a model writes text about pictures: its prompt may be seen both ways, its answer is not."""
-    return hasattr(getattr(model, "config", None), "vision_config") and getattr(model, "can_generate", lambda: False)()
+    return hasattr(getattr(model, "config", None), "vision_config") and _writes(model)
 
 
-def _sees_later(call: AttentionCall) -> bool:
-    """Whether a query sees the key after it, at the end: a prefix may be seen both ways."""
-    count = call.num_queries
-    if call.num_keys < 2 or count != call.num_keys:
+def _writes(model: Any) -> bool:
+    return getattr(model, "can_generate", lambda: False)()
+
+
+def _sees_later(call: AttentionCall, mask: Bool[Tensor, "batch slot"] | None) -> bool | None:
+    """Whether a token sees the one after it, at the end: a prefix may be seen both ways; None where each is alone."""
+    size, count = len(call.context), call.num_queries
+    if count != call.num_keys:
         return True
-    queries = torch.arange(max(0, count - 1 - NEIGHBOURS), count - 1, device=call.value.device)
-    for item in range(len(call.context)):
+    # padding, which sees nothing, may have been given weights all the same
+    real = mask if mask is not None and mask.shape == (size, count) else torch.ones(size, count, dtype=torch.bool)
+    is_shown = False
+    for item, pairs in enumerate(real[:, :-1] & real[:, 1:]):
+        queries = pairs.nonzero()[-NEIGHBOURS:, 0].to(call.value.device)
         weights, _ = exact_weights(call, call.visibilities[0], item=item, queries=queries)
         if (weights[:, torch.arange(len(queries)), queries + 1] > 0).any():
             return True
-    return False
+        is_shown |= len(queries) > 0
+    return False if is_shown else None
 
 
 def is_ahead(call: AttentionCall, count: int) -> bool:
@@ -141,8 +152,7 @@ def name_unseen(model: Any, wanted: Collection[int] | None, read: Collection[Pla
         kinds = {kind for kind, _ in known} & {"decoder", "encoder"}
         if len(kinds) > 1 or (not kinds and any(kind == "vision" for kind, _ in known)):
             return
-        can_generate = getattr(model, "can_generate", lambda: False)()
-        counts = {next(iter(kinds), "decoder" if can_generate else "encoder"): _count(text, "num_hidden_layers")}
+        counts = {next(iter(kinds), "decoder" if _writes(model) else "encoder"): _count(text, "num_hidden_layers")}
     sorts = getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None) or ()
     cross = {number for kind, number in known if kind == "cross"}
     for kind, count in counts.items():

@@ -212,7 +212,7 @@ def follow(generation: Generation, item: int) -> list[Step] | None:
     # (run, row) whose fed tokens are the sequence's, with how many of them are
     matched: dict[tuple[int, int], tuple[Step, tuple[int, int] | None]] = {}
     order = [run for run in generation.runs if run.length]
-    offset = generation.offset if generation.runs else 0
+    offset, prompt = (generation.offset, generation.prompt_length) if generation.runs else (0, 0)
     for run in order:
         is_first = run.parent is None or run.parent not in order
         for row in _rows_of(generation, run, item):
@@ -222,7 +222,9 @@ def follow(generation: Generation, item: int) -> list[Step] | None:
                 if before not in matched or matched[before][0][2] < run.start - run.parent.start:
                     continue
             if run.tokens is None:
-                same = run.length
+                # a step writes one token: what embeddings are fed with it in a cache are not the sequence's
+                is_fed = is_first or run.length == 1 or run.start + run.length <= prompt
+                same = run.length if is_fed else 0
             else:
                 begin = run.start - offset
                 own = run.tokens[row]

@@ -77,22 +77,22 @@ class Tables(Record):
     def queries(self, kind: str | None = None) -> list[Token]:
         """The tokens that look, one a row."""
         kind = chosen_kind(self, kind, "queries({!r})")
-        tokens = self.sequences[self.sides[kind][0]].tokens
-        return [tokens[position] for position in self.rows(kind)]
+        rows, tokens = self.rows(kind), self.sequences[self.sides[kind][0]].tokens
+        return [tokens[position] for position in rows]
 
     def keys(self, kind: str | None = None) -> list[Token]:
         """The tokens that are looked at: of a target all but the last, which is written and never fed back."""
         kind = chosen_kind(self, kind, "keys({!r})")
-        tokens = self.sequences[self.sides[kind][1]].tokens
-        return tokens[: self.maps[kind, self.layers(kind)[0]].shape[2]]
+        count = self.maps[kind, self.layers(kind)[0]].shape[2]
+        return self.sequences[self.sides[kind][1]].tokens[:count]
 
     def written(self, kind: str | None = None) -> list[Token | None] | None:
         """The token that came of each row, None where none is known; None for an encoder, which writes nothing."""
         kind = chosen_kind(self, kind, "written({!r})")
         if kind not in ("decoder", "cross"):
             return None
-        tokens = self.sequences[self.sides[kind][0]].tokens
-        return [tokens[row + 1] if row + 1 < len(tokens) else None for row in self.rows(kind)]
+        rows, tokens = self.rows(kind), self.sequences[self.sides[kind][0]].tokens
+        return [tokens[row + 1] if row + 1 < len(tokens) else None for row in rows]
 
     def effect(self, row: int, span: Span | str) -> float:
         """How the log-probability of the token that `row` wrote changes when a span of positions is hidden.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from regard.data.conversations import Conversations
-from regard.data.corpus import Corpus, pair_hash, text_hash
+from regard.data.corpus import Corpus, Watcher, counted, pair_hash, text_hash, unwatched
 from regard.data.mixture import Part
 from regard.data.normal_form import in_form, is_in_form
 from regard.data.packed import PackedText
@@ -80,26 +80,33 @@ def look_at(
     dev: Part,
     *,
     steps_per_epoch: int,
+    progress: Watcher = unwatched,
 ) -> Look:
-    """A look at the data of a run that is about to begin, tokenized already: all parts of `train`, and `dev`."""
+    """A look at the data of a run that is about to begin, tokenized already: all parts of `train`, and `dev`.
+
+    `progress` hears how many pairs or passages have been seen.
+    """
     look = Look()
     if isinstance(corpus, Corpus):
-        _look_at_pairs(look, recipe, corpus, [part for part in train if isinstance(part, TokenizedCorpus)])
+        _look_at_pairs(look, recipe, corpus, [part for part in train if isinstance(part, TokenizedCorpus)], progress)
     else:
-        _look_at_text(look, recipe, corpus, [part for part in train if not isinstance(part, TokenizedCorpus)])
-    _look_at_vocabulary(look, recipe, corpus, tokenizer, {"train": train, "dev": [dev]})
+        texts = [part for part in train if not isinstance(part, TokenizedCorpus)]
+        _look_at_text(look, recipe, corpus, texts, progress)
+    _look_at_vocabulary(look, recipe, corpus, tokenizer, {"train": train, "dev": [dev]}, progress)
     _look_at_steps(look, recipe, steps_per_epoch)
     return look
 
 
-def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: Sequence[TokenizedCorpus]) -> None:
+def _look_at_pairs(
+    look: Look, recipe: Recipe, corpus: Corpus, train: Sequence[TokenizedCorpus], progress: Watcher
+) -> None:
     form = recipe.data.form
     raw = replace(corpus, form=None)
     too_long = sum(part.skipped for part in train)
     every = 1 + (sum(map(len, train)) + too_long) // SAMPLE
     hashes, sample = array("Q"), []
     unformed = copies = 0
-    for index, pair in enumerate(raw.pairs("train")):
+    for index, pair in enumerate(counted(raw.pairs("train"), "looking at pairs", progress)):
         hashes.append(text_hash("\t".join(in_form(side, form) for side in pair)))
         copies += pair.source.strip() == pair.target.strip()
         unformed += not all(is_in_form(side, form or "NFC") for side in pair)
@@ -133,14 +140,17 @@ def _look_at_pairs(look: Look, recipe: Recipe, corpus: Corpus, train: Sequence[T
             "line if it is one"
         )
     if recipe.data.corpus is None:
-        _tell_overlap(look, corpus, lambda split: map(pair_hash, corpus.pairs(split)), "source sentences")
+        _tell_overlap(look, corpus, lambda split: map(pair_hash, corpus.pairs(split)), "source sentences", progress)
 
 
-def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: Sequence[PackedText | Conversations]) -> None:
+def _look_at_text(
+    look: Look, recipe: Recipe, corpus: Text, train: Sequence[PackedText | Conversations], progress: Watcher
+) -> None:
     form = recipe.data.form
     hashes, sample = array("Q"), []
     unformed = 0
-    for index, passage in enumerate(replace(corpus, form=None).passages("train")):
+    passages = replace(corpus, form=None).passages("train")
+    for index, passage in enumerate(counted(passages, "looking at passages", progress)):
         hashes.append(text_hash(passage.text))
         unformed += not is_in_form(passage.text, form or "NFC")
         if index < SAMPLE:
@@ -166,7 +176,7 @@ def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: Sequence[Pack
     _tell_form(look, unformed, len(hashes), form, "passages")
     if recipe.data.corpus is None:
         what = "conversations, by what they ask," if corpus.chats else "passages"
-        _tell_overlap(look, corpus, lambda split: map(corpus.hash_of, corpus.passages(split)), what)
+        _tell_overlap(look, corpus, lambda split: map(corpus.hash_of, corpus.passages(split)), what, progress)
 
 
 def _lengths(train: Sequence[PackedText | Conversations]) -> np.ndarray | None:
@@ -181,6 +191,7 @@ def _look_at_vocabulary(
     corpus: Corpus | Text,
     tokenizer: Tokenizer | TextTokenizer,
     splits: Mapping[str, Sequence[Part]],
+    progress: Watcher,
 ) -> None:
     data = recipe.data
     tokens = {split: sum(part.num_tokens for part in parts) for split, parts in splits.items()}
@@ -198,7 +209,7 @@ def _look_at_vocabulary(
         # a vocabulary that holds all of the text has nothing unknown in it
         distinct = ""
         if tokenizer.kind == "character":
-            look.figures["left_out"] = cut = _left_out(corpus, tokenizer)
+            look.figures["left_out"] = cut = _left_out(corpus, tokenizer, progress)
             distinct, remedy = f", {cut:,} different ones", f"{remedy} to {len(tokenizer) + cut:,}"
         look.warnings.append(
             f"the vocabulary leaves out {unknown['train']:,} {unit} of the training text{distinct} "
@@ -290,12 +301,15 @@ def _is_heading(text: str) -> bool:
     return HEADINGS.fullmatch(text.strip().strip("\"'")) is not None
 
 
-def _tell_overlap(look: Look, corpus: Corpus | Text, hashes: Callable[[str], Iterator[int]], what: str) -> None:
+def _tell_overlap(
+    look: Look, corpus: Corpus | Text, hashes: Callable[[str], Iterator[int]], what: str, progress: Watcher
+) -> None:
     """What dev and test share with train; splits by hash share nothing."""
     splits = [split for split in ("dev", "test") if split in corpus.splits and split not in corpus.hashes]
     if not splits:
         return
-    train = np.unique(np.fromiter(hashes("train"), dtype=np.uint64))
+    found = counted(hashes("train"), f"comparing {what} of train with {' and '.join(splits)}", progress)
+    train = np.unique(np.fromiter(found, dtype=np.uint64))
     for split in splits:
         own = np.fromiter(hashes(split), dtype=np.uint64)
         shared = int(np.isin(own, train).sum())
@@ -307,9 +321,13 @@ def _tell_overlap(look: Look, corpus: Corpus | Text, hashes: Callable[[str], Ite
             )
 
 
-def _left_out(corpus: Corpus | Text, tokenizer: Tokenizer) -> int:
+def _left_out(corpus: Corpus | Text, tokenizer: Tokenizer, progress: Watcher) -> int:
     """How many different characters of the training text the vocabulary has not."""
-    return len(set[str]().union(*_texts(corpus)) - tokenizer.backend.get_vocab().keys())
+    found: set[str] = set()
+    # not all of the texts at once
+    for text in counted(_texts(corpus), "collecting unknown characters", progress):
+        found.update(text)
+    return len(found - tokenizer.backend.get_vocab().keys())
 
 
 def _texts(corpus: Corpus | Text) -> Iterator[str]:

@@ -127,7 +127,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in self.reports:
-            if name not in REPORTS:
+            if not isinstance(name, str) or name not in REPORTS:
                 raise RegardError(f"report has no {name!r}{suggest(str(name), REPORTS)}")
         budgets = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(budgets) != 1:
@@ -229,6 +229,11 @@ class Recipe:
         tokenizer = Tokenizer.take_over(path, form=self.data.form)
         if tokenizer.kind == "word" and not self.translates:
             raise RegardError(f"{path}: a tokenizer of words loses some of the text, which a language model must write")
+        if tokenizer.kind != "bpe" and self.data.bpe_dropout:
+            raise RegardError(
+                f"{path}: a tokenizer of kind {tokenizer.kind} has no merges, which bpe_dropout leaves out; set "
+                "data.bpe_dropout = 0, or name a BPE tokenizer"
+            )
         return tokenizer
 
 
@@ -295,13 +300,14 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
         raise RegardError(f"{where}: [model] lora adapts a model that exists; name it by init, or leave lora out")
     if init is None:
         data.setdefault("tokenizer", "bpe")
-        if "type" not in model:
-            raise RegardError(f"{where}: [model] needs a type, {', '.join(MODELS)}, or an init, such as --init RUN")
+    data = from_dict(DataConfig, data, where=f"{where}: [data]")
+    if init is None and "type" not in model:
+        raise RegardError(f"{where}: [model] needs a type, {', '.join(MODELS)}, or an init, such as --init RUN")
     recipe = Recipe(
         name=str(tables.get("name", "run")),
         init=init,
         lora=None if lora is None else from_dict(LoRAConfig, lora, where=f"{where}: [model] lora"),
-        data=from_dict(DataConfig, data, where=f"{where}: [data]"),
+        data=data,
         model=read_config(model, where=f"{where}: [model]"),
         train=from_dict(TrainConfig, train, where=f"{where}: [train]"),
     )

@@ -222,6 +222,9 @@ def train_run(
         before = Run.open(folder) if goes_on else None
         recipe = resumed(recipe, before) if before else with_data_at_hand(recipe, folder)
         began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
+        # one that cannot serve is refused before the text is read
+        known = start.tokenizer() if start is not None and not before else None
+        given = None if before else known if recipe.data.tokenizer is None else recipe.tokenizer()
         corpus = Run(folder, recipe, facts=began).corpus(progress=preparing)
         hashes = {split: list(ends) for split, ends in corpus.hashes.items()}
         now = {"regard": __version__, "folder": str(real_path(folder)), "hashes": hashes}
@@ -234,7 +237,9 @@ def train_run(
             if start is not None and start.is_pretrained:
                 start.copy_into(folder)
             else:
-                _own_tokenizer(recipe, start, corpus, preparing).save(folder / TOKENIZER)
+                assert not isinstance(known, TextTokenizer)
+                assert not isinstance(given, TextTokenizer)
+                (given or train_tokenizer(recipe, corpus, preparing, known=known)).save(folder / TOKENIZER)
             _write(folder / RECIPE, kept.to_toml())
         train, dev = run._tokens.mixture(corpus, preparing), run.tokenized("dev", progress=preparing)
         sums = {split: run.token_sum(split) for split in ("train", "dev")}
@@ -250,7 +255,7 @@ def train_run(
         else:
             per_epoch = steps_per_epoch(train, recipe.train)
             parts = train.corpora if isinstance(train, Mixture) else [train]
-            seen = look_at(recipe, corpus, run.tokenizer(), parts, dev, steps_per_epoch=per_epoch)
+            seen = look_at(recipe, corpus, run.tokenizer(), parts, dev, steps_per_epoch=per_epoch, progress=preparing)
             look(seen)
             run = replace(run, facts=run.facts | {"look": asdict(seen)})
         if device.type == "cpu":
@@ -301,15 +306,6 @@ def train_run(
             # what was kept to go on from has served
             remove_state(folder)
         return run
-
-
-def _own_tokenizer(recipe: Recipe, start: Start | None, corpus: Corpus | Text, progress: Watcher) -> Tokenizer:
-    """The tokenizer of a new run: what it begins from has one, else a file or the text."""
-    known = start.tokenizer() if start is not None else None
-    assert not isinstance(known, TextTokenizer)
-    if known is not None and recipe.data.tokenizer is None:
-        return known
-    return recipe.tokenizer() or train_tokenizer(recipe, corpus, progress, known=known)
 
 
 def _save(run: Run, module: nn.Module) -> None:

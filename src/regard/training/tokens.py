@@ -23,8 +23,8 @@ from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.models.pretrained.text_tokenizer import TextTokenizer
 from regard.models.pretrained.texts import Texts
 
-# of the reading of files: token ids of texts that were read otherwise are not used again
-READING = 2
+# of the reading of files and of what is written: token ids of texts that were read otherwise are not used again
+READING = 3
 
 
 @dataclass(frozen=True)
