@@ -34,7 +34,7 @@ from regard.models.pretrained.text_tokenizer import TextTokenizer
 
 THREADS = 2
 # the first warms up
-TURNS, UPDATES = 7, 4
+TURNS, UPDATES = 6, 3
 TOTAL = TURNS * UPDATES
 CONTEXT, BATCH_TOKENS = 256, 1024
 # passages of some 2,000 characters
