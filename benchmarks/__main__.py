@@ -5,6 +5,7 @@ import argparse
 from benchmarks import (
     alignment,
     bible,
+    fine_tuning,
     generating,
     gpt_training,
     ladder,
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "opening": opening.run,
     "generating": generating.run,
     "gpt-training": gpt_training.run,
+    "fine-tuning": fine_tuning.run,
 }
 
 

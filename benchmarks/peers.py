@@ -59,6 +59,10 @@ class Contender:
             self._command, text=True, env={**environment_of(threads), **variables}, **pipes
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def turn(self, **request: Any) -> dict[str, Any]:
         """Let it work once, and hear what it did."""
         return self._answer(request)

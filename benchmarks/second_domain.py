@@ -60,7 +60,7 @@ def run() -> None:
         rows,
         figures,
         f"Test sentences of libreoffice-en-fr, beam {NUM_BEAMS}; in brackets bootstrap 95 % intervals. The run: "
-        f"bible-transformer of 2 layers of 128, {BASE_STEPS:,} steps. Then {STEPS} steps of 2,048 tokens each way, of learning rates "
-        f"{' and '.join(f'{rate:g}' for rate in RATES)} the one with the lower loss on dev. Losses of different "
-        "vocabularies do not compare.",
+        f"bible-transformer of 2 layers of 128, {BASE_STEPS:,} steps. Then {STEPS} steps of 2,048 tokens each way, of "
+        f"learning rates {' and '.join(f'{rate:g}' for rate in RATES)} the one with the lower loss on dev. "
+        "Losses of different vocabularies do not compare.",
     )

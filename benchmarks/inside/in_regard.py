@@ -33,7 +33,8 @@ def train(recipe: str, changes: dict[str, Any], out: str, updates: int) -> None:
 
     regard.train(recipe, out=out, changes=changes, report=report)
     facts = Run.open(out).facts
-    turns.tell(dev_loss=facts["dev_loss"], parameters=facts["parameters"], updates=facts["steps"])
+    told = {name: facts[name] for name in ("dev_loss", "parameters", "trained_parameters")}
+    turns.tell(**told, updates=facts["steps"])
 
 
 def matrix_product() -> None:

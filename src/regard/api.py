@@ -18,6 +18,7 @@ from regard.language_model import LanguageModel
 from regard.language_model.adapters import ends_of
 from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import CONFIG
+from regard.models.pretrained.lora import ADAPTER_CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.models.pretrained.translators import Languages, translates
 from regard.reading.reading import Reading
@@ -67,12 +68,15 @@ def load(
     library: str | None = None,
     device: str = "auto",
     dtype: str = "float32",
+    adapter: str | os.PathLike[str] | None = None,
     source_language: str | None = None,
     target_language: str | None = None,
     source_prefix: str | None = None,
 ) -> Translator | LanguageModel:
     """The model of a run folder, a Hugging Face folder, a GGUF file, an alias, or a name of the Hugging Face hub.
 
+    The folder of a LoRA adapter that peft saved is its base with it merged; with `adapter`, such a folder, its base is
+    `model`.
     `library` asks for it in "regard" or in "transformers"; by default it is the one that can. `dtype` is float32,
     bfloat16 or float64, or, of a language model's weights, int8 or int4.
     A pretrained translator of several languages is told from which to which, by the tags of its tokenizer, such as
@@ -85,12 +89,14 @@ def load(
     # what began from a pretrained model is a folder of one
     is_own = (path / RECIPE).is_file() and not (path / CONFIG).is_file()
     if is_own:
+        if adapter is not None:
+            raise RegardError(f"{path}: a run takes no adapter; give the Hugging Face folder of its base")
         if library == "transformers":
             raise RegardError(f"{path}: a run, which transformers cannot load; leave out library")
         _refuse(languages, f"{path} is a run of Regard's own format, which knows no languages")
         if (run := Run.open(path)).recipe.translates:
             return translator_of_run(run, device=find_device(device), dtype=_dtype(dtype))
-    elif path.is_dir() and not (path / CONFIG).is_file():
+    elif path.is_dir() and not any((path / name).is_file() for name in (CONFIG, ADAPTER_CONFIG)):
         raise RegardError(
             f"{path}: neither a run nor a Hugging Face folder, it holds no {RECIPE} and no {CONFIG}; name a folder "
             "that `regard train` made, or the whole folder of a model"
@@ -103,7 +109,7 @@ def load(
         module, tokenizer = run.module().to(torch_dtype), as_transformers(tokenizer)
         loaded = LanguageModel(module, tokenizer, name=path.name, device=torch_device, ends=frozenset({EOS}))
     else:
-        loaded = LanguageModel.load(model, library=library, device=torch_device, dtype=torch_dtype)
+        loaded = LanguageModel.load(model, library=library, device=torch_device, dtype=torch_dtype, adapter=adapter)
         if translates(loaded.module, loaded.tokenizer):
             return pretrained_translator(
                 loaded.module,

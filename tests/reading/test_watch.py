@@ -197,6 +197,7 @@ def test_a_first_token_that_is_run_alone_is_of_the_same_sequence():
     with regard.watching(model, rows="all") as watch:
         cache = cache_of(model(input_ids=ids[:, :1], use_cache=True))
         model(input_ids=ids[:, 1:2], **{cache_name(model): cache})
+    assert watch.reading(0).rows("decoder") == [0, 1]
     agrees(watch.reading(0), whole(model, ids[:, :2]), tolerance=1e-5)
 
 

@@ -193,6 +193,30 @@ def test_a_project_that_is_moved_with_its_data_and_its_run_goes_on_and_is_evalua
     assert regard.evaluate(run.path.rename(tmp_path / "alone")).count == expected.count
 
 
+# what 0.1.0 did not write into a run
+LATER_FACTS = ("regard", "folder", "look", "longest_source", "init", "init_dev_loss")
+LATER_SETTINGS = ("normalise", "bpe_dropout", "report")
+
+
+def test_a_run_as_0_1_0_left_it_translates_reads_and_goes_on(trained, ctrl_c, metrics_of):
+    taken_as_it_is = {"normalise": "none"}
+    stopped = trained("bahdanau", data=taken_as_it_is, report=ctrl_c(7))
+    sentence = "one two three"
+    expected = regard.load(stopped.path).translate(sentence)
+    facts = {name: value for name, value in stopped.facts.items() if name not in LATER_FACTS}
+    (stopped.path / "run.json").write_text(json.dumps(facts))
+    lines = (stopped.path / "recipe.toml").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(LATER_SETTINGS)]
+    assert len(kept) == len(lines) - len(LATER_SETTINGS)
+    (stopped.path / "recipe.toml").write_text("".join(kept))
+    old = regard.load(stopped.path)
+    assert old.translate(sentence) == expected
+    assert old.read(sentence).sequences["source"].words == sentence.split()
+    resumed = trained("bahdanau", folder=stopped.path, resume=True, data=taken_as_it_is)
+    assert weights(resumed) == weights(trained("bahdanau", data=taken_as_it_is))
+    assert metrics_of(resumed.path)[-1]["status"] == "finished"
+
+
 def test_a_run_names_the_version_that_made_it_and_an_older_one_says_so(trained, ctrl_c, caplog):
     stopped = trained(report=ctrl_c(7))
     assert stopped.facts["regard"] == regard.__version__
@@ -209,4 +233,5 @@ def test_a_run_names_the_version_that_made_it_and_an_older_one_says_so(trained, 
         assert told in caplog.text
     resumed = trained(folder=stopped.path, resume=True)
     assert resumed.facts["regard"] == regard.__version__
+    assert resumed.facts["look"] == stopped.facts["look"]
     assert "weight for weight" not in (resumed.path / "README.md").read_text()

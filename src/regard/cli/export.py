@@ -16,6 +16,7 @@ def export(
     *,
     to: Literal["ctranslate2", "hf"],
     sample: Path | None = None,
+    apart: bool = False,
     languages: Languages = NO_LANGUAGES,
 ) -> None:
     """Write a model for another tool, which must then translate, or predict the next token, as Regard does.
@@ -36,11 +37,24 @@ def export(
     sample
         A text file whose lines are translated as a check; by default the first 200 sentences of the run's dev split,
         which a pretrained translator has not.
+    apart
+        Of a run with LoRA: its adapter alone, for peft, without the model that it adapts. By default they are merged.
     """
     from regard.api import load
     from regard.data.formats import read_lines
     from regard.language_model import LanguageModel
 
+    if apart:
+        from regard.export.adapter import export_adapter
+
+        if to != "hf" or sample is not None:
+            raise RegardError("--apart is of adapters: it goes with --to hf, without --sample")
+        export_adapter(Path(model), folder)
+        Console(stderr=True).print(
+            f"{model}: peft gives the same logits", highlight=False, markup=False, soft_wrap=True
+        )
+        print(folder)
+        return
     opened = load(model, device="cpu", **vars(languages))
     if isinstance(opened, LanguageModel):
         if sample is not None:

@@ -104,7 +104,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Windows of a text, all of one length: tokens, those that follow them or IGNORED, and their documents.
+    """Windows of a text or conversations padded on the right: tokens, those that follow or IGNORED, and documents.
 
     `documents` numbers the document of each token, from any number on; it is None where windows are read as one text.
     """

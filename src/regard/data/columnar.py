@@ -1,20 +1,22 @@
 """Parquet and Arrow files, read batch by batch; pyarrow checks what they hold before any of it is used."""
 
+import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from regard.data.columns import Columns
+from regard.data.columns import MESSAGES, Columns
 from regard.data.json_records import TRANSLATION
 from regard.data.lines import LONGEST_DOCUMENT, LONGEST_LINE
-from regard.data.packing import BOMB_RATIO, BOMB_SIZE, on_disk
+from regard.data.packing import BOMB_RATIO, BOMB_SIZE, file_suffix, on_disk
 from regard.errors import RegardError
 
 ROWS, FEW_ROWS = 1024, 64
 # of the metadata of a Parquet file
 LONGEST_METADATA = 1 << 26
 MOST_ITEMS = 1 << 20
+LIMITS: dict[str, Any] = {"thrift_string_size_limit": LONGEST_METADATA, "thrift_container_size_limit": MOST_ITEMS}
 
 
 def read_parquet(path: Path | str, columns: Columns) -> Iterator[tuple[str, ...]]:
@@ -30,34 +32,28 @@ def read_arrow(path: Path | str, columns: Columns) -> Iterator[tuple[str, ...]]:
     yield from _read(path, columns, _arrow)
 
 
-def _read(path: Path | str, columns: Columns, opened: Callable[..., Any]) -> Iterator[tuple[str, ...]]:
+def column_names(path: Path | str) -> list[str]:
+    """The names of all columns of a Parquet or Arrow file. Raises RegardError for a file that is damaged."""
+    with _told(path) as stack:
+        if file_suffix(path) != ".parquet":
+            return _arrow_reader(path, stack).schema.names
+        from pyarrow import parquet
+
+        return stack.enter_context(parquet.ParquetFile(path, **LIMITS)).schema_arrow.names
+
+
+@contextmanager
+def _told(path: Path | str) -> Iterator[ExitStack]:
+    """What goes wrong in pyarrow meanwhile is a RegardError."""
     try:
         import pyarrow as pa
     except ImportError:
         raise RegardError(f"{path}: Parquet and Arrow files need pyarrow: pip install 'regard[data]'") from None
     if on_disk(path) != path or str(path) == "-":
         raise RegardError(f"{path}: a Parquet or Arrow file is read from disk; unpack it and name the file")
-    longest = LONGEST_LINE if columns.task == "pairs" else LONGEST_DOCUMENT
-    row = size = 0
     try:
-        most = max(BOMB_SIZE, BOMB_RATIO * Path(path).stat().st_size)
         with ExitStack() as stack:
-            names, batches = opened(path, columns, stack)
-            for batch in batches:
-                # what does not add up would be read from anywhere in memory
-                batch.validate(full=True)
-                for texts in zip(*(_cells(batch, name) for name in names), strict=True):
-                    row += 1
-                    lengths = [len(text or "") for text in texts]
-                    size += sum(lengths)
-                    if max(lengths) > longest:
-                        raise RegardError(f"{path}: row {row} has a text of more than {longest} characters; split it")
-                    if size > most:
-                        raise RegardError(
-                            f"{path}: unpacks to more than {BOMB_RATIO} times its size, as no text does; if it is "
-                            "meant, save it as JSON lines"
-                        )
-                    yield tuple(text or "" for text in texts)
+            yield stack
     except FileNotFoundError:
         raise RegardError(f"{path}: there is no such file; check the path") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -65,31 +61,57 @@ def _read(path: Path | str, columns: Columns, opened: Callable[..., Any]) -> Ite
         raise RegardError(f"{path}: not a whole Parquet or Arrow file ({told}); copy it again") from None
 
 
+def _read(path: Path | str, columns: Columns, opened: Callable[..., Any]) -> Iterator[tuple[str, ...]]:
+    longest = LONGEST_LINE if columns.task == "pairs" else LONGEST_DOCUMENT
+    row = size = 0
+    with _told(path) as stack:
+        most = max(BOMB_SIZE, BOMB_RATIO * Path(path).stat().st_size)
+        names, batches = opened(path, columns, stack)
+        for batch in batches:
+            # what does not add up would be read from anywhere in memory
+            batch.validate(full=True)
+            for texts in zip(*(_cells(batch, name) for name in names), strict=True):
+                row += 1
+                lengths = [len(text or "") for text in texts]
+                size += sum(lengths)
+                if max(lengths) > longest:
+                    raise RegardError(f"{path}: row {row} has a text of more than {longest} characters; split it")
+                if size > most:
+                    raise RegardError(
+                        f"{path}: unpacks to more than {BOMB_RATIO} times its size, as no text does; if it is "
+                        "meant, save it as JSON lines"
+                    )
+                yield tuple(text or "" for text in texts)
+
+
 def _parquet(path: Path | str, columns: Columns, stack: ExitStack) -> tuple[list[str], Iterator[Any]]:
     from pyarrow import parquet
 
-    limits: dict[str, Any] = {"thrift_string_size_limit": LONGEST_METADATA, "thrift_container_size_limit": MOST_ITEMS}
-    with parquet.ParquetFile(path, **limits) as file:
+    with parquet.ParquetFile(path, **LIMITS) as file:
         names, fields = _chosen(file.schema_arrow, columns, str(path))
-    # a text that is in the file once is in memory once, however many rows have it; of structs pyarrow cannot do that
-    shared = [name for name in names if name in fields]
+    # a text that is in the file once is in memory once, however many rows have it; of what is nested pyarrow cannot
+    # do that
+    shared = [name for name in names if name in fields and columns.names != MESSAGES]
     rows = ROWS if shared == names else FEW_ROWS
-    file = stack.enter_context(parquet.ParquetFile(path, pre_buffer=False, read_dictionary=shared, **limits))
+    file = stack.enter_context(parquet.ParquetFile(path, pre_buffer=False, read_dictionary=shared, **LIMITS))
     return names, file.iter_batches(batch_size=rows, columns=fields, use_threads=False)
 
 
 def _arrow(path: Path | str, columns: Columns, stack: ExitStack) -> tuple[list[str], Iterator[Any]]:
+    reader = _arrow_reader(path, stack)
+    names = _chosen(reader.schema, columns, str(path))[0]
+    if not hasattr(reader, "num_record_batches"):
+        return names, iter(reader)
+    return names, (reader.get_batch(index) for index in range(reader.num_record_batches))
+
+
+def _arrow_reader(path: Path | str, stack: ExitStack) -> Any:
     import pyarrow as pa
 
     source = stack.enter_context(pa.memory_map(str(path)))
     is_file = source.read(6) == b"ARROW1"
     source.seek(0)
-    if not is_file:
-        reader = stack.enter_context(pa.ipc.open_stream(source))
-        return _chosen(reader.schema, columns, str(path))[0], iter(reader)
-    reader = stack.enter_context(pa.ipc.open_file(source))
-    batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
-    return _chosen(reader.schema, columns, str(path))[0], batches
+    return stack.enter_context(pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source))
 
 
 def _chosen(schema: Any, columns: Columns, where: str) -> tuple[list[str], list[str]]:
@@ -99,9 +121,11 @@ def _chosen(schema: Any, columns: Columns, where: str) -> tuple[list[str], list[
     if len(set(schema.names)) < len(schema.names):
         raise RegardError(f"{where}: two of its columns have one name; rename them")
     present = []
+    wanted = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    wanted = (pa.types.is_list, pa.types.is_large_list) if columns.names == MESSAGES else wanted
     for field in schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        if any(is_wanted(kind) for is_wanted in wanted):
             present.append(field.name)
         elif pa.types.is_struct(kind) and field.name == TRANSLATION and columns.task == "pairs":
             present += [f"{field.name}.{inner.name}" for inner in kind.fields]
@@ -130,5 +154,15 @@ def _cells(batch: Any, name: str) -> Iterator[str | None]:
         texts = dict(zip(used.to_pylist(), found.dictionary.take(used).to_pylist(), strict=True))
         yield from (None if index is None else texts[index] for index in found.indices.to_pylist())
         return
-    for start in range(0, len(found), ROWS):
-        yield from found.slice(start, ROWS).to_pylist()
+    is_nested = pa.types.is_nested(found.type)
+    for start in range(0, len(found), FEW_ROWS if is_nested else ROWS):
+        cells = found.slice(start, FEW_ROWS if is_nested else ROWS).to_pylist()
+        yield from map(_as_json, cells) if is_nested else cells
+
+
+def _as_json(messages: Any) -> str | None:
+    """A list of messages; what is null in one is not there."""
+    if messages is None:
+        return None
+    given = [{key: value for key, value in (message or {}).items() if value is not None} for message in messages]
+    return json.dumps(given, ensure_ascii=False)

@@ -101,6 +101,9 @@ def column_number(key: Key | None) -> int | None:
 
 
 PAIR_NAMES, TEXT_NAMES = ("source", "target"), ("text",)
+# of conversations: a list of messages, or a question and its answer
+MESSAGES = ("messages",)
+CHATS = (MESSAGES, ("prompt", "completion"), ("question", "answer"))
 PAIR, TEXT = Columns(PAIR_NAMES, (None, None)), Columns(TEXT_NAMES, (None,))
 
 

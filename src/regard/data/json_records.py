@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from regard.data.columns import Columns
+from regard.data.kinds import Task
 from regard.data.lines import LONGEST_DOCUMENT, LONGEST_LINE, check_whole, read_lines, read_pieces
-from regard.data.packing import display_name
+from regard.data.packing import display_name, file_suffix
 from regard.errors import RegardError
 
 BLANKS = re.compile(r"[ \t\n\r]*")
@@ -17,6 +18,8 @@ PIECE = 1 << 16
 LONGEST_TOKEN = 24
 # how Hugging Face's sets of translations hold a pair: an object with a text for each language
 TRANSLATION = "translation"
+# the record of a line with nothing in it
+BLANK = object()
 EXAMPLES = {"pairs": '{"source": "one", "target": "un"}', "documents": '{"text": "Once upon a time"}'}
 Names = list[str]
 
@@ -26,14 +29,7 @@ def read_json_lines(path: Path | str, columns: Columns) -> Iterator[tuple[str, .
 
     Raises RegardError, with file and line, for what is no record or lacks a text.
     """
-    name = display_name(path)
-    reader = RecordReader(columns)
-    for number, line in enumerate(read_lines(path, columns.task), 1):
-        if line.strip():
-            where = f"{name}:{number}"
-            yield reader.texts(_parsed(line, where, number, name), where)
-        else:
-            yield columns.blank
+    yield from _texts(_of_lines(path, columns.task), columns)
 
 
 def read_json(path: Path | str, columns: Columns) -> Iterator[tuple[str, ...]]:
@@ -41,15 +37,33 @@ def read_json(path: Path | str, columns: Columns) -> Iterator[tuple[str, ...]]:
 
     Raises RegardError, with file and line, for what is no record or lacks a text.
     """
+    yield from _texts(_of_json(path, columns.task), columns)
+
+
+def read_records(path: Path | str) -> Iterator[tuple[str, Any]]:
+    """Each record as JSON has it, with its file and line. Raises RegardError for what is no JSON."""
+    found = _of_json(path, "documents") if file_suffix(path) == ".json" else _of_lines(path, "documents")
+    return ((where, record) for where, record in found if record is not BLANK)
+
+
+def _texts(records: Iterator[tuple[str, Any]], columns: Columns) -> Iterator[tuple[str, ...]]:
+    reader = RecordReader(columns)
+    for where, record in records:
+        yield columns.blank if record is BLANK else reader.texts(record, where)
+
+
+def _of_lines(path: Path | str, task: Task) -> Iterator[tuple[str, Any]]:
+    name = display_name(path)
+    for number, line in enumerate(read_lines(path, task), 1):
+        where = f"{name}:{number}"
+        yield where, _parsed(line, where, number, name) if line.strip() else BLANK
+
+
+def _of_json(path: Path | str, task: Task) -> Iterator[tuple[str, Any]]:
     pieces = read_pieces(path)
     start = next((piece for piece in pieces if piece.strip()), "")
     pieces.close()  # pyright: ignore[reportAttributeAccessIssue]
-    if not start.lstrip().startswith("["):
-        yield from read_json_lines(path, columns)
-        return
-    reader = RecordReader(columns)
-    for where, record in _listed(path, columns):
-        yield reader.texts(record, where)
+    return _listed(path, task) if start.lstrip().startswith("[") else _of_lines(path, task)
 
 
 class RecordReader:
@@ -114,11 +128,9 @@ def _parsed(line: str, where: str, number: int, name: str) -> Any:
         raise RegardError(f"{where}: not a JSON object ({error}); write one object on each line") from None
 
 
-def _listed(path: Path | str, columns: Columns) -> Iterator[tuple[str, Any]]:
+def _listed(path: Path | str, task: Task) -> Iterator[tuple[str, Any]]:
     """The values of a list of JSON, one by one, each with its file and line."""
-    text = _Growing(
-        read_pieces(path), display_name(path), LONGEST_LINE if columns.task == "pairs" else LONGEST_DOCUMENT
-    )
+    text = _Growing(read_pieces(path), display_name(path), LONGEST_LINE if task == "pairs" else LONGEST_DOCUMENT)
     text.expect("[")
     if text.next_is("]"):
         text.expect("]")

@@ -11,17 +11,19 @@ EXAMPLE = '{"role": "user", "content": "Hello"}'
 
 def check_messages(messages: Any, where: str = "messages") -> None:
     """Raises RegardError for what is no list of messages with a last one to answer; `where` begins the error."""
-    if isinstance(messages, str) or not isinstance(messages, Sequence):
-        raise RegardError(f"{where}: give a list of messages such as {EXAMPLE}, not {_short(messages)}")
-    if not messages:
-        raise RegardError(f"{where}: there is no message; give at least one of the user")
-    for number, message in enumerate(messages, start=1):
-        _check_message(message, f"{where}: message {number}")
+    _check_list(messages, where)
     if messages[-1]["role"] == "assistant":
         raise RegardError(
             f"{where}: message {len(messages)}, the last, is the assistant's own and leaves nothing to answer; "
             "leave it out, or end with a message of the user"
         )
+
+
+def check_conversation(messages: Any, where: str) -> None:
+    """Raises RegardError for what is no list of messages with an answer to learn; `where` begins the error."""
+    _check_list(messages, where)
+    if not any(message["role"] == "assistant" and has_content(message) for message in messages):
+        raise RegardError(f"{where}: no message is the assistant's, so there is no answer to learn; add one")
 
 
 def has_content(message: Message) -> bool:
@@ -40,6 +42,15 @@ def strings(value: Any) -> Iterator[str]:
     elif isinstance(value, Sequence):
         for each in value:
             yield from strings(each)
+
+
+def _check_list(messages: Any, where: str) -> None:
+    if isinstance(messages, str) or not isinstance(messages, Sequence):
+        raise RegardError(f"{where}: give a list of messages such as {EXAMPLE}, not {_short(messages)}")
+    if not messages:
+        raise RegardError(f"{where}: there is no message; give at least one of the user")
+    for number, message in enumerate(messages, start=1):
+        _check_message(message, f"{where}: message {number}")
 
 
 def _check_message(message: Any, where: str) -> None:

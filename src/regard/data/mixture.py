@@ -7,8 +7,11 @@ from typing import Any, final
 import numpy as np
 
 from regard.data.batch import Batch, TextBatch
+from regard.data.conversations import Conversations
 from regard.data.packed import PackedText
 from regard.data.prepare import Dropout, TokenizedCorpus
+
+Part = TokenizedCorpus | PackedText | Conversations
 
 
 @final
@@ -19,7 +22,7 @@ class Mixture:
     others in every epoch. All depends on (seed, epoch) alone.
     """
 
-    def __init__(self, parts: Sequence[TokenizedCorpus] | Sequence[PackedText], weights: Sequence[float]) -> None:
+    def __init__(self, parts: Sequence[Part], weights: Sequence[float]) -> None:
         self.corpora: Sequence[Any] = parts
         self._weights = weights
         self._starts = np.cumsum([0, *(_reach(part) for part in parts)])
@@ -67,6 +70,6 @@ class Mixture:
         return self.corpora[index], int(self._starts[index])
 
 
-def _reach(part: TokenizedCorpus | PackedText) -> int:
+def _reach(part: Part) -> int:
     """Above all numbers by which a corpus calls its rows: windows begin anywhere in two rounds of a text."""
     return 2 * len(part) + part.context if isinstance(part, PackedText) else len(part)

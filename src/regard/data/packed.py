@@ -89,6 +89,11 @@ class PackedText:
         return len(self)
 
     @property
+    def num_labels(self) -> int:
+        """How many tokens are learned: all."""
+        return len(self)
+
+    @property
     def num_unknown(self) -> int:
         """How many of them stand for unknown text."""
         return self.facts.unknown

@@ -114,6 +114,16 @@ class TokenizedCorpus:
         return TokenizedCorpus(self._ids, self._offsets, **settings, dropout=dropout, max_length=max_length)
 
     @property
+    def longest(self) -> int:
+        """Tokens of the longest side."""
+        return int(max(self.source_lengths.max(), self.target_lengths.max()))
+
+    @property
+    def label_counts(self) -> np.ndarray:
+        """Target tokens of each pair that a model chooses: its text and one end, no language tag."""
+        return self.target_lengths - (self.frames.target.size - 1)
+
+    @property
     def num_tokens(self) -> int:
         """Of both sides, without special tokens."""
         return sum(len(self._ids[side]) for side in SIDES)

@@ -303,7 +303,7 @@ def _wrong_width(where: str, cells: list[str], width: int, columns: Columns, sep
             f"{where}: {count} columns, parted by {mark}, where one text is wanted; say which column it is: "
             f"{columns.settings([1])}, or let the name end in .txt to learn the lines as they are"
         )
-    if width != 2:
+    if width != 2 or columns.names != PAIR.names:
         return RegardError(f"{where}: {count} columns, parted by {mark}, where the first row has {width}")
     if count > 2:
         remedy = f"say which two by their numbers, such as {columns.settings([1, 2])}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from regard.config import suggest
+from regard.data.chat import contents, holds_chats, questions, read_chats
 from regard.data.columns import TEXT, TEXT_NAMES, Columns, Key
 from regard.data.corpus import Files, Watcher, counted, hash_ranges, plain_hash, unwatched
 from regard.data.formats import FORMATS
@@ -42,6 +43,7 @@ class Passage(NamedTuple):
 class Text:
     """Documents under `train`, `dev` and `test`, each split in files: plain ones of one document, or of records.
 
+    With `chats` each document is a conversation, as `regard.data.chat` writes it.
     `hashes` names the splits that are a part of their files: the passages whose hash lies between first and last.
     `key` is the name of the text in files of records.
     `form` is the Unicode normal form, such as NFC, in which passages are given; None leaves them as they are.
@@ -56,6 +58,7 @@ class Text:
     links: Mapping[str, Path] = field(default_factory=dict)
     key: Key | None = None
     form: str | None = None
+    chats: bool = False
 
     def passages(self, split: str) -> Iterator[Passage]:
         """The passages of a split, streamed; where one was held out between two, the second begins a document.
@@ -84,12 +87,20 @@ class Text:
     def _passages(self, split: str, parts: Iterable[Part]) -> Iterator[Passage]:
         first, last = self.hashes.get(split, (0, 2**64 - 1))
         torn = False
-        for passage in _read(parts):
-            if first <= plain_hash(passage.text) <= last:
+        for passage in _read_chats(parts) if self.chats else _read(parts):
+            if first <= self.hash_of(passage) <= last:
                 yield Passage(in_form(passage.text, self.form), passage.begins or torn)
                 torn = False
             else:
                 torn = True
+
+    def plain(self, passage: Passage) -> str:
+        """The text of a passage: of a conversation, what is said in it."""
+        return contents(passage.text) if self.chats else passage.text
+
+    def hash_of(self, passage: Passage) -> int:
+        """`plain_hash` of a passage, of a conversation that of its questions: by it passages fall into splits."""
+        return plain_hash(questions(passage.text) if self.chats else passage.text)
 
     @classmethod
     def from_files(
@@ -105,6 +116,7 @@ class Text:
     ) -> "Text":
         """A user's own files: plain text, each a document, or files of records, such as `.jsonl`, each a document.
 
+        The first file decides whether documents are conversations; those that ask the same fall into one split.
         Each split is a file, a folder, a list of these or a table, as docs/data.md describes.
         Where `dev` or `test` is not given, 1,000 passages or 5 % of those of `train`, whichever is less, are held out
         for it by their hashes; a passage is a document of a file of records, or whole paragraphs of a plain one or of
@@ -119,17 +131,26 @@ class Text:
                     "plain text is read several times and cannot be standard input (-); save it as a file"
                 )
         name = data_name(train)
+        chats = text_key is None and are_chats(train)
         missing = [split for split in ("train", "dev", "test") if split not in given]
         if hashes is None:
-            passages = cls(name=name, splits=given, key=text_key).passages("train") if missing else ()
-            found = (plain_hash(passage.text) for passage in counted(passages, "reading passages", progress))
-            hashes = hash_ranges(name, found, missing, "passages", "text") if missing else {}
+            text = cls(name=name, splits=given, key=text_key, chats=chats)
+            passages = text.passages("train") if missing else ()
+            found = map(text.hash_of, counted(passages, "reading passages", progress))
+            what = ("questions", "conversations") if chats else ("passages", "text")
+            hashes = hash_ranges(name, found, missing, *what) if missing else {}
         elif lacking := [split for split in missing if split not in hashes]:
             raise RegardError(f"{name}: it is not recorded which passages are {lacking[0]}; give files for them")
         # a split that has been given a file of its own since is all of that file
         hashes = {split: ends for split, ends in hashes.items() if split in missing or split == "train"}
         splits = {split: given.get(split, given["train"]) for split in ("train", "dev", "test")}
-        return cls(name=name, splits=splits, hashes=hashes, key=text_key, form=form)
+        return cls(name=name, splits=splits, hashes=hashes, key=text_key, form=form, chats=chats)
+
+
+def are_chats(data: Data) -> bool:
+    """Whether files hold conversations, by the first of them. Raises RegardError for files that are not there."""
+    part = parts_of(data, TEXT)[0]
+    return part.columns.keys == (None,) and holds_chats(part.files[0])
 
 
 def read_passages(data: Data) -> Iterator[Passage]:
@@ -151,6 +172,12 @@ def _read(parts: Iterable[Part]) -> Iterator[Passage]:
             for passage in chain.from_iterable(map(_cut, documents)):
                 if passage.text.strip():
                     yield passage
+
+
+def _read_chats(parts: Iterable[Part]) -> Iterator[Passage]:
+    for part in parts:
+        for path in part.files:
+            yield from (Passage(text, True) for text in read_chats(path))
 
 
 def _lines(path: Path | str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from regard.data.batch import Batch, Frames, TextBatch
+from regard.data.conversations import Conversations
 from regard.data.packed import PackedText
 from regard.data.prepare import TokenizedCorpus
 
@@ -27,31 +28,35 @@ class Likelihood(NamedTuple):
 @torch.inference_mode()
 def likelihood(
     model: nn.Module,
-    corpus: TokenizedCorpus | PackedText,
+    corpus: TokenizedCorpus | PackedText | Conversations,
     *,
     batch_tokens: int = 4096,
     device: torch.device | str = "cpu",
 ) -> Likelihood:
-    """Teacher-forced log-probabilities, in the order of the corpus: of its targets, or of a text's windows."""
+    """Teacher-forced log-probabilities, in the order of the corpus: of its targets, of the answers in
+    its conversations, or of a text's windows."""
     was_training = model.training
     model.eval()
     is_text = isinstance(corpus, PackedText)
     found = (
-        _of_windows(model, corpus, batch_tokens, device) if is_text else _of_pairs(model, corpus, batch_tokens, device)
+        _of_windows(model, corpus, batch_tokens, device) if is_text else _of_rows(model, corpus, batch_tokens, device)
     )
     model.train(was_training)
     return found
 
 
-def _of_pairs(model: nn.Module, corpus: TokenizedCorpus, batch_tokens: int, device: torch.device | str) -> Likelihood:
+def _of_rows(
+    model: nn.Module, corpus: TokenizedCorpus | Conversations, batch_tokens: int, device: torch.device | str
+) -> Likelihood:
     log_probs = np.zeros(len(corpus))
-    # a pair longer than a batch is a batch of its own
-    batch_tokens = max(batch_tokens, int(corpus.source_lengths.max()), int(corpus.target_lengths.max()))
-    for rows in corpus.order(batch_tokens=batch_tokens, seed=0, epoch=0):
+    # a row longer than a batch is a batch of its own
+    for rows in corpus.order(batch_tokens=max(batch_tokens, corpus.longest), seed=0, epoch=0):
         batch = corpus.batch(rows).to(device)
-        log_probs[rows] = _log_probs(model, batch, _chosen(batch, corpus.frames))
-    special = corpus.frames.target.size - 1
-    return Likelihood(log_probs=log_probs, token_counts=np.asarray(corpus.target_lengths) - special)
+        asked = batch.label_mask
+        if isinstance(batch, Batch) and isinstance(corpus, TokenizedCorpus):
+            asked = _chosen(batch, corpus.frames)
+        log_probs[rows] = _log_probs(model, batch, asked)
+    return Likelihood(log_probs=log_probs, token_counts=corpus.label_counts)
 
 
 def _chosen(batch: Batch, frames: Frames) -> Bool[Tensor, "batch step"]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from regard.data.conversations import Conversations
 from regard.data.packed import Facts, PackedText
 from regard.evaluation.likelihood import likelihood
 
@@ -18,7 +19,8 @@ CHARACTERS = 0x110000
 class TextQuality:
     """Of a text: bits per byte (UTF-8), loss in nats per token, and how many tokens, bytes and documents there are.
 
-    Every token has part in it, the end of each document too. `unknown` characters have cost what tells them apart.
+    Every token has part in it, the end of each document too; of conversations the tokens and bytes of the answers.
+    `unknown` characters have cost what tells them apart.
     """
 
     bits_per_byte: float
@@ -45,9 +47,11 @@ def bits_per_byte(loss: float, tokens: int, facts: Facts) -> float:
     return (loss * tokens / math.log(2) + facts.unknown * math.log2(CHARACTERS)) / facts.bytes
 
 
-def evaluate_text(model: nn.Module, text: PackedText, *, device: torch.device | str = "cpu") -> TextQuality:
-    """Each token is predicted once, from those of its window before it: the windows stand side by side."""
-    loss = likelihood(model, text, device=device).loss
+def evaluate_text(
+    model: nn.Module, text: PackedText | Conversations, *, device: torch.device | str = "cpu"
+) -> TextQuality:
+    """Each token is predicted once, from those before it in its conversation or window; windows stand side by side."""
+    loss, tokens = likelihood(model, text, device=device).loss, text.num_labels
     return TextQuality(
-        bits_per_byte=bits_per_byte(loss, len(text), text.facts), loss=loss, tokens=len(text), **text.facts._asdict()
+        bits_per_byte=bits_per_byte(loss, tokens, text.facts), loss=loss, tokens=tokens, **text.facts._asdict()
     )

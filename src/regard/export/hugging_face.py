@@ -50,7 +50,7 @@ def export(module: GPT, tokenizer: Any, folder: Path, *, name: str, ends: frozen
                 tokenizer.save_pretrained(str(made))
         elif tokenizer is not None:
             tokenizer.save(made / "tokenizer.json")
-        _check(module, made, name)
+        check_logits(module, load_folder(made, dtype=torch.float32)[0], name)
         (made / "README.md").write_text(_card(name, has_tokenizer=tokenizer is not None), encoding="utf-8")
 
 
@@ -144,8 +144,8 @@ def _rotary_values(rotary: RotaryConfig) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def _check(module: GPT, folder: Path, name: str) -> None:
-    theirs: Any = load_folder(folder, dtype=torch.float32)[0]
+def check_logits(module: GPT, theirs: Any, name: str) -> None:
+    """Raises RegardError where a module of transformers gives other logits than Regard's own."""
     ours = GPT(module.config, len(module.embedding.weight))
     ours.load_state_dict(module.state_dict())
     length = min(CHECKED_TOKENS, module.config.max_length)

@@ -23,9 +23,9 @@ from regard.language_model.asking import asking
 from regard.language_model.batch import write_all, write_batch
 from regard.models.compiled import compiled_step
 from regard.models.gpt import quantise
-from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
+from regard.models.pretrained.lora import Name, find_merged
 from regard.models.pretrained.texts import Encoded, Offsets, Texts
 from regard.reading.language import read_noted, read_tokens
 from regard.reading.options import ReadOptions
@@ -60,17 +60,17 @@ class LanguageModel:
 
     @classmethod
     def load(
-        cls, model: str | os.PathLike[str], *, library: str | None, device: torch.device, dtype: torch.dtype
+        cls, model: Name, *, library: str | None, device: torch.device, dtype: torch.dtype, adapter: Name | None = None
     ) -> "LanguageModel":
         """The model of an alias, a Hugging Face folder, a name of its hub or a GGUF file, in `library` or where it can.
 
-        Raises RegardError.
+        An `adapter` is merged into it, as one that is the model itself is into its base. Raises RegardError.
         """
-        name, folder = find_model(model)
+        name, folder, adapters = find_merged(model, adapter)
         own = None
         if library != "transformers":
             try:
-                own = load_own(folder, dtype=dtype)
+                own = load_own(folder, dtype=dtype, adapters=adapters)
             except Unknown as error:
                 if library == "regard":
                     raise
@@ -80,7 +80,7 @@ class LanguageModel:
             return cls(module, tokenizer, name=name, device=device, ends=ends)
         if library == "regard":
             raise RegardError(f"{name}: Regard has no model of its own for this architecture; leave out library")
-        module, tokenizer = load_folder(folder, dtype=dtype)
+        module, tokenizer = load_folder(folder, dtype=dtype, adapters=adapters)
         return cls(module, tokenizer, name=name, device=device, ends=ends_of(module))
 
     @property

@@ -60,12 +60,13 @@ def build(config: ModelConfig, vocab_size: int) -> nn.Module:
 
 def check_memory(make: Callable[[], nn.Module]) -> None:
     """Raises RegardError for a model that this machine, by a CPU, has no memory to train; `make` makes it."""
-    # its weights, their gradients, and two moments of each
+    # all weights, and for each that is trained its gradient and two moments
     with torch.device("meta"):
         module = make()
     parameters = sum(parameter.numel() for parameter in module.parameters())
+    trained = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     buffers = sum(buffer.numel() for buffer in module.buffers())
-    needed, there_is = 4 * (4 * parameters + buffers), memory_of_machine()
+    needed, there_is = 4 * (parameters + 3 * trained + buffers), memory_of_machine()
     if needed > there_is:
         raise RegardError(
             f"a model of {parameters:,} parameters takes {needed / 1e9:,.1f} GB to train, and this machine has "

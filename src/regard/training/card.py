@@ -51,7 +51,11 @@ def model_card(recipe: Recipe, facts: dict[str, Any]) -> str:
 
 
 def _origin(facts: dict[str, Any]) -> str:
-    return "trained from scratch" if facts.get("init") is None else f"begun from {facts['init']} and trained further"
+    if facts.get("init") is None:
+        return "trained from scratch"
+    adapted, all_of_it = facts.get("trained_parameters"), facts["parameters"]
+    how = "trained further" if adapted in (None, all_of_it) else f"adapted by LoRA, {adapted:,} of them,"
+    return f"begun from {facts['init']} and {how}"
 
 
 def _before(facts: dict[str, Any]) -> str:
@@ -73,6 +77,9 @@ def bits_told(facts: dict[str, Any]) -> str:
 def _size(facts: dict[str, Any]) -> str:
     if "pairs" in facts:
         return f"- {facts['pairs']:,} sentence pairs, {facts['pairs_skipped']:,} skipped as too long"
+    if "conversations" in facts:
+        size = f"{facts['conversations']:,} conversations, {facts['conversations_skipped']:,} skipped as too long"
+        return f"- {size}; {facts['bytes']:,} bytes of answers, which alone are learned"
     return f"- {facts['documents']:,} documents, {facts['bytes']:,} bytes, {facts['tokens']:,} tokens"
 
 

@@ -13,14 +13,22 @@ from regard.files import new_file
 from regard.training.optimizers import Optimizer
 
 
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, each under its first name where modules share it."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Every parameter once, under its first name where modules share it."""
-    save_tensors({name: parameter.detach().cpu() for name, parameter in model.named_parameters()}, path)
+    """Every trained parameter."""
+    save_tensors({name: parameter.detach().cpu() for name, parameter in trained(model).items()}, path)
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
-    """Raises RegardError, and changes nothing, where names or shapes are not the model's or a value is not finite."""
-    parameters = dict(model.named_parameters())
+    """What `save_weights` saved.
+
+    Raises RegardError, and changes nothing, where names or shapes are not the model's or a value is not finite.
+    """
+    parameters = trained(model)
     missing, surplus = parameters.keys() - tensors.keys(), tensors.keys() - parameters.keys()
     if missing or surplus:
         told = [f"lacks {name}" for name in sorted(missing)] + [f"has a surplus {name}" for name in sorted(surplus)]
@@ -49,7 +57,7 @@ def save_optimizer(optimizer: Optimizer, model: nn.Module, path: Path) -> None:
     save_tensors(
         {
             f"{name}.{key}": value.cpu()
-            for name, parameter in model.named_parameters()
+            for name, parameter in trained(model).items()
             for key, value in optimizer.state[parameter].items()
         },
         path,
@@ -57,7 +65,7 @@ def save_optimizer(optimizer: Optimizer, model: nn.Module, path: Path) -> None:
 
 
 def load_optimizer(optimizer: Optimizer, model: nn.Module, path: Path) -> None:
-    parameters = dict(model.named_parameters())
+    parameters = trained(model)
     for full_name, value in load_tensors(path).items():
         name, _, key = full_name.rpartition(".")
         # torch keeps the count of steps on the CPU unless the optimiser is fused, then beside the parameter

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from regard.data.batch import Batch, TextBatch
 from regard.errors import RegardError
+from regard.training.checkpoint import trained
 from regard.training.recipe import TrainConfig
 
 # with fewer tokens each, processes spend more of their time on waiting and adding than they save
@@ -75,7 +76,7 @@ class Helper:
     def collect(self, model: nn.Module) -> float:
         """Add the gradients of what was asked for to those of `model`; returns the loss."""
         loss = self.answer()["loss"]
-        for parameter, gradient in zip(model.parameters(), self._gradients, strict=True):
+        for parameter, gradient in zip(trained(model).values(), self._gradients, strict=True):
             if parameter.grad is not None:
                 parameter.grad += gradient
         return loss
@@ -109,12 +110,12 @@ def helpers(model: nn.Module, folder: Path, *, count: int, num_threads: int) -> 
     parameters = list(model.parameters())
     found: list[Helper] = []
     with ExitStack() as stack:
-        weights_file, weights = _shared(model, stack)
+        weights_file, weights = _shared(parameters, stack)
         for parameter, weight in zip(parameters, weights, strict=True):
             parameter.data = weight.copy_(parameter.data)
             stack.callback(_take_back, parameter)
         for index in range(1, 1 + count):
-            gradients_file, gradients = _shared(model, stack)
+            gradients_file, gradients = _shared([*trained(model).values()], stack)
             files = (weights_file, gradients_file)
             helper = Helper([str(folder), *map(str, (*files, num_threads))], files, gradients, index=index)
             stack.callback(helper.close)
@@ -124,20 +125,19 @@ def helpers(model: nn.Module, folder: Path, *, count: int, num_threads: int) -> 
         yield found
 
 
-def tensors_in(file: int, model: nn.Module) -> list[Float[Tensor, "..."]]:
+def tensors_in(file: int, parameters: Sequence[nn.Parameter]) -> list[Float[Tensor, "..."]]:
     """The tensors of a file that has one for each parameter."""
     numbers = torch.frombuffer(mmap.mmap(file, 0), dtype=torch.float32)
-    parameters = list(model.parameters())
     parts = numbers.split([_room(parameter) for parameter in parameters])
     return [part[: parameter.numel()].view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
 
 
-def _shared(model: nn.Module, stack: ExitStack) -> tuple[int, list[Tensor]]:
+def _shared(parameters: Sequence[nn.Parameter], stack: ExitStack) -> tuple[int, list[Tensor]]:
     """A file in memory that has no name and goes with the last process that has it open, and what is in it."""
     file = os.memfd_create("regard")
     stack.callback(os.close, file)
-    os.ftruncate(file, BYTES * sum(map(_room, model.parameters())))
-    return file, tensors_in(file, model)
+    os.ftruncate(file, BYTES * sum(map(_room, parameters)))
+    return file, tensors_in(file, parameters)
 
 
 def _take_back(parameter: nn.Parameter) -> None:

@@ -13,6 +13,7 @@ from regard.files import clear_leftovers, locked
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 METRICS, DATA, CHECKPOINTS, STATE = "metrics.jsonl", "data", "checkpoints", "resume"
+ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 # files of a Hugging Face folder that say what the model is and cut its texts; a run that begins from one has them too
 PRETRAINED = (
     "config.json",
@@ -34,13 +35,24 @@ PRETRAINED = (
     "target_vocab.json",
 )
 # all that a run has before its first state is saved; the first of them is made first, and is what is locked
-BEFORE_STATE = {METRICS, RECIPE, TOKENIZER, FACTS, DATA, CHECKPOINTS, "tensorboard", "wandb", *PRETRAINED}
+BEFORE_STATE = {
+    METRICS,
+    RECIPE,
+    TOKENIZER,
+    FACTS,
+    DATA,
+    CHECKPOINTS,
+    "tensorboard",
+    "wandb",
+    ADAPTER_CONFIG,
+    *PRETRAINED,
+}
 # of DATA, what came by standard input
 DATA_FILES = re.compile(r"(train|dev|test)\.(tsv|links)")
 # bytes of a file of facts
 LARGEST_FACTS = 1 << 24
 # what `new_file` leaves where its process is killed
-PARTIAL = re.compile(rf"\.\d+-({'|'.join(map(re.escape, (RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD)))})")
+PARTIAL = re.compile(rf"\.\d+-({'|'.join(map(re.escape, (RECIPE, TOKENIZER, WEIGHTS, ADAPTER, FACTS, CARD)))})")
 # how a training ends that leaves nothing to go on from
 ENDED = ("finished", "stopped early")
 
@@ -102,7 +114,7 @@ def _begun(folder: Path, *, told: bool) -> Iterator[None]:
     """
     if told:
         logger.warning("%s: it was ended before it saved a state; it begins anew", folder)
-    for name in (RECIPE, TOKENIZER, FACTS, *PRETRAINED):
+    for name in (RECIPE, TOKENIZER, FACTS, ADAPTER_CONFIG, *PRETRAINED):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / DATA, ignore_errors=True)
     # not removed: it has the lock
@@ -110,10 +122,10 @@ def _begun(folder: Path, *, told: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        has_weights = (folder / WEIGHTS).exists() or (folder / STATE).exists()
-        if not has_weights and (kept := sorted((folder / CHECKPOINTS).glob("[!.]*"))):
+        is_kept = has_weights(folder) or (folder / STATE).exists()
+        if not is_kept and (kept := sorted((folder / CHECKPOINTS).glob("[!.]*"))):
             logger.warning("%s: the weights of the last validation, kept; --resume begins anew", kept[-1])
-        elif not has_weights:
+        elif not is_kept:
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -123,8 +135,13 @@ def _put_right(folder: Path) -> None:
     for path in folder.iterdir():
         if PARTIAL.fullmatch(path.name):
             path.unlink()
-    if (folder / STATE).is_dir() and (folder / WEIGHTS).is_file() and _status(folder) in ENDED:
+    if (folder / STATE).is_dir() and has_weights(folder) and _status(folder) in ENDED:
         remove_state(folder)
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a run has what it learned, all weights or adapters of them."""
+    return any((folder / name).is_file() for name in (WEIGHTS, ADAPTER))
 
 
 def remove_state(folder: Path) -> None:

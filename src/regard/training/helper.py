@@ -14,6 +14,7 @@ from torch import nn
 
 from regard.data.batch import Batch, TextBatch
 from regard.kernels.memory import keep_freed_memory
+from regard.training.checkpoint import trained
 from regard.training.data_parallel import tensors_in
 from regard.training.loss import add_gradients
 from regard.training.run import Run
@@ -29,15 +30,17 @@ def main(folder: str, weights_file: str, gradients_file: str, num_threads: str) 
     keep_freed_memory()
     run = Run.open(Path(folder))
     model = run.build().train()
-    for parameter, weight in zip(model.parameters(), tensors_in(int(weights_file), model), strict=True):
+    parameters = list(model.parameters())
+    for parameter, weight in zip(parameters, tensors_in(int(weights_file), parameters), strict=True):
         parameter.data = weight
-    gradients = tensors_in(int(gradients_file), model)
+    learned = [*trained(model).values()]
+    gradients = tensors_in(int(gradients_file), learned)
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         task = json.loads(line)
         parts = [_batch(part) for part in task["parts"]]
         loss = add_gradients(model, parts, run.recipe.train, seed=task["seed"], count=task["count"])
-        _leave(model, gradients)
+        _leave(learned, gradients)
         print(json.dumps({"loss": loss}), file=answers, flush=True)
 
 
@@ -46,9 +49,9 @@ def _batch(lists: dict[str, list]) -> Batch | TextBatch:
     return Batch(**tensors) if "source" in tensors else TextBatch(**tensors)
 
 
-def _leave(model: nn.Module, gradients: list[torch.Tensor]) -> None:
+def _leave(parameters: list[nn.Parameter], gradients: list[torch.Tensor]) -> None:
     """Put the gradients where they are looked for, and forget them."""
-    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         if parameter.grad is None:
             gradient.zero_()
         else:

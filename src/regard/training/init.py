@@ -20,7 +20,8 @@ from regard.errors import RegardError
 from regard.files import real_path
 from regard.models import GPTConfig, ModelConfig, build
 from regard.models.pretrained.find import find_model
-from regard.models.pretrained.folder import CONFIG, load_own, own_sizes, read_json
+from regard.models.pretrained.folder import CONFIG, load_own, load_tokenizer, own_sizes, read_json
+from regard.models.pretrained.lora import ADAPTER_CONFIG, Found, find_merged
 from regard.models.pretrained.text_tokenizer import TextTokenizer
 from regard.training import checkpoint
 from regard.training.folder import PRETRAINED, RECIPE, TOKENIZER, WEIGHTS
@@ -49,14 +50,14 @@ class Start:
             if not (path / WEIGHTS).is_file():
                 raise RegardError(f"{path}: its training has not ended, there are no weights; go on with --resume")
             return cls(path, is_pretrained=False)
-        if path.is_dir() and not (path / CONFIG).is_file():
+        if path.is_dir() and not any((path / name).is_file() for name in (CONFIG, ADAPTER_CONFIG)):
             raise RegardError(f"{path}: neither a run nor a Hugging Face folder; it holds no {RECIPE} and no {CONFIG}")
         return cls(find_model(init)[1], is_pretrained=True)
 
     def settings(self) -> dict[str, Any]:
         """What a recipe has under `[model]`."""
         if self.is_pretrained:
-            config, _ = own_sizes(self.folder)
+            config, _ = own_sizes(self._described_in())
             return {"type": "gpt"} | _given(asdict(config))
         table = read_toml(self.folder / RECIPE).get("model")
         if not isinstance(table, dict):
@@ -64,17 +65,23 @@ class Start:
         return {name: value for name, value in table.items() if name not in ("init", "lora")}
 
     def tokenizer(self) -> Tokenizer | TextTokenizer:
-        return TextTokenizer.load(self.folder) if self.is_pretrained else Tokenizer.load(self.folder / TOKENIZER)
+        if not self.is_pretrained:
+            return Tokenizer.load(self.folder / TOKENIZER)
+        # an adapter may leave it to its base
+        has_one = (self.folder / CONFIG).is_file() or load_tokenizer(self.folder) is not None
+        return TextTokenizer.load(self.folder if has_one else self._merged().folder)
 
     def vocab_size(self) -> int:
         """The rows of the model's embedding, of which a pretrained model may have more than tokens."""
-        return own_sizes(self.folder)[1] if self.is_pretrained else len(self.tokenizer())
+        return own_sizes(self._described_in())[1] if self.is_pretrained else len(self.tokenizer())
 
     def copy_into(self, folder: Path) -> None:
         """The files that say what a pretrained model is, and cut its texts, into the folder of a run."""
-        for name in PRETRAINED:
-            if (self.folder / name).is_file():
-                shutil.copyfile(self.folder / name, folder / name)
+        _, base, adapters = self._merged()
+        for source in (base, *(adapter.folder for adapter in adapters)):
+            for name in PRETRAINED:
+                if (source / name).is_file():
+                    shutil.copyfile(source / name, folder / name)
         # the weights of a run are
         values = read_json(folder / CONFIG) | {"dtype": "float32"}
         values.pop("torch_dtype", None)
@@ -87,7 +94,8 @@ class Start:
         """
         if self.is_pretrained:
             assert isinstance(config, GPTConfig)
-            loaded = load_own(self.folder, dtype=torch.float32)
+            _, base, adapters = self._merged()
+            loaded = load_own(base, dtype=torch.float32, adapters=adapters)
             assert loaded is not None, "settings() has told"
             module = loaded[0]
             if changed := _changed(module.config, config):
@@ -107,6 +115,14 @@ class Start:
             }
         checkpoint.load_weights(module, before, where=self.folder / WEIGHTS)
         return module
+
+    def _described_in(self) -> Path:
+        """The folder with the sizes of a pretrained model; that of an adapter alone is its base's."""
+        return self.folder if (self.folder / CONFIG).is_file() else self._merged().folder
+
+    def _merged(self) -> Found:
+        """The folder of the weights of a pretrained model, and the adapters on it."""
+        return find_merged(self.folder)
 
 
 def with_start(tables: Mapping[str, Any], *, where: str) -> dict[str, Any]:
@@ -129,6 +145,8 @@ def with_start(tables: Mapping[str, Any], *, where: str) -> dict[str, Any]:
                 f"{where}: [model] type is {value!r}, and {init} is of type {settings['type']!r}; leave [model] out, "
                 "whose settings come from init"
             )
+    if "lora" in model and not start.is_pretrained:
+        raise RegardError(f"{where}: [model] lora adapts pretrained models, and {init} is none; leave it out")
     data = {**data}
     if start.is_pretrained:
         if "tokenizer" in data:

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from regard.data.corpus import Corpus, Watcher, counted, pair_hash, plain_hash, text_hash, unwatched
+from regard.data.conversations import Conversations
+from regard.data.corpus import Corpus, Watcher, counted, pair_hash, text_hash, unwatched
+from regard.data.mixture import Part
 from regard.data.normal_form import in_form, is_in_form
 from regard.data.packed import PackedText
 from regard.data.prepare import SIDES, TokenizedCorpus
@@ -74,8 +76,8 @@ def look_at(
     recipe: Recipe,
     corpus: Corpus | Text,
     tokenizer: Tokenizer | TextTokenizer,
-    train: Sequence[TokenizedCorpus | PackedText],
-    dev: TokenizedCorpus | PackedText,
+    train: Sequence[Part],
+    dev: Part,
     *,
     steps_per_epoch: int,
     progress: Watcher = unwatched,
@@ -88,7 +90,8 @@ def look_at(
     if isinstance(corpus, Corpus):
         _look_at_pairs(look, recipe, corpus, [part for part in train if isinstance(part, TokenizedCorpus)], progress)
     else:
-        _look_at_text(look, recipe, corpus, [part for part in train if isinstance(part, PackedText)], progress)
+        texts = [part for part in train if not isinstance(part, TokenizedCorpus)]
+        _look_at_text(look, recipe, corpus, texts, progress)
     _look_at_vocabulary(look, recipe, corpus, tokenizer, {"train": train, "dev": [dev]}, progress)
     _look_at_steps(look, recipe, steps_per_epoch)
     return look
@@ -140,7 +143,9 @@ def _look_at_pairs(
         _tell_overlap(look, corpus, lambda split: map(pair_hash, corpus.pairs(split)), "source sentences", progress)
 
 
-def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: Sequence[PackedText], progress: Watcher) -> None:
+def _look_at_text(
+    look: Look, recipe: Recipe, corpus: Text, train: Sequence[PackedText | Conversations], progress: Watcher
+) -> None:
     form = recipe.data.form
     hashes, sample = array("Q"), []
     unformed = 0
@@ -149,28 +154,35 @@ def _look_at_text(look: Look, recipe: Recipe, corpus: Text, train: Sequence[Pack
         hashes.append(text_hash(passage.text))
         unformed += not is_in_form(passage.text, form or "NFC")
         if index < SAMPLE:
-            sample.append(passage.text[:SAMPLE])
+            sample.append(corpus.plain(passage)[:SAMPLE])
     again = _repeated(hashes)
     documents, size = (sum(getattr(part.facts, name) for part in train) for name in ("documents", "bytes"))
     tokens, context = sum(map(len, train)), recipe.max_length
+    labels, lengths = sum(part.num_labels for part in train), _lengths(train)
     look.figures |= {"documents": documents, "bytes": size, "tokens": tokens}
     look.figures |= {"passages": len(hashes), "duplicates": again, "not_normalised": unformed}
-    look.lines.append(
-        f"{documents:,} documents to train on, {size:,} bytes, {tokens:,} tokens: {tokens // context:,} windows of "
-        f"{context}"
-    )
+    if lengths is None:
+        told = f"{size:,} bytes, {tokens:,} tokens: {tokens // context:,} windows of {context}"
+        look.lines.append(f"{documents:,} documents to train on, {told}")
+    else:
+        told = f"tokens (median, longest): {np.median(lengths):g}, {lengths.max()}"
+        look.lines.append(
+            f"{documents:,} conversations to train on, {labels:,} of {tokens:,} tokens in answers; {told}"
+        )
+        look.figures |= {"answer_tokens": labels, "too_long": sum(getattr(part, "skipped", 0) for part in train)}
     _tell_scripts(look, {"text": sample})
     if again:
         look.lines.append(f"{again:,} of {len(hashes):,} passages repeat an earlier one")
     _tell_form(look, unformed, len(hashes), form, "passages")
     if recipe.data.corpus is None:
-        _tell_overlap(
-            look,
-            corpus,
-            lambda split: (plain_hash(each.text) for each in corpus.passages(split)),
-            "passages",
-            progress,
-        )
+        what = "conversations, by what they ask," if corpus.chats else "passages"
+        _tell_overlap(look, corpus, lambda split: map(corpus.hash_of, corpus.passages(split)), what, progress)
+
+
+def _lengths(train: Sequence[PackedText | Conversations]) -> np.ndarray | None:
+    """Tokens of each conversation; None of text that is cut into windows."""
+    found = [part.lengths for part in train if isinstance(part, Conversations)]
+    return np.concatenate(found) if found else None
 
 
 def _look_at_vocabulary(
@@ -178,7 +190,7 @@ def _look_at_vocabulary(
     recipe: Recipe,
     corpus: Corpus | Text,
     tokenizer: Tokenizer | TextTokenizer,
-    splits: Mapping[str, Sequence[TokenizedCorpus | PackedText]],
+    splits: Mapping[str, Sequence[Part]],
     progress: Watcher,
 ) -> None:
     data = recipe.data
@@ -321,7 +333,7 @@ def _left_out(corpus: Corpus | Text, tokenizer: Tokenizer, progress: Watcher) ->
 def _texts(corpus: Corpus | Text) -> Iterator[str]:
     """The training texts: those that a model learns to write."""
     if isinstance(corpus, Text):
-        return (passage.text for passage in corpus.passages("train"))
+        return (corpus.plain(passage) for passage in corpus.passages("train"))
     return (pair.target for pair in corpus.pairs("train"))
 
 

@@ -18,8 +18,7 @@ import torch
 from torch import nn
 
 from regard.data.batch import Batch, TextBatch
-from regard.data.mixture import Mixture
-from regard.data.packed import PackedText
+from regard.data.mixture import Mixture, Part
 from regard.data.prepare import TokenizedCorpus
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
@@ -36,7 +35,7 @@ from regard.training.recipe import BUDGETS, TrainConfig
 from regard.training.reports import metrics_log
 from regard.training.schedule import share, total_steps
 
-Data = TokenizedCorpus | PackedText | Mixture
+Data = Part | Mixture
 # optimiser steps between two lines of metrics.jsonl
 LOG_EVERY = 20
 # Ctrl-C, and what ends a job of a cluster or a container
@@ -88,7 +87,7 @@ class Outcome:
 def fit(
     model: nn.Module,
     train: Data,
-    dev: TokenizedCorpus | PackedText,
+    dev: Part,
     config: TrainConfig,
     *,
     folder: Path,
@@ -181,7 +180,7 @@ def check_dtype(dtype: str, device: torch.device) -> None:
 class _Run:
     model: nn.Module
     train: Data
-    dev: TokenizedCorpus | PackedText
+    dev: Part
     config: TrainConfig
     folder: Path
     device: torch.device
@@ -254,7 +253,7 @@ class _Run:
         with threads(self._threads):
             total = add_gradients(self._forward, parts, config, seed=seed, count=count)
         total += sum(helper.collect(self.model) for helper, _ in asked)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        norm = nn.utils.clip_grad_norm_(checkpoint.trained(self.model).values(), config.clip)
         if not bool(norm.isfinite()):
             raise RegardError(
                 f"training broke down at step {state.step}: the loss is {total} and the gradient {norm.item()}; "
@@ -266,9 +265,9 @@ class _Run:
 
     def bits_per_byte(self, loss: float | None) -> float | None:
         """What a loss on dev is, where dev is a text."""
-        if loss is None or not isinstance(self.dev, PackedText):
+        if loss is None or isinstance(self.dev, TokenizedCorpus):
             return None
-        return bits_per_byte(loss, len(self.dev), self.dev.facts)
+        return bits_per_byte(loss, self.dev.num_labels, self.dev.facts)
 
     def told(self, loss: float) -> Mapping[str, float]:
         """The line of a validation in metrics.jsonl."""

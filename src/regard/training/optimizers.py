@@ -54,14 +54,14 @@ class Joined:
 
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> Optimizer:
     """AdamW for all; weights decay in matrices only."""
-    return _adamw(model.parameters(), learning_rate, weight_decay)
+    return _adamw(_trained(model), learning_rate, weight_decay)
 
 
 def muon(model: nn.Module, learning_rate: float, weight_decay: float) -> Optimizer:
     """Muon for hidden matrices, at a step size that suits AdamW; AdamW for all else, as embeddings and outputs."""
     hidden = hidden_matrices(model)
     ids = set(map(id, hidden))
-    others = [parameter for parameter in model.parameters() if id(parameter) not in ids]
+    others = [parameter for parameter in _trained(model) if id(parameter) not in ids]
     ours = torch.optim.Muon(hidden, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
     return Joined([ours, _adamw(others, learning_rate, weight_decay)])
 
@@ -75,8 +75,15 @@ def hidden_matrices(model: nn.Module) -> list[Tensor]:
     return [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter.ndim == 2 and id(parameter) not in tables and not name.startswith("output.")
+        if parameter.requires_grad
+        and parameter.ndim == 2
+        and id(parameter) not in tables
+        and not name.startswith("output.")
     ]
+
+
+def _trained(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def _adamw(parameters: Iterable[Tensor], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:

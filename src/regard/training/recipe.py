@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from regard.data.tokenizer import TOKENIZERS, Tokenizer
 from regard.errors import RegardError
 from regard.models import MODELS, ModelConfig, read_config, translates, type_name
 from regard.training.init import with_start
+from regard.training.lora import LoRAConfig
 from regard.training.optimizers import OPTIMIZERS
 from regard.training.reports import REPORTS
 from regard.training.schedule import SCHEDULES
@@ -153,18 +154,23 @@ ALTERNATIVES = {"train": BUDGETS, "data": ("corpus", "train")}
 
 @dataclass(frozen=True)
 class Recipe:
-    """`init` names what the run begins from, a run or a pretrained model; None is noise."""
+    """`init` names what the run begins from, a run or a pretrained model; None is noise. With `lora` only adapters of
+    its weights are trained.
+    """
 
     name: str
     data: DataConfig
     model: ModelConfig
     train: TrainConfig
     init: str | None = None
+    lora: LoRAConfig | None = None
 
     def to_toml(self) -> str:
         sections = {"name": self.name, "data": self.data, "model": self.model, "train": self.train}
         # neither is a setting of the model's class, which its type picks
-        first = {"type": type_name(self.model)} | ({} if self.init is None else {"init": self.init})
+        lora = None if self.lora is None else asdict(self.lora)
+        first = {"type": type_name(self.model), "init": self.init, "lora": lora}
+        first = {name: value for name, value in first.items() if value is not None}
         return to_toml(sections).replace("[model]\n", "[model]\n" + to_toml(first))
 
     @property
@@ -289,14 +295,19 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
     # TOML gives lists, which a frozen setting cannot be
     train = {name: tuple(value) if isinstance(value, list) else value for name, value in sections["train"].items()}
     data, model = _plain(sections["data"]), dict(sections["model"])
-    if (init := model.pop("init", None)) is None:
+    init, lora = model.pop("init", None), model.pop("lora", None)
+    if lora is not None and init is None:
+        raise RegardError(f"{where}: [model] lora adapts a model that exists; name it by init, or leave lora out")
+    if init is None:
         data.setdefault("tokenizer", "bpe")
-        if "type" not in model:
-            raise RegardError(f"{where}: [model] needs a type, {', '.join(MODELS)}, or an init, such as --init RUN")
+    data = from_dict(DataConfig, data, where=f"{where}: [data]")
+    if init is None and "type" not in model:
+        raise RegardError(f"{where}: [model] needs a type, {', '.join(MODELS)}, or an init, such as --init RUN")
     recipe = Recipe(
         name=str(tables.get("name", "run")),
         init=init,
-        data=from_dict(DataConfig, data, where=f"{where}: [data]"),
+        lora=None if lora is None else from_dict(LoRAConfig, lora, where=f"{where}: [model] lora"),
+        data=data,
         model=read_config(model, where=f"{where}: [model]"),
         train=from_dict(TrainConfig, train, where=f"{where}: [train]"),
     )

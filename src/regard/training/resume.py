@@ -52,7 +52,7 @@ def goes_on_as_it_was(before: "Run", recipe: Recipe, threads: int) -> bool:
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """What must be the same when a run goes on."""
-    return {"model.init": recipe.init} | {
+    return {"model.init": recipe.init, "model.lora": recipe.lora} | {
         f"{section}.{name}": value
         for section in ("model", "train", "data")
         for name, value in asdict(getattr(recipe, section)).items()

@@ -18,13 +18,15 @@ from torch import nn
 
 from regard import __version__
 from regard.config import read_toml
+from regard.data.conversations import Conversations
 from regard.data.corpora import Corpus
 from regard.data.corpus import Watcher, unwatched
 from regard.data.dropout import BPEDropout
-from regard.data.mixture import Mixture
+from regard.data.mixture import Mixture, Part
 from regard.data.packed import PackedText, pack
+from regard.data.parts import data_name
 from regard.data.prepare import TokenizedCorpus
-from regard.data.text import Text
+from regard.data.text import Text, are_chats
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
@@ -55,11 +57,13 @@ from regard.training.folder import (
     TOKENIZER,
     WEIGHTS,
     claimed,
+    has_weights,
     remove_state,
 )
 from regard.training.init import Start, check_apart
 from regard.training.look import Look, log_warnings, look_at
 from regard.training.loop import Data, Outcome, Progress, check_dtype, fit, rehearsal
+from regard.training.lora import add_adapters, save_adapters
 from regard.training.recipe import Recipe, TrainConfig, read_recipe
 from regard.training.reports import check_reports
 from regard.training.resume import check_budget, check_same_data, goes_on_as_it_was, resumed, steps_per_epoch
@@ -107,12 +111,15 @@ class Run:
         return self._start.tokenizer()
 
     def build(self) -> nn.Module:
-        """A fresh model of the run's sizes."""
-        return build(self.recipe.model, self._start.vocab_size())
+        """A fresh model of the run's sizes, with adapters if it has any."""
+        module = build(self.recipe.model, self._start.vocab_size())
+        if self.recipe.lora is not None:
+            add_adapters(module, self.recipe.lora)
+        return module
 
     def module(self) -> nn.Module:
         """The trained model, in evaluation mode. Raises RegardError if the weights are missing or do not fit."""
-        if not (self.path / WEIGHTS).is_file():
+        if not has_weights(self.path):
             raise RegardError(f"{self.path}: its training has not ended, there are no weights; go on with --resume")
         if self.is_pretrained:
             return self._start.module(self.recipe.model, self.tokenizer()).eval()
@@ -140,24 +147,28 @@ class Run:
         except (AttributeError, TypeError, ValueError):
             raise RegardError(f"{self.path / FACTS}: 'hashes' must give each split two numbers; put it back") from None
 
-    def tokenized(self, split: str, *, progress: Watcher = unwatched) -> TokenizedCorpus | PackedText:
+    def tokenized(self, split: str, *, progress: Watcher = unwatched) -> Part:
         """A split as token ids, from the cache if the same text was tokenized the same way before.
 
         Raises RegardError if there is no such split, or a file of it is gone.
         """
         return self._tokens.split(self.corpus(), split, progress)
 
-    def text(self, split: str) -> PackedText:
+    def text(self, split: str) -> PackedText | Conversations:
         """`tokenized` of a language model."""
         text = self.tokenized(split)
-        assert isinstance(text, PackedText)
+        assert not isinstance(text, TokenizedCorpus)
         return text
 
     @contextmanager
-    def text_of(self, files: Sequence[str | Path]) -> Iterator[PackedText]:
+    def text_of(self, files: Sequence[str | Path]) -> Iterator[PackedText | Conversations]:
         """The text of any files, as this run tokenizes it; of a short one the window is all of it."""
         with tempfile.TemporaryDirectory(prefix="regard-") as folder:
-            given = Text(name="text", splits={"test": list(map(str, files))}, form=self.recipe.data.form)
+            names = list(map(str, files))
+            given = Text(name="text", splits={"test": names}, form=self.recipe.data.form, chats=are_chats(names))
+            if given.chats:
+                yield self._tokens.chats(given.passages("test"), Path(folder) / "text", data_name(names))
+                return
             pack(given.passages("test"), self.tokenizer(), Path(folder) / "text")
             text = PackedText.open(Path(folder) / "text", context=1)
             context = min(len(text), self.recipe.max_length)
@@ -172,7 +183,7 @@ class Run:
     def _tokens(self) -> Tokens:
         recipe = self.recipe
         files = [path for name in PRETRAINED if (path := self.path / name).is_file()]
-        return Tokens(self.tokenizer, files, recipe.max_length, documents=recipe.data.documents)
+        return Tokens(self.path.name, self.tokenizer, files, recipe.max_length, documents=recipe.data.documents)
 
     @property
     def _start(self) -> Start:
@@ -250,13 +261,16 @@ def train_run(
         if device.type == "cpu":
             check_memory(run.build)
         torch.manual_seed(recipe.train.seed)
-        # a run that goes on has its own weights
-        if start is None or before:
+        # a run that goes on has its own weights, but for those that it does not train
+        if start is None or (before and recipe.lora is None):
             module = run.build().to(device)
         else:
             module = start.module(recipe.model, run.tokenizer()).to(device)
+        if start is not None and not before:
             loss = likelihood(module, dev, device=device).loss
             run = replace(run, facts=run.facts | {"init": recipe.init, "init_dev_loss": loss})
+        if start is not None and recipe.lora is not None:
+            add_adapters(module, recipe.lora)
         # a run may have come from a larger machine
         was = min(began.get("threads", 0), most_threads())
         count = recipe.train.threads or was or _fastest(module, train, recipe.train, device)
@@ -283,7 +297,7 @@ def train_run(
             )
         facts = run.facts | _facts(corpus, train, module, outcome, device)
         run = replace(run, facts=facts)
-        _save(module, folder / WEIGHTS, is_pretrained=run.is_pretrained)
+        _save(run, module)
         # a resumed run may have had another budget
         _write(folder / RECIPE, kept.to_toml())
         _write_facts(run)
@@ -294,12 +308,15 @@ def train_run(
         return run
 
 
-def _save(module: nn.Module, path: Path, *, is_pretrained: bool) -> None:
-    if is_pretrained:
+def _save(run: Run, module: nn.Module) -> None:
+    if run.recipe.lora is not None:
+        assert run.recipe.init is not None
+        save_adapters(module, run.recipe.lora, run.path, base=run.recipe.init)
+    elif run.is_pretrained:
         assert isinstance(module, GPT)
-        checkpoint.save_tensors(weights(module), path)
+        checkpoint.save_tensors(weights(module), run.path / WEIGHTS)
     else:
-        checkpoint.save_weights(module, path)
+        checkpoint.save_weights(module, run.path / WEIGHTS)
 
 
 def find_device(name: str) -> torch.device:
@@ -323,6 +340,7 @@ def _facts(
     return {
         **asdict(outcome),
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "trained_parameters": sum(parameter.numel() for parameter in checkpoint.trained(module).values()),
         **train.sizes,
         "corpus": corpus.name,
         "licence": corpus.licence,

@@ -2,22 +2,26 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from regard.data.conversations import Conversations, prepare_chats
 from regard.data.corpora import Corpus, cache_dir
 from regard.data.corpus import Watcher, counted, unwatched
 from regard.data.download import file_sha256
 from regard.data.mixture import Mixture
+from regard.data.mixture import Part as Rows
 from regard.data.packed import PackedText, pack
 from regard.data.parts import Data, weighted
-from regard.data.prepare import TokenizedCorpus, open_prepared, prepare
-from regard.data.text import Text
+from regard.data.prepare import open_prepared, prepare
+from regard.data.text import Passage, Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import clear_leftovers
+from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.models.pretrained.text_tokenizer import TextTokenizer
+from regard.models.pretrained.texts import Texts
 
 # of the reading of files and of what is written: token ids of texts that were read otherwise are not used again
 READING = 3
@@ -25,14 +29,15 @@ READING = 3
 
 @dataclass(frozen=True)
 class Tokens:
-    """Splits as token ids by a tokenizer, which is in `files`. `documents` as in `PackedText`."""
+    """Splits as token ids by the tokenizer of the model `name`, which is in `files`. `documents` as in `PackedText`."""
 
+    name: str
     tokenizer: Callable[[], Tokenizer | TextTokenizer]
     files: Sequence[Path]
     max_length: int
     documents: bool
 
-    def split(self, corpus: Corpus | Text, split: str, progress: Watcher = unwatched) -> TokenizedCorpus | PackedText:
+    def split(self, corpus: Corpus | Text, split: str, progress: Watcher = unwatched) -> Rows:
         """A split, from the cache if the same text was tokenized the same way before.
 
         Raises RegardError if there is no such split, or a file of it is gone.
@@ -40,8 +45,13 @@ class Tokens:
         step, folder = f"encoding {split}", self._folder(corpus, split)
         clear_leftovers(folder)
         if isinstance(corpus, Text):
+            passages = counted(corpus.passages(split), step, progress)
+            if corpus.chats:
+                if not folder.is_dir():
+                    return self.chats(passages, folder, f"{split} of {corpus.name}")
+                return Conversations.open(folder, max_length=self.max_length)
             if not folder.is_dir():
-                pack(counted(corpus.passages(split), step, progress), self.tokenizer(), folder)
+                pack(passages, self.tokenizer(), folder)
             start = self.tokenizer().start if self.documents else None
             return PackedText.open(folder, context=self.max_length, documents=start)
         if folder.is_dir():
@@ -51,12 +61,26 @@ class Tokens:
         pairs, name = counted(corpus.pairs(split), step, progress), f"{split} of {corpus.name}"
         return prepare(pairs, tokenizer, folder, max_length=self.max_length, name=name)
 
-    def mixture(self, corpus: Corpus | Text, progress: Watcher = unwatched) -> TokenizedCorpus | PackedText | Mixture:
+    def chats(self, passages: Iterable[Passage], folder: Path, name: str) -> Conversations:
+        """Conversations in the model's chat template, encoded into `folder`. Raises RegardError."""
+        tokenizer = self.tokenizer()
+        backend = as_transformers(tokenizer) if isinstance(tokenizer, Tokenizer) else tokenizer.backend
+        texts = Texts(backend, self.name)
+        return prepare_chats(
+            (passage.text for passage in passages),
+            texts.encode_answered,
+            folder,
+            max_length=self.max_length,
+            unknown=tokenizer.unknown,
+            name=name,
+        )
+
+    def mixture(self, corpus: Corpus | Text, progress: Watcher = unwatched) -> Rows | Mixture:
         """The training split, or, where its corpora have weights, a mixture of them."""
         found = weighted(corpus.splits["train"])
         parts = [self.split(_only(corpus, "train", data), "train", progress) for _, data in found]
         weights = [weight for weight, _ in found]
-        return parts[0] if weights == [1.0] else Mixture(parts, weights)  # pyright: ignore[reportArgumentType]
+        return parts[0] if weights == [1.0] else Mixture(parts, weights)
 
     def sum(self, corpus: Corpus | Text, split: str) -> str:
         """SHA-256 over the token ids of a split."""

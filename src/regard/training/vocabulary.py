@@ -8,8 +8,9 @@ from regard.data.corpora import Corpus
 from regard.data.corpus import Watcher, counted, unwatched
 from regard.data.extension import extended
 from regard.data.packing import COMPRESSION_SUFFIXES
-from regard.data.text import Text
+from regard.data.text import Passage, Text
 from regard.data.tokenizer import Tokenizer
+from regard.models.pretrained.frame import frame_question
 from regard.training.recipe import EXTENDED, Recipe
 
 # more text teaches a tokenizer little, while each new word that it counts takes memory
@@ -30,7 +31,7 @@ def train_tokenizer(
     # of a file that is not there the reading tells
     every = 1 + sum(map(_text_size, paths)) // TOKENIZER_BYTES
     is_text = isinstance(corpus, Text)
-    units = ((passage.text,) for passage in corpus.passages("train")) if is_text else corpus.pairs("train")
+    units = ((_learned(corpus, each),) for each in corpus.passages("train")) if is_text else corpus.pairs("train")
     units = itertools.islice(counted(units, "learning the tokenizer", progress), 0, None, every)
     texts = (text for unit in units for text in unit)
     if data.tokenizer == EXTENDED:
@@ -43,6 +44,12 @@ def train_tokenizer(
         strip_accents=data.strip_accents,
         form=data.form,
     )
+
+
+def _learned(corpus: Text, passage: Passage) -> str:
+    """The text of a passage; that of a conversation comes with the frame of its questions."""
+    text = corpus.plain(passage)
+    return text.join(frame_question(text)) if corpus.chats else text
 
 
 def _text_size(path: Path) -> int:

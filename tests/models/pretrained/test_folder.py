@@ -121,12 +121,6 @@ def test_code_that_comes_with_a_model_is_never_run(llama_folder, file):
     assert not list(llama_folder.rglob("ran"))
 
 
-def test_an_adapter_is_refused(llama_folder):
-    (llama_folder / "adapter_config.json").write_text('{"base_model_name_or_path": "a/b"}')
-    with pytest.raises(RegardError, match="an adapter"):
-        load(llama_folder)
-
-
 def test_weights_that_are_missing_are_named_and_never_made_up(llama_folder):
     path = llama_folder / "model.safetensors"
     tensors = load_file(path)

@@ -7,8 +7,9 @@ itself.
 import json
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +21,9 @@ from regard.files import read_whole
 from regard.models.gpt import GPT, GPTConfig
 from regard.models.pretrained.gpt_weights import ARCHITECTURES, config_of, load_weights, vocab_size_of
 from regard.models.pretrained.needs import check_installed, quiet, told
+
+if TYPE_CHECKING:
+    from regard.models.pretrained.lora import Adapter
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -45,22 +49,25 @@ MOST_TOLD = 3
 logger = logging.getLogger("regard")
 
 
-def load_folder(folder: Path, *, dtype: torch.dtype) -> tuple[nn.Module, Any]:
+def load_folder(folder: Path, *, dtype: torch.dtype, adapters: Sequence["Adapter"] = ()) -> tuple[nn.Module, Any]:
     """The module, in evaluation mode, of the architecture that config.json names; its tokenizer, None if it has none.
 
+    The `adapters` are merged into its weights in turn, and may bring a tokenizer of their own.
     Raises RegardError where the folder asks for code of its own, has no safetensors weights, or they do not fit.
     """
     check_installed()
     values = _read_config(folder)
     paths = weight_paths(folder)
     with quiet():
-        module = _build(
-            folder, values, _read_tensors(paths), size=sum(path.stat().st_size for path in paths), dtype=dtype
-        )
-        return module, load_tokenizer(folder, fast=not getattr(module.config, "is_encoder_decoder", False))
+        tensors = _merged(read_tensors(paths), adapters)
+        module = _build(folder, values, tensors, size=sum(path.stat().st_size for path in paths), dtype=dtype)
+        is_translator = getattr(module.config, "is_encoder_decoder", False)
+        return module, _tokenizer(folder, adapters, fast=not is_translator)
 
 
-def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[int]] | None:
+def load_own(
+    folder: Path, *, dtype: torch.dtype, adapters: Sequence["Adapter"] = ()
+) -> tuple[GPT, Any, frozenset[int]] | None:
     """The same in Regard's own model, with the tokens that end a text; None of an architecture that it has not.
 
     Raises RegardError as `load_folder` does, and Unknown for a setting of the architecture that is not known here.
@@ -70,15 +77,15 @@ def load_own(folder: Path, *, dtype: torch.dtype) -> tuple[GPT, Any, frozenset[i
     if not _is_own(values):
         return None
     paths = weight_paths(folder)
-    tensors = _read_tensors(paths)
+    tensors = read_tensors(paths)
     _check_counts(folder, values, len(tensors))
     config, vocab_size = _own_sizes(folder, values)
     with torch.device("meta"), _BuiltOf(folder, len(tensors)):
         module = GPT(config, vocab_size)
-    load_weights(module, tensors, where=str(folder), dtype=dtype)
+    load_weights(module, _merged(tensors, adapters), where=str(folder), dtype=dtype)
     ends = _generation_values(folder, values).get("eos_token_id")
     with quiet():
-        tokenizer = load_tokenizer(folder)
+        tokenizer = _tokenizer(folder, adapters)
     return module.eval(), tokenizer, frozenset([ends] if isinstance(ends, int) else ends or ())
 
 
@@ -119,8 +126,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
                 f"{folder / name}: auto_map asks to run code that came with the model, which Regard never does; use a "
                 "model whose architecture is part of transformers"
             )
-    if (folder / "adapter_config.json").exists():
-        raise RegardError(f"{folder}: an adapter, or a model with one; merge it into its model first, with peft")
     return values
 
 
@@ -143,8 +148,8 @@ def weight_paths(folder: Path) -> list[Path]:
     raise RegardError(f"{folder}: it holds no {WEIGHTS}; fetch the model's safetensors files as well")
 
 
-def _read_tensors(paths: list[Path]) -> dict[str, Tensor]:
-    """By name, mapped from the files rather than copied."""
+def read_tensors(paths: list[Path]) -> dict[str, Tensor]:
+    """Tensors of safetensors files by name, mapped from the files rather than copied."""
     tensors = {}
     for path in paths:
         try:
@@ -285,6 +290,18 @@ def _generation_values(folder: Path, values: dict[str, Any]) -> dict[str, Any]:
             raise RegardError(f"{source}: {BAD_WORDS} is {words!r}, which must be lists of tokens' numbers")
         return ids | {BAD_WORDS: words}
     return ids
+
+
+def _merged(tensors: dict[str, Tensor], adapters: Sequence["Adapter"]) -> dict[str, Tensor]:
+    for adapter in adapters:
+        tensors = adapter.merged(tensors)
+    return tensors
+
+
+def _tokenizer(folder: Path, adapters: Sequence["Adapter"], *, fast: bool = True) -> Any:
+    folders = [*(adapter.folder for adapter in reversed(adapters)), folder]
+    found = (load_tokenizer(each, fast=fast) for each in folders)
+    return next((tokenizer for tokenizer in found if tokenizer is not None), None)
 
 
 def _are_ids(tokens: list[Any]) -> bool:

@@ -27,6 +27,11 @@ def frame_question(question: str) -> tuple[str, str]:
     return CHINESE if 2 * len(HAN.findall(question)) > len(LETTER.findall(question)) else ENGLISH
 
 
+def frame_answer(answer: str, frame: tuple[str, str]) -> str:
+    """An answer as it follows the frame of its question."""
+    return answer if frame == CHINESE else f" {answer}"
+
+
 def frame_messages(messages: Sequence[Message], name: str) -> tuple[list[tuple[str, str]], tuple[str, str]]:
     """A user's message, perhaps after a system message, as a page and a question; also the frame of the question.
 

@@ -2,16 +2,20 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
-from regard.data.messages import Message, check_messages, has_content, strings
+import numpy as np
+
+from regard.data.conversations import Answered
+from regard.data.messages import Message, check_conversation, check_messages, has_content, strings
 from regard.data.normal_form import over_marks
 from regard.errors import RegardError
-from regard.models.pretrained.frame import frame_messages
+from regard.models.pretrained.frame import frame_answer, frame_messages
 from regard.models.pretrained.needs import quiet, told
 
+ASSISTANT = "assistant"
 logger = logging.getLogger("regard")
 # where each token stands in a text: its first character and the one after its last
 Offsets = list[tuple[int, int]]
@@ -84,25 +88,64 @@ class Texts:
         if self._tokenizer.chat_template is None:
             return self._encode_framed(messages, extras)
         self._check_fields(messages, extras)
-        marked = [
-            {**message, "content": PLACEHOLDER.format(index)} if has_content(message) else message
-            for index, message in enumerate(messages)
-        ]
+        marked = _marked(messages)
         chat = self._chat(messages, marked, extras)
-        ids, offsets = self._encode_all_special(chat.text)
-        if any(
-            self._special.get(chat.text[start:end].strip()) == token and chat.says(start, end)
-            for token, (start, end) in zip(ids, offsets, strict=True)
-        ):
-            # piece by piece is as good as whole only where it gives the same for messages that spell out nothing
-            plain = self._chat(marked, marked, extras)
-            if self._encode_pieces(plain) != self._encode_all_special(plain.text):
-                raise RegardError(f"{self._name} cannot tell special tokens of the messages from its own; remove them")
-            ids, offsets = self._encode_pieces(chat)
+        ids, offsets = self._encode_whole(chat, lambda: self._chat(marked, marked, extras))
         turns = sorted(
             [*chat.turns, *self._documents(chat, extras.get("documents") or ())], key=lambda turn: turn.start
         )
         return Encoded(chat.text, ids, offsets, tuple(turns), self._ends(marked, extras))
+
+    def encode_answered(self, messages: Sequence[Message]) -> Answered:
+        """A conversation to learn from, up to its last answer.
+
+        Learned is what the model has to write: all from where the template asks for an answer to the token that ends
+        it. Where no template ends the last one, the tokenizer's own end does.
+        Raises RegardError as `encode_chat`, and where no message is the assistant's.
+        """
+        check_conversation(messages, "messages")
+        is_framed = self._tokenizer.chat_template is None
+        given, answers = self._answered_in_frame(messages) if is_framed else self._answered_in_template(messages)
+        written = np.zeros(len(given.text) + 1, dtype=np.int64)
+        for start, end in answers:
+            written[start + 1 : end + 1] = 1
+        total = written.cumsum()
+        learned = [bool(total[end] > total[start]) for start, end in given.offsets]
+        length = len(learned) - learned[::-1].index(True)
+        ids, learned = given.ids[:length], learned[:length]
+        own_end = self._tokenizer.eos_token_id
+        if not given.ends and own_end is not None:
+            ids, learned = [*ids, own_end], [*learned, True]
+        size = sum(len(given.text[turn.start : turn.end].encode()) for turn in given.turns if turn.role == ASSISTANT)
+        return Answered(ids, learned, size)
+
+    def _answered_in_frame(self, messages: Sequence[Message]) -> tuple[Encoded, list[tuple[int, int]]]:
+        *asked, answer = messages
+        if answer["role"] != ASSISTANT:
+            raise RegardError(f"{self._name} has no chat template; end with the assistant's answer")
+        given = self._encode_framed(asked, {})
+        assert given.frame is not None
+        start = len(given.text)
+        text = given.text + frame_answer(answer["content"].strip(), given.frame)
+        turns = (*given.turns, Turn(ASSISTANT, start, len(text)))
+        return Encoded(text, *self._encode(text, adds_special=True), turns), [(start, len(text))]
+
+    def _answered_in_template(self, messages: Sequence[Message]) -> tuple[Encoded, list[tuple[int, int]]]:
+        self._check_fields(messages, {})
+        marked = _marked(messages)
+        chat = self._chat(messages, marked, {}, asks=False)
+        ids, offsets = self._encode_whole(chat, lambda: self._chat(marked, marked, {}, asks=False))
+        places = [index for index, each in enumerate(messages) if each["role"] == ASSISTANT and has_content(each)]
+        ends = self._ends(marked[: places[-1]], {})
+        answers = []
+        for index, turn in zip(places, (turn for turn in chat.turns if turn.role == ASSISTANT), strict=True):
+            before = self._render(messages[:index], {}) if index else ""
+            begun = bool(before) and chat.text.startswith(before) and len(before) <= turn.start
+            rest = chat.text[turn.end :]
+            end = self._spelt.match(rest, len(rest) - len(rest.lstrip()))
+            length = end.end() if end and self._special[end[0]] in ends else 0
+            answers.append((len(before) if begun else turn.start, turn.end + length))
+        return Encoded(chat.text, ids, offsets, chat.turns, ends), answers
 
     def _encode_framed(self, messages: Sequence[Message], extras: dict[str, Any]) -> Encoded:
         for name in extras:
@@ -166,6 +209,20 @@ class Texts:
                 )
         return ids, offsets
 
+    def _encode_whole(self, chat: "_Chat", plain: Callable[[], "_Chat"]) -> tuple[list[int], Offsets]:
+        """A chat with the template's special tokens; `plain` is it with messages that spell out nothing."""
+        ids, offsets = self._encode_all_special(chat.text)
+        if any(
+            self._special.get(chat.text[start:end].strip()) == token and chat.says(start, end)
+            for token, (start, end) in zip(ids, offsets, strict=True)
+        ):
+            # piece by piece is as good as whole only where it gives the same for messages that spell out nothing
+            marked = plain()
+            if self._encode_pieces(marked) != self._encode_all_special(marked.text):
+                raise RegardError(f"{self._name} cannot tell special tokens of the messages from its own; remove them")
+            ids, offsets = self._encode_pieces(chat)
+        return ids, offsets
+
     def _encode_all_special(self, text: str) -> tuple[list[int], Offsets]:
         with quiet():
             found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -201,11 +258,14 @@ class Texts:
             for spelt in (spelt for text in strings(value) for spelt in self._spelt.findall(text)):
                 raise RegardError(f"{where}: {spelt!r} is a special token, plain text only in a content; remove it")
 
-    def _chat(self, messages: Sequence[Message], marked: Sequence[Message], extras: dict[str, Any]) -> "_Chat":
+    def _chat(
+        self, messages: Sequence[Message], marked: Sequence[Message], extras: dict[str, Any], *, asks: bool = True
+    ) -> "_Chat":
         """The messages in the template, each where the template puts its placeholder."""
         for message in messages:
             _check_text(message.get("content") or "")
-        text, (first, *parts) = self._render(messages, extras), _PLACEHOLDERS.split(self._render(marked, extras))
+        text, shape = (self._render(each, extras, asks=asks) for each in (messages, marked))
+        first, *parts = _PLACEHOLDERS.split(shape)
         order, position, turns = [int(index) for index in parts[::2]], len(first), []
         for index in (index for index, message in enumerate(messages) if has_content(message)):
             if order.count(index) != 1:
@@ -281,6 +341,14 @@ class _Chat(NamedTuple):
         """The stretches of the text between the messages."""
         ends, starts = [turn.end for turn in self.turns], [turn.start for turn in self.turns]
         return zip([0, *ends], [*starts, len(self.text)], strict=True)
+
+
+def _marked(messages: Sequence[Message]) -> list[Message]:
+    """The messages with a placeholder for each content."""
+    return [
+        {**message, "content": PLACEHOLDER.format(index)} if has_content(message) else message
+        for index, message in enumerate(messages)
+    ]
 
 
 def _name(messages: Sequence[Message], index: int) -> str:
