@@ -67,8 +67,9 @@ def write(name: str, folder: Path) -> None:
     if hasattr(module, "final_logits_bias"):
         module.final_logits_bias.normal_()
     if name.startswith("marian"):
-        # as their folders have it: the start is never written
+        # as their folders have it: the start is an embedding of zeros, and never written
         module.generation_config.bad_words_ids = [[settings["pad_token_id"]]]
+        module.get_input_embeddings().weight.data[settings["pad_token_id"]] = 0.0
     module.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

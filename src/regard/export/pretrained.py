@@ -1,6 +1,7 @@
 """A pretrained translator handed to another tool: transformers itself, or CTranslate2 by its own converter."""
 
 import importlib.util
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,13 @@ import torch
 
 from regard.errors import RegardError
 from regard.export import Agreement, agreed, greedy
+from regard.export.ctranslate2 import LONGEST_BY_DEFAULT
 from regard.files import check_new_folder, new_folder
+from regard.models.pretrained.folder import CONFIG, read_json
 from regard.models.pretrained.needs import quiet, told
 from regard.models.pretrained.pair_tokenizer import PretrainedTokenizer
 from regard.models.pretrained.seq2seq import PretrainedTranslator
+from regard.models.pretrained.translators import save_tokenizer
 
 # sentences that the other tool translates at a time
 BATCH_SIZE = 16
@@ -22,12 +26,12 @@ BATCH_SIZE = 16
 class Target(NamedTuple):
     """What writes a model into a folder, what translates there greedily, and what tells a user how.
 
-    `translate(folder, tokenizer, texts, max_new_tokens)`; `usage(tokenizer)` is Markdown.
+    `translate(folder, tokenizer, texts, max_new_tokens)`; `usage(tokenizer, max_new_tokens)` is Markdown.
     """
 
     write: Callable[[PretrainedTranslator, PretrainedTokenizer, Path], None]
     translate: Callable[[Path, PretrainedTokenizer, list[str], int], list[list[int]]]
-    usage: Callable[[PretrainedTokenizer], str]
+    usage: Callable[[PretrainedTokenizer, int], str]
 
 
 def export_pretrained(
@@ -52,7 +56,8 @@ def export_pretrained(
     check_new_folder(folder)
     target = TARGETS[name]
     longest = max((len(ids) for ids in tokenizer.encode_batch(sample)), default=0)
-    most = min(2 * longest + 20, max_length - len(tokenizer.frames.target.before))
+    room = max_length - len(tokenizer.frames.target.before)
+    most = min(2 * longest + 20, room)
     sample, ours = greedy(module, tokenizer, sample, max_length=max_length, max_new_tokens=most)
     with new_folder(folder) as made:
         with told(f"{model} cannot be exported to {name}"), quiet():
@@ -65,7 +70,7 @@ def export_pretrained(
             f"Checked at its export by Regard: {name} gives the same greedy translation of {agreement.same} in",
             f"{agreement.sentences} sentences. The licence and the limits of {model} hold for it too.",
             "",
-            target.usage(tokenizer),
+            target.usage(tokenizer, min(room, LONGEST_BY_DEFAULT)),
         ]
         (made / "README.md").write_text("\n".join(card), encoding="utf-8")
     return agreement
@@ -73,7 +78,7 @@ def export_pretrained(
 
 def _write_folder(module: PretrainedTranslator, tokenizer: PretrainedTokenizer, folder: Path) -> None:
     module.model.save_pretrained(folder)
-    tokenizer.backend.save_pretrained(folder)
+    save_tokenizer(module, tokenizer, folder)
 
 
 def _generate(folder: Path, tokenizer: PretrainedTokenizer, texts: list[str], max_new_tokens: int) -> list[list[int]]:
@@ -103,11 +108,26 @@ def _generate(folder: Path, tokenizer: PretrainedTokenizer, texts: list[str], ma
 
 def _write_ctranslate2(module: PretrainedTranslator, tokenizer: PretrainedTokenizer, folder: Path) -> None:
     from ctranslate2.converters import TransformersConverter
+    from transformers import AutoTokenizer
 
     with tempfile.TemporaryDirectory(prefix="regard-") as saved:
         _write_folder(module, tokenizer, Path(saved))
+        # its converter asks for what older versions of transformers wrote there
+        config = {"normalize_before": module.config.model_type == "mbart"} | read_json(Path(saved) / CONFIG)
+        config["tokenizer_class"] = type(tokenizer.backend).__name__
+        (Path(saved) / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+        if hasattr(tokenizer.backend, "lang_token_to_id"):
+            # tags that its tokenizer does not list among its tokens
+            listed = AutoTokenizer.from_pretrained(saved, local_files_only=True)
+            listed.add_tokens([*listed.lang_token_to_id], special_tokens=True)
+            listed.save_pretrained(saved)
         TransformersConverter(saved).convert(str(folder), force=True)
-    tokenizer.backend.save_pretrained(folder)
+    config = read_json(folder / CONFIG)
+    if config.get("bos_token", "") is None:
+        # its own reader wants one, which no decoder here starts from
+        config["bos_token"] = config["eos_token"]
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_tokenizer(module, tokenizer, folder)
 
 
 def _translate_ctranslate2(
@@ -117,7 +137,7 @@ def _translate_ctranslate2(
 
     translator: Any = ctranslate2.Translator(str(folder), compute_type="float32", intra_threads=torch.get_num_threads())
     backend, frames = tokenizer.backend, tokenizer.frames
-    prefix = backend.convert_ids_to_tokens(list(frames.target.before[1:]))
+    prefix, again = _given(tokenizer)
     results = translator.translate_batch(
         [backend.convert_ids_to_tokens(frames.source(tokenizer.encode(text))) for text in texts],
         target_prefix=[prefix] * len(texts) if prefix else None,
@@ -125,34 +145,43 @@ def _translate_ctranslate2(
         max_batch_size=BATCH_SIZE,
         max_input_length=0,
         min_decoding_length=0,
-        max_decoding_length=max_new_tokens,
+        # what it is given counts too
+        max_decoding_length=max_new_tokens + again,
     )
-    return [backend.convert_tokens_to_ids(result.hypotheses[0][len(prefix) :]) for result in results]
+    return [backend.convert_tokens_to_ids(result.hypotheses[0][again:]) for result in results]
+
+
+def _given(tokenizer: PretrainedTokenizer) -> tuple[list[str], int]:
+    """The tokens that CTranslate2 must be told to begin with, and how many of them it gives back."""
+    before = tokenizer.frames.target.before
+    # it does not know the start of a decoder that starts from the language
+    starts_from_tag = before[0] in tokenizer.frames.target.after[1:]
+    told = before if starts_from_tag else before[1:]
+    return tokenizer.backend.convert_ids_to_tokens(list(told)), len(before) - 1
 
 
 def _until(ids: list[int], end: int) -> list[int]:
     return ids[: ids.index(end)] if end in ids else ids
 
 
-def _usage_folder(tokenizer: PretrainedTokenizer) -> str:
-    frames = tokenizer.frames
-    forced = f", forced_bos_token_id={frames.target.before[-1]}" if frames.given else ""
+def _usage_folder(tokenizer: PretrainedTokenizer, max_new_tokens: int) -> str:
     return f"""## Use
 
 ```python
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")
-inputs = tokenizer(["One sentence."], return_tensors="pt")
-print(tokenizer.batch_decode(model.generate(**inputs{forced}), skip_special_tokens=True))
+inputs = tokenizer(["{tokenizer.typed}One sentence."], return_tensors="pt")
+written = model.generate(**inputs, max_new_tokens={max_new_tokens})
+print(tokenizer.batch_decode(written, skip_special_tokens=True))
 ```
 """
 
 
-def _usage_ctranslate2(tokenizer: PretrainedTokenizer) -> str:
-    prefix = tokenizer.backend.convert_ids_to_tokens(list(tokenizer.frames.target.before[1:]))
+def _usage_ctranslate2(tokenizer: PretrainedTokenizer, max_new_tokens: int) -> str:
+    prefix, again = _given(tokenizer)
     given = f", target_prefix=[{prefix}]" if prefix else ""
-    skipped = f"[{len(prefix)}:]" if prefix else ""
+    skipped = f"[{again}:]" if again else ""
     return f"""## Use
 
 `pip install ctranslate2 transformers`, then, in this folder:
@@ -162,8 +191,8 @@ import ctranslate2
 from transformers import AutoTokenizer
 
 tokenizer, translator = AutoTokenizer.from_pretrained("."), ctranslate2.Translator(".", compute_type="float32")
-source = tokenizer.convert_ids_to_tokens(tokenizer("One sentence.").input_ids)
-(result,) = translator.translate_batch([source], beam_size=5{given})
+source = tokenizer.convert_ids_to_tokens(tokenizer("{tokenizer.typed}One sentence.").input_ids)
+(result,) = translator.translate_batch([source], beam_size=5, max_decoding_length={max_new_tokens}{given})
 print(tokenizer.decode(tokenizer.convert_tokens_to_ids(result.hypotheses[0]{skipped})))
 ```
 """

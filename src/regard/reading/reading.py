@@ -98,7 +98,8 @@ class Reading(Tables):
         written, source = self.sequences["target"], self.sequences["source"]
         return word_alignment(
             table,
-            target_words=[token.words for token in written.tokens[1:]],
+            # each row wrote the token after it
+            target_words=[written.tokens[row + 1].words for row in self.rows("cross")],
             source_words=[token.words for token in source.tokens],
             shape=(len(written.words), len(source.words)),
         )

@@ -208,6 +208,9 @@ def test_a_reading_has_the_weights_of_the_replay_with_every_name(translator):
     assert source.words == SOURCES[1].split()
     (table,) = translator.alignments(SOURCES[1:2], TARGETS[1:2])
     np.testing.assert_allclose(table, reading.alignment(), atol=1e-6)
+    # of a part of the rows the words that they wrote
+    first = translator.read(SOURCES[1], TARGETS[1], rows=slice(0, frames.given + 1)).alignment()
+    assert not first[1:].any()
 
 
 def test_sources_are_the_words_without_which_the_model_says_otherwise(translator):

@@ -38,8 +38,10 @@ def frames_of(
     source_language: str | None = None,
     target_language: str | None = None,
     source_prefix: str | None = None,
-) -> Frames:
+) -> tuple[Frames, str]:
     """The special tokens around the texts of a translator of transformers, of these languages.
+
+    With them what a user of transformers types before each source, which stands there as tokens.
 
     Raises RegardError for a language that the tokenizer has no tag for, and where it has some and none is given.
     """
@@ -68,13 +70,13 @@ def frames_of(
     with told(f"{name}: its tokenizer cannot be used"), quiet():
         before, after = _around(backend, "text")
         written = _around(backend, "text_target")
+    typed = source_prefix or ""
+    if typed:
+        before = (*before, *backend(typed, add_special_tokens=False).input_ids)
     if target is not None and not names_source:
-        before = (tags[target], *before)
-    if source_prefix is not None:
-        before = (*before, *backend(source_prefix, add_special_tokens=False).input_ids)
-    return Frames(
-        Frame(before, after), _target_frame(module, name, written, tags.get(target or "")), _never(settings, config)
-    )
+        before, typed = (tags[target], *before), f">>{target}<< {typed}"
+    ends = _target_frame(module, name, written, tags.get(target or ""))
+    return Frames(Frame(before, after), ends, _never(settings, config)), typed
 
 
 def _around(backend: Any, side: str) -> Frame:

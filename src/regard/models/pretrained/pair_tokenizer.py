@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, final
 
@@ -29,7 +30,8 @@ class PretrainedTokenizer(PairTokenizer):
     """A tokenizer of transformers, or one side of it: its SentencePiece `model`, and the `ids` of tokens.
 
     `size` is how many ids the translator has, which may be more than there are tokens. `target` tokenizes targets,
-    itself where none is given. Special tokens that are spelt out in a text are plain text.
+    itself where none is given. Special tokens that are spelt out in a text are plain text. `typed` is what a user of
+    transformers types before each source, whose tokens are in the frame.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class PretrainedTokenizer(PairTokenizer):
         model: Any = None,
         ids: Mapping[str, int] | None = None,
         target: "PretrainedTokenizer | None" = None,
+        typed: str = "",
     ) -> None:
-        self.backend, self.name, self.frames = backend, name, frames
+        self.backend, self.name, self.frames, self.typed = backend, name, frames, typed
         self._model, self._target = model, target
         stored = SENTENCEPIECE if model is not None else _stored(backend.backend_tokenizer)
         self.kind = str(stored["model"]["type"]).lower()
@@ -108,27 +111,26 @@ class PretrainedTokenizer(PairTokenizer):
         return self._ids.get(piece, self.unknown)  # pyright: ignore[reportReturnType]
 
 
-def pair_tokenizer(backend: Any, *, name: str, sizes: tuple[int, int], frames: Frames) -> PretrainedTokenizer:
+def pair_tokenizer(
+    backend: Any, *, name: str, sizes: tuple[int, int], frames: Frames, typed: str
+) -> PretrainedTokenizer:
     """The tokenizer of sources, with that of targets; `sizes` are the ids that the model has for each.
 
     Raises RegardError for a tokenizer that does not say where tokens stand in a text.
     """
     size, target_size = sizes
+    side = partial(PretrainedTokenizer, backend, name=name, frames=frames, typed=typed)
     if hasattr(backend, "spm_target"):
         ids = backend.target_encoder if backend.separate_vocabs else backend.encoder
-        target = PretrainedTokenizer(
-            backend, name=name, size=target_size, frames=frames, model=backend.spm_target, ids=ids
-        )
-        model, ids = backend.spm_source, backend.encoder
-        return PretrainedTokenizer(backend, name=name, size=size, frames=frames, model=model, ids=ids, target=target)
+        target = side(size=target_size, model=backend.spm_target, ids=ids)
+        return side(size=size, model=backend.spm_source, ids=backend.encoder, target=target)
     if (model := getattr(backend, "sp_model", None)) is not None:
-        ids = {**backend.encoder, **getattr(backend, "lang_token_to_id", {})}
-        return PretrainedTokenizer(backend, name=name, size=size, frames=frames, model=model, ids=ids)
+        return side(size=size, model=model, ids={**backend.encoder, **getattr(backend, "lang_token_to_id", {})})
     if not backend.is_fast:
         raise RegardError(
             f"{name}: its tokenizer does not tell where tokens stand in a text; convert it to a tokenizer.json"
         )
-    return PretrainedTokenizer(backend, name=name, size=size, frames=frames)
+    return side(size=size)
 
 
 def _stored(backend: Any) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """A pretrained encoder–decoder as a translator: its module, its tokenizer, and how many tokens it takes."""
 
+import copy
 import logging
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from regard.models.pretrained.languages import frames_of
@@ -43,10 +45,10 @@ def translates(module: Any, backend: Any) -> bool:
 def as_translator(module: Any, backend: Any, *, name: str, languages: Languages) -> Pretrained:
     """Raises RegardError for languages that its tokenizer does not have, and where it must be told one."""
     config = module.config
-    frames = frames_of(backend, module, name=name, **languages._asdict())
+    frames, typed = frames_of(backend, module, name=name, **languages._asdict())
     size = module.get_input_embeddings().weight.shape[0]
     target_size = module.get_output_embeddings().weight.shape[0]
-    tokenizer = pair_tokenizer(backend, name=name, sizes=(size, target_size), frames=frames)
+    tokenizer = pair_tokenizer(backend, name=name, sizes=(size, target_size), frames=frames, typed=typed)
     length = getattr(config, "max_position_embeddings", None)
     max_length = length if isinstance(length, int) else LONGEST
     taken = backend.model_max_length
@@ -56,3 +58,18 @@ def as_translator(module: Any, backend: Any, *, name: str, languages: Languages)
         max_length,
         taken if taken < max_length else None,
     )
+
+
+def save_tokenizer(module: PretrainedTranslator, tokenizer: PretrainedTokenizer, folder: Path) -> None:
+    """The tokenizer as transformers has it, with its languages, and what generation begins from, into a folder."""
+    backend = copy.copy(tokenizer.backend)
+    # what was set after its making is not saved of itself
+    languages = {name: getattr(backend, name, None) for name in ("src_lang", "tgt_lang")}
+    backend.init_kwargs = backend.init_kwargs | {name: value for name, value in languages.items() if value is not None}
+    backend.save_pretrained(folder)
+    settings = copy.deepcopy(module.model.generation_config)
+    start, *forced = tokenizer.frames.target.before
+    settings.decoder_start_token_id = start
+    if forced:
+        settings.forced_bos_token_id = forced[-1]
+    settings.save_pretrained(folder)
