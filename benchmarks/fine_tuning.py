@@ -42,6 +42,7 @@ SPLITS = {"train": 200_000, "dev": 20_000, "test": 2000}
 SEED = 1
 LORA = {"rank": 8, "alpha": 16.0}
 RATES = {"full": 5e-5, "LoRA": 2e-4}
+PEERS = {"full": "HF Trainer", "LoRA": "peft with Trainer"}
 MODEL, CORPUS = "smollm2", "austen"
 # of SmolLM2-135M
 SIZES = {
@@ -125,18 +126,25 @@ def _measure(folder: Path, model: str, corpus: Text) -> dict[str, Any]:
         "train.validate_every": 10 * TOTAL,
         "model.init": model,
     }
-    contenders = {}
+    figures: dict[str, Any] = {}
+    # two at a time: four would take the memory of two more trainings
     for kind, rate in RATES.items():
-        lora = LORA if kind == "LoRA" else {"rank": None}
-        settings = {**lora, "rows": BATCH_TOKENS // CONTEXT, "learning_rate": rate}
+        settings = {"rank": None, **LORA} if kind == "LoRA" else {"rank": None}
+        settings |= {"rows": BATCH_TOKENS // CONTEXT, "learning_rate": rate}
         peer = (str(folder), model, UPDATES, TOTAL, settings)
         ours = changes | {"train.learning_rate": rate} | ({"model.lora": LORA} if kind == "LoRA" else {})
-        out = str(folder / f"run-{kind}")
-        name = "peft with Trainer" if kind == "LoRA" else "HF Trainer"
-        contenders[name] = Contender(sys.executable, "in_finetune", *peer, threads=THREADS)
-        contenders[f"Regard, {kind}"] = Contender(
-            sys.executable, "in_regard", "train", "fine-tune", ours, out, UPDATES, threads=THREADS
-        )
+        ours = ("train", "fine-tune", ours, str(folder / f"run-{kind}"), UPDATES)
+        contenders = {
+            PEERS[kind]: Contender(sys.executable, "in_tuning", *peer, threads=THREADS),
+            f"Regard, {kind}": Contender(sys.executable, "in_regard", *ours, threads=THREADS),
+        }
+        figures |= _in_turns(contenders, text)
+    facts = json.loads((folder / f"run-{next(iter(RATES))}" / "run.json").read_text(encoding="utf-8"))
+    return {"before": bits_per_byte(facts["init_dev_loss"], len(text), text.facts), "sides": figures}
+
+
+def _in_turns(contenders: dict[str, Contender], text: PackedText) -> dict[str, Any]:
+    """The figures of those that work in turn, the first of whom is the peer."""
     turns, peaks = [], dict.fromkeys(contenders, 0)
     for _ in range(TURNS):
         turns.append({})
@@ -145,20 +153,18 @@ def _measure(folder: Path, model: str, corpus: Text) -> dict[str, Any]:
                 turns[-1][side] = contender.turn()["seconds"]
             peaks[side] = max(peaks[side], *peak)
     ends = {side: contender.last() for side, contender in contenders.items()}
-    sides = list(contenders)
-    figures = {
+    peer = next(iter(contenders))
+    return {
         side: {
             "tokens_per_second": [UPDATES * BATCH_TOKENS / turn[side] for turn in turns[1:]],
-            "ratio": statistics.median(turn[sides[number // 2 * 2]] / turn[side] for turn in turns[1:]),
+            "ratio": statistics.median(turn[peer] / turn[side] for turn in turns[1:]),
             "peak_bytes": peaks[side],
-            "trained_parameters": ends[side]["trained_parameters"],
-            "dev_loss": ends[side]["dev_loss"],
-            "bits_per_byte": bits_per_byte(ends[side]["dev_loss"], len(text), text.facts),
+            "trained_parameters": end["trained_parameters"],
+            "dev_loss": end["dev_loss"],
+            "bits_per_byte": bits_per_byte(end["dev_loss"], len(text), text.facts),
         }
-        for number, side in enumerate(sides)
+        for side, end in ends.items()
     }
-    facts = json.loads((folder / "run-full" / "run.json").read_text(encoding="utf-8"))
-    return {"before": bits_per_byte(facts["init_dev_loss"], len(text), text.facts), "sides": figures}
 
 
 def _write_windows(folder: Path, model: str) -> PackedText:

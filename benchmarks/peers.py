@@ -82,5 +82,6 @@ class Contender:
         line = self._process.stdout.readline()
         if not line:
             self._log.seek(0)
-            raise RuntimeError(f"{' '.join(self._command)} failed:\n{self._log.read()[-4000:]}")
+            status = self._process.wait()
+            raise RuntimeError(f"{' '.join(self._command)} ended with {status}:\n{self._log.read()[-4000:]}")
         return json.loads(line)
