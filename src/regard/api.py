@@ -119,6 +119,7 @@ def load(
                 dtype=_dtype(dtype),
                 languages=languages,
                 folder=find_model(model)[1],
+                run=Run.open(path) if (path / RECIPE).is_file() else None,
             )
         _refuse(languages, f"{loaded.name} translates nothing")
     if dtype in QUANTISED:
