@@ -23,7 +23,7 @@ import regard
 from benchmarks import report, scenario_table, witness, written
 from benchmarks.judging import FAILURES, Place, same, tensors
 from benchmarks.scenarios import GREEDY, SCENARIOS
-from benchmarks.truths import without_padding
+from benchmarks.truths import by_place, without_padding
 from benchmarks.zoo import ARCHITECTURES, Architecture
 from benchmarks.zoo.architecture import IMPLEMENTATIONS
 from benchmarks.zoo.decoders import DECODERS
@@ -98,7 +98,7 @@ def _forward(
         watched = run()
     if not same(plain, watched):
         outcome.faults.append("forward: the output is not what it was")
-    truths = {(call.kind, call.layer): witness.truth(call) for call in _calls(architecture, model, run)}
+    truths = by_place(_calls(architecture, model, run))
     for item in range(2):
         reading = watch.reading(item)
         own = {

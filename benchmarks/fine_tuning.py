@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,11 @@ from regard.models.pretrained.text_tokenizer import TextTokenizer
 
 THREADS = 2
 # the first warms up
-TURNS, UPDATES = 7, 4
+TURNS, UPDATES = 6, 2
 TOTAL = TURNS * UPDATES
 CONTEXT, BATCH_TOKENS = 256, 1024
-# passages of some 2,000 characters
-PASSAGES = {"train": 400, "dev": 10, "test": 1}
+# characters of each split
+SPLITS = {"train": 200_000, "dev": 20_000, "test": 2000}
 SEED = 1
 LORA = {"rank": 8, "alpha": 16.0}
 RATES = {"full": 5e-5, "LoRA": 2e-4}
@@ -108,12 +108,12 @@ def _model(folder: Path, corpus: Text) -> tuple[str, str]:
 
 
 def _measure(folder: Path, model: str, corpus: Text) -> dict[str, Any]:
-    for split, count in PASSAGES.items():
-        texts = (passage.text for passage in corpus.passages(split))
-        write_documents(folder / f"{split}.jsonl", islice(texts, count))
+    for split, length in SPLITS.items():
+        letters = chain.from_iterable(passage.text for passage in corpus.passages(split))
+        write_documents(folder / f"{split}.jsonl", ["".join(islice(letters, length))])
     text = _write_windows(folder, model)
     changes = {
-        **{f"data.{split}": str(folder / f"{split}.jsonl") for split in PASSAGES},
+        **{f"data.{split}": str(folder / f"{split}.jsonl") for split in SPLITS},
         "data.context_length": CONTEXT,
         "train.batch_tokens": BATCH_TOKENS,
         "train.threads": THREADS,

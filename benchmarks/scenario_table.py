@@ -74,7 +74,8 @@ def lines(verdicts: Verdicts, readable: Mapping[str, Set[Place]] | None = None) 
         f"right; in {len(missed)} ({len(missed) / len(ran):.1%}) something of it is refused, "
         f"{counts['✗ wrong']} are wrong, {counts['✗ harmed']} harmed. ✓ every row and every token id is right and the "
         "output bitwise that of the plain run; partly, refused: layers are refused, here or in a plain forward pass "
-        "too; ‡ it fails unwatched; — it is no way of running this model."
+        "too; ‡ it fails unwatched; — it is no way of running this model, or one whose truth cannot be known from "
+        "outside: guidance and proposals of `generate` where transformers computes something else step by step."
     )
     yield from ("", f"| families | {' | '.join(scenarios)} |", "|---" * (len(scenarios) + 1) + "|")
     alike: dict[tuple[str, ...], list[str]] = {}

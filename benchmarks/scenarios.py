@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import DynamicCache
 
 from benchmarks import witness, written
 from benchmarks.judging import FAILURES, Case, Truth, tensors
@@ -55,6 +56,9 @@ def generating(
         return None
     model = architecture.build(implementation) if model is None else model
     prompt = architecture.prompt(next(model.parameters()).dtype)
+    # a written token that holds a picture's place would make the witness look for one
+    if architecture.image_id is not None:
+        how = {"suppress_tokens": [*GREEDY["suppress_tokens"], architecture.image_id]} | how
 
     def run(_: Any) -> Any:
         if around is None:
@@ -80,6 +84,11 @@ def generating(
 def _alone(architecture: Architecture) -> Architecture:
     """The padded second sequence alone."""
     return dataclasses.replace(architecture, make_inputs=lambda: picked(architecture.make_inputs(), [1]))
+
+
+def new_cache(model: Any) -> Any:
+    """An empty cache; None for a model that takes only one of its own kind, which it makes."""
+    return None if "MiniMax" in type(model).__name__ else DynamicCache(config=model.config)
 
 
 def _is_decoder(architecture: Architecture) -> bool:
@@ -139,7 +148,9 @@ def turns(architecture: Architecture, implementation: str, *, before: bool = Fal
         given = {"input_ids": prompt["input_ids"][:, :6], "attention_mask": mask}
         if "position_ids" in written.arguments(model):
             given["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
-        return cache_of(model(**given, use_cache=True))
+        cache = new_cache(model)
+        output = model(**given, **{cache_name(model): cache}, use_cache=True)
+        return cache_of(output) if cache is None else cache
 
     def run(cache: Any) -> Any:
         filled = {cache_name(model): first() if cache is None else cache}
@@ -182,13 +193,14 @@ def guided_by_hand(architecture: Architecture, implementation: str) -> Case | No
         return inputs
 
     def run(_: Any) -> Any:
-        cache, fed, mixed = None, ids, []
+        cache, fed, mixed = new_cache(model), ids, []
         for step in range(GREEDY["max_new_tokens"]):
             inputs = given(fed)
             for name in inputs.keys() - {"attention_mask"} if step else ():
                 inputs[name] = inputs[name][:, -1:]
             output = model(**inputs, **{cache_name(model): cache}, use_cache=True)
-            cache, (guided, free) = cache_of(output), output.logits[:, -1].chunk(2)
+            cache = cache_of(output) if cache is None else cache
+            guided, free = output.logits[:, -1].chunk(2)
             mixed.append(free + 1.5 * (guided - free))
             fed = torch.cat([fed, mixed[-1].argmax(-1).repeat(2)[:, None]], dim=1)
         return {"sequences": fed, "logits": mixed}
@@ -343,7 +355,9 @@ def masked_step(architecture: Architecture, implementation: str) -> Case | None:
     hidden[..., :3] = torch.finfo(torch.float32).min
 
     def run(_: Any) -> Any:
-        cache = cache_of(model(input_ids=ids[:, :-1], position_ids=positions[:, :-1], use_cache=True))
+        cache, first = new_cache(model), {"input_ids": ids[:, :-1], "position_ids": positions[:, :-1]}
+        output = model(**first, **{cache_name(model): cache}, use_cache=True)
+        cache = cache_of(output) if cache is None else cache
         step = {"input_ids": ids[:, -1:], "attention_mask": hidden, "position_ids": positions[:, -1:]}
         return model(**step, **{cache_name(model): cache})
 
@@ -409,9 +423,6 @@ def _without_dropout(model: Any) -> Any:
 def threads(architecture: Architecture, implementation: str) -> Case | None:
     """Each sequence in a thread of its own, which reads it."""
     inputs = architecture.inputs()
-    # a picture alone may be read where those of a batch are not told apart
-    readable = architecture.layers | (architecture.unread if "vision" in architecture.unread else {})
-    alone = dataclasses.replace(architecture, layers=readable)
     model = architecture.build(implementation)
     watches: list[Any] = [None]
     readings: dict[int, Any] = {}
@@ -436,7 +447,7 @@ def threads(architecture: Architecture, implementation: str) -> Case | None:
         return [list(tensors(outputs[item])) for item in range(2)]
 
     def truths(_: Any) -> list[Truth]:
-        each = (forward(alone, implementation, given=picked(inputs, [item])) for item in range(2))
+        each = (forward(architecture, implementation, given=picked(inputs, [item])) for item in range(2))
         return [case.truths(None)[0] for case in each]
 
     return Case(

@@ -9,6 +9,9 @@ from benchmarks import witness, written
 from benchmarks.judging import Ids, Place, Truth
 from benchmarks.zoo.architecture import Architecture, Inputs
 
+# [item, head, query, key], or [head, query, key] of each item, where pictures differ in size
+Weights = Tensor | list[Tensor]
+
 
 def _text(architecture: Architecture, ids: Tensor, mask: Tensor | None = None) -> Ids:
     """The ids of real positions; -1 where a position holds a patch of a picture."""
@@ -56,35 +59,41 @@ def _in_full(architecture: Architecture, inputs: Inputs) -> Inputs:
     return inputs | {name: written.with_picture(architecture, inputs[name], fill=fill[name]) for name in fill}
 
 
-def without_padding(architecture: Architecture, inputs: Inputs, kind: str, weights: Tensor, item: int) -> Tensor:
+def without_padding(architecture: Architecture, inputs: Inputs, kind: str, whole: Weights, item: int) -> Tensor:
     """The truth [head, query, key] of an item at real positions alone."""
-    inputs = _in_full(architecture, inputs)
+    inputs, weights = _in_full(architecture, inputs), whole[item]
     mask = inputs.get("attention_mask")
     own = inputs.get("decoder_attention_mask") if architecture.is_pair else mask
     source = mask if architecture.is_pair else None
     sides = {"decoder": (own, own), "encoder": (mask, mask), "cross": (own, source)}.get(kind, (None, None))
     # sound is shorter behind its convolutions: what nobody sees is padding
-    seen = weights[item].amax((0, 1)) > 0
-    real = [torch.ones(count, dtype=torch.bool) for count in weights.shape[2:]]
+    seen = weights.amax((0, 1)) > 0
+    real = [torch.ones(count, dtype=torch.bool) for count in weights.shape[1:]]
     for side, given in enumerate(sides):
         if given is not None and given.dim() == 2 and given.shape[1] == len(real[side]):
             real[side] = given[item].bool()
         elif given is not None and given.dim() == 2 and (side or kind == "encoder"):
             real[side] = seen
-    return weights[item][:, real[0]][..., real[1]]
+    return weights[:, real[0]][..., real[1]]
 
 
-def by_place(calls: Sequence[witness.Call]) -> dict[Place, Tensor]:
-    """Of each layer the weights [item, head, query, key]; the rows of steps on a cache below those before them."""
-    found: dict[Place, dict[int, Tensor]] = {}
+def by_place(calls: Sequence[witness.Call]) -> dict[Place, Weights]:
+    """Of each layer the weights by item; the rows of steps on a cache below those before them."""
+    found: dict[Place, list[witness.Call]] = {}
     for call in calls:
-        found.setdefault((call.kind, call.layer), {})[call.forward] = witness.truth(call)
-    return {place: _joined([*parts.values()]) for place, parts in found.items()}
+        own = found.setdefault((call.kind, call.layer), [])
+        if not (own and witness.same(call, own[-1])):
+            own.append(call)
+    return {place: _joined(own) for place, own in found.items()}
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
+def _joined(calls: list[witness.Call]) -> Weights:
+    parts = [witness.truth(call) for call in calls]
     if len(parts) == 1:
         return parts[0]
+    if calls[0].forward == calls[-1].forward:
+        # a picture each
+        return [part[0] for part in parts]
     total = sum(part.shape[2] for part in parts)
     weights, end = parts[0].new_zeros(*parts[0].shape[:2], total, total), 0
     for part in parts:
@@ -95,7 +104,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return weights
 
 
-def of_forward(architecture: Architecture, given: Inputs, found: dict[Place, Tensor]) -> list[Truth]:
+def of_forward(architecture: Architecture, given: Inputs, found: dict[Place, Weights]) -> list[Truth]:
     """The truths of a batch that was fed these inputs, by the weights of all its layers."""
     inputs = _in_full(architecture, given)
     truths = []

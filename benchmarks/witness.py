@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_mask
 from torch.nn.functional import multi_head_attention_forward, scaled_dot_product_attention, softmax
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 TORCH = str(Path(torch.__file__).parent)
@@ -36,7 +38,7 @@ class Call:
     `route` is "table" (transformers' attention functions), "sdpa" (torch's fused function, called by the
     model itself) or "softmax" (the model's own arithmetic; then only scores and weights are known). Tensors
     are [batch, head, query or key, ...]. `layer` is the model's own number where it tells layers apart, else
-    a count of calls.
+    a count of calls. `run` counts the runs of its module: calls of one are about parts of its input.
     """
 
     route: str
@@ -54,6 +56,7 @@ class Call:
     context: Tensor | None = None
     kind: str = ""
     layer: int = -1
+    run: int = 0
 
     @property
     def num_queries(self) -> int:
@@ -72,6 +75,7 @@ def capture(model: nn.Module, run: Callable[[], Any], *, kinds: Sequence[str] = 
     writers = {id(each): each for each in (model, *within)}.values()
     handles = [writer.register_forward_pre_hook(recorder.begin) for writer in writers]
     handles += [writer.register_forward_hook(recorder.end, always_call=True) for writer in writers]
+    handles.append(register_module_forward_pre_hook(recorder.runs_module))
     previous = sys.getprofile()
     # torch.compile, which FlexAttention runs under, and torch-function modes do not get on
     flex = "flex_attention" in _implementations(model)
@@ -101,6 +105,7 @@ class _Recorder(TorchFunctionMode):
         self.paths = {id(module): name for name, module in model.named_modules()}
         self.calls: list[Call] = []
         self.forwards = 0
+        self.runs: Counter[int] = Counter()
         self.depth = 0
         self._inside: list[tuple[FrameType, Call]] = []
         self._forwarded: set[tuple[FrameType, int]] = set()
@@ -114,6 +119,9 @@ class _Recorder(TorchFunctionMode):
 
     def end(self, *_: Any) -> None:
         self.depth -= 1
+
+    def runs_module(self, module: nn.Module, _: Any) -> None:
+        self.runs[id(module)] += 1
 
     def profile(self, frame: FrameType, event: str, result: Any) -> None:
         code, caller = frame.f_code, frame.f_back
@@ -163,6 +171,7 @@ class _Recorder(TorchFunctionMode):
             value=value,
             mask=_copy(mask),
             settings={name: _copy(setting) for name, setting in given.items()},
+            run=self.runs[id(module)],
         )
 
     def _left(self, call: Call, context: Tensor, weights: Any) -> None:
@@ -305,15 +314,21 @@ def _number_layers(calls: Iterable[Call]) -> None:
         groups.setdefault((call.forward, call.kind), []).append(call)
     for repeated in groups.values():
         # differential attention asks twice for the same weights
-        group = [call for i, call in enumerate(repeated) if not (i and _same(call, repeated[i - 1]))]
+        group = [call for i, call in enumerate(repeated) if not (i and _goes_on(call, repeated[i - 1]))]
         own = [int(number[0]) if (number := re.findall(r"\b\d+\b", call.path)) else 0 for call in group]
         for count, call in enumerate(group):
             call.layer = own[count] if len(set(own)) == len(own) else count
         for before, call in itertools.pairwise(repeated):
-            call.layer = before.layer if _same(call, before) else call.layer
+            call.layer = before.layer if _goes_on(call, before) else call.layer
 
 
-def _same(call: Call, before: Call) -> bool:
+def _goes_on(call: Call, before: Call) -> bool:
+    """Whether a call is of the same layer as the one before it."""
+    return same(call, before) or (call.path == before.path and 0 < call.run == before.run)
+
+
+def same(call: Call, before: Call) -> bool:
+    """Whether a call asks for the same weights again."""
     return (
         call.path == before.path
         and call.query is not None

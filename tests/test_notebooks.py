@@ -48,6 +48,7 @@ def executed(request, tiny_smollm2, tmp_path_factory):
     environment = {
         "REGARD_NOTEBOOK_MODEL": str(tiny_smollm2 / "models" / "smollm2"),
         "REGARD_CACHE": str(tiny_smollm2),
+        "REGARD_NOTEBOOK_STEPS": "2",
         "HF_HUB_OFFLINE": "1",
     }
     path = request.param

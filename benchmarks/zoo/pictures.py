@@ -109,8 +109,7 @@ PICTURES: dict[str, Architecture] = {
     "qwen2_vl": Architecture(
         model="Qwen2VLForConditionalGeneration",
         make_inputs=patches,
-        layers={"decoder": (0, 1)},
-        unread={"vision": (0, 1)},
+        layers={"decoder": (0, 1), "vision": (0, 1)},
         generates=True,
         settings={
             "text_config": SETTINGS | {"rope_parameters": MROPE},

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from regard.data.batch import EOS
+from regard.data.prepare import TokenizedCorpus
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.evaluation.quality import Quality
@@ -16,6 +17,7 @@ from regard.evaluation.text import TextQuality, evaluate_text
 from regard.generation.result import Generation
 from regard.language_model import LanguageModel
 from regard.language_model.adapters import ends_of
+from regard.models import read_config
 from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.lora import ADAPTER_CONFIG
@@ -24,6 +26,7 @@ from regard.models.pretrained.translators import Languages, translates
 from regard.reading.reading import Reading
 from regard.reading.source_record import Sources
 from regard.reading.watch import watching
+from regard.training.init import WINDOW, Start
 from regard.training.loop import Progress
 from regard.training.recipe import load_recipe
 from regard.training.run import RECIPE, Run, find_device, train_run
@@ -213,28 +216,49 @@ def evaluate(
     split: str = "test",
     *,
     files: Sequence[str | Path] | None = None,
+    data_of: str | os.PathLike[str] | None = None,
     device: str = "auto",
     **settings: Any,
 ) -> Quality | TextQuality:
-    """How good a run is: `Translator.evaluate`, or, of a language model, what a split's text costs it in bits.
+    """How good a model is: `Translator.evaluate`, or, of a language model, what a split's text costs it in bits.
 
-    `files` of one's own take the place of the split. `device` is for a run by its folder; a translator that is loaded
-    has one. Raises RegardError.
+    `files` of one's own take the place of the split. A pretrained language model, without data, is measured on `files`
+    or on those of the run `data_of`, in windows of the same length. `device` is for a model that is not loaded yet.
+    Raises RegardError.
     """
     if isinstance(model, Translator):
         return model.evaluate(split, files=files, **settings)
-    if files is not None and not (Path(model) / RECIPE).is_file():
-        return load_translator(model, device=device).evaluate(split, files=files, **settings)
+    torch_device = find_device(device)
+    if not (Path(model) / RECIPE).is_file() and (files is not None or data_of is not None):
+        start = Start.find(model)
+        if not start.is_language_model:
+            return load_translator(model, device=device).evaluate(split, files=files, **settings)
+        return _evaluate_pretrained(start, split, files, None if data_of is None else Run.open(data_of), torch_device)
     run = Run.open(model)
     if run.recipe.translates:
-        return translator_of_run(run, device=find_device(device), dtype=torch.float32).evaluate(
-            split, files=files, **settings
-        )
+        return load_translator(model, device=device).evaluate(split, files=files, **settings)
     if settings:
         raise RegardError(f"a language model is measured without translating; leave out {', '.join(settings)}")
-    torch_device = find_device(device)
     module = run.module().to(torch_device)
     if files is None:
         return evaluate_text(module, run.text(split), device=torch_device)
     with run.text_of(files) as text:
         return evaluate_text(module, text, device=torch_device)
+
+
+def _evaluate_pretrained(
+    start: Start, split: str, files: Sequence[str | Path] | None, like: Run | None, device: torch.device
+) -> TextQuality:
+    """The quality of a language model that is no run, on the text and in the windows of a run that is `like` it."""
+    config = read_config(start.settings(), where=str(start.folder))
+    window, form = (WINDOW, "NFC") if like is None else (like.recipe.max_length, like.recipe.data.form)
+    documents = like is not None and like.recipe.data.documents
+    tokens = start.tokens(min(window, config.max_length), documents=documents)
+    module = start.module(config, start.tokenizer()).eval().to(device)
+    if files is not None:
+        with tokens.of_files(files, form) as text:
+            return evaluate_text(module, text, device=device)
+    assert like is not None
+    text = tokens.split(like.corpus(), split)
+    assert not isinstance(text, TokenizedCorpus)
+    return evaluate_text(module, text, device=device)

@@ -15,7 +15,7 @@ from benchmarks.scenario_table import verdict_of  # noqa: E402
 from benchmarks.scenarios import GREEDY, SCENARIOS, forward  # noqa: E402
 from benchmarks.zoo import ARCHITECTURES  # noqa: E402
 from benchmarks.zoo.architecture import VOCABULARY  # noqa: E402
-from benchmarks.zoo.inputs import picked, pixels, tokens  # noqa: E402
+from benchmarks.zoo.inputs import pixels, tokens  # noqa: E402
 
 pytestmark = [pytest.mark.filterwarnings("ignore")]
 
@@ -102,25 +102,41 @@ def test_a_forward_over_text_and_picture_is_read_exactly(name):
     assert not faults(forward(ARCHITECTURES[name], kernel(name)))
 
 
-def test_a_picture_that_is_alone_is_read_where_in_a_batch_each_is_a_call_of_its_own():
+@pytest.mark.parametrize("owners", [[0, 1], [0, 0], [1, 1], [0], [1]])
+@pytest.mark.parametrize("how", [None, {}, {"num_beams": 2, "num_return_sequences": 2}])
+def test_pictures_that_are_calls_of_their_own_are_those_of_the_sequence_that_has_their_places(owners, how):
+    """Qwen2-VL's pictures of 4 by 8 and 4 by 4 patches, of which four are a token."""
     architecture = ARCHITECTURES["qwen2_vl"]
-    alone = dataclasses.replace(
-        architecture,
-        make_inputs=lambda: picked(architecture.make_inputs(), [1]),
-        layers=architecture.layers | architecture.unread,
-    )
-    assert not faults(forward(alone, "sdpa"))
-    model, place = architecture.build("sdpa"), ("vision", 0)
-    for items in ([1], [0, 1]):
-        inputs = picked(architecture.inputs(), items)
-        with torch.no_grad(), regard.watching(model, rows="all") as watch:
-            calls = witness.capture(model, lambda inputs=inputs: model.generate(**inputs, **GREEDY))
-        reading = watch.reading(0)
-        if len(items) > 1:
-            assert "not over the 2 sequences" in reading.refused[place]
+    model, inputs = architecture.build("sdpa"), architecture.inputs()
+    image, counts = architecture.image_id, [8, 4][: len(owners)]
+    ids = torch.arange(3, 23).repeat(2, 1)
+    for sequence in {*owners}:
+        own = [count for owner, count in zip(owners, counts, strict=True) if owner == sequence]
+        row = [id for count in own for id in (image - 2, *[image] * count)]
+        ids[sequence, 2 : 2 + len(row)] = torch.tensor(row)
+    given = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == image).long(),
+        "pixel_values": inputs["pixel_values"][: 4 * sum(counts)],
+        "image_grid_thw": inputs["image_grid_thw"][: len(owners)],
+    }
+    with torch.no_grad(), regard.watching(model, rows="all") as watch:
+        model(**given) if how is None else model.generate(**given, **GREEDY | how)
+        calls = witness.capture(model, lambda: model(**given), kinds=architecture.kinds)
+    truths = [witness.truth(call)[0] for call in calls if (call.kind, call.layer) == ("vision", 1)]
+    readings = watch.readings()
+    for item, reading in enumerate(readings):
+        sequence = item * 2 // len(readings)
+        expected = [truth for owner, truth in zip(owners, truths, strict=True) if owner == sequence]
+        if not expected:
+            assert "vision" not in reading.kinds
+            assert not reading.refused
             continue
-        truth = witness.truth(next(call for call in calls if (call.kind, call.layer) == place))[0]
-        torch.testing.assert_close(torch.as_tensor(reading.weights(*place)).double(), truth, rtol=0, atol=1e-6)
+        # each picture sees itself alone
+        whole = torch.stack([torch.block_diag(*heads) for heads in zip(*expected, strict=True)])
+        found = torch.as_tensor(reading.weights("vision", 1)).double()
+        torch.testing.assert_close(found, whole, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("way", ["forward", "generate"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from benchmarks import witness
 from benchmarks.zoo import ARCHITECTURES
+from benchmarks.zoo.architecture import scatter
 
 import regard
 from regard.errors import RegardError
@@ -197,8 +198,38 @@ def test_a_first_token_that_is_run_alone_is_of_the_same_sequence():
     with regard.watching(model, rows="all") as watch:
         cache = cache_of(model(input_ids=ids[:, :1], use_cache=True))
         model(input_ids=ids[:, 1:2], **{cache_name(model): cache})
-    assert watch.reading(0).rows("decoder") == [0, 1]
+    assert watch.reading(0).kinds == ["decoder"]
     agrees(watch.reading(0), whole(model, ids[:, :2]), tolerance=1e-5)
+
+
+def test_a_position_of_several_codebooks_is_one_position_without_a_token():
+    torch.manual_seed(0)
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "ffn_dim": 48, "vocab_size": 64}
+    config = transformers.MusicgenConfig(
+        text_encoder=transformers.T5Config(vocab_size=99, d_model=32, d_ff=48, num_layers=2, num_heads=4, d_kv=8),
+        audio_encoder=transformers.EncodecConfig(codebook_size=64, codebook_dim=16, num_filters=4, num_lstm_layers=1),
+        decoder=transformers.MusicgenDecoderConfig(**sizes, num_codebooks=4, pad_token_id=64, bos_token_id=64),
+    )
+    model = transformers.MusicgenForConditionalGeneration(config).eval()
+    scatter(model.text_encoder, 1.5)
+    scatter(model.decoder, 1.5)
+    text, sound = torch.randint(3, 99, (2, 6)), torch.randint(0, 64, (2 * 4, 7))
+    inputs = {"input_ids": text, "attention_mask": torch.ones_like(text), "decoder_input_ids": sound}
+    inputs["attention_mask"][1, 4:] = 0
+    with regard.watching(model, rows="all") as watch:
+        model(**inputs)
+    assert len(watch) == 2
+    expected = truths(model, lambda: model(**inputs))
+    for item, real in enumerate((6, 4)):
+        reading = watch.reading(item)
+        assert {place for place in expected if place[0] != "encoder"} <= reading.maps.keys()
+        assert {token.id for token in reading.queries("decoder")} == {-1}
+        assert [token.id for token in reading.keys("cross")] == text[item, :real].tolist()
+        for place, whole in expected.items():
+            weights = whole[item] if place[0] == "decoder" else whole[item][..., :real]
+            weights = weights[:, :real] if place[0] == "encoder" else weights
+            found = torch.as_tensor(reading.weights(*place)).double()
+            torch.testing.assert_close(found, weights, rtol=0, atol=1e-6)
 
 
 CACHES = {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from benchmarks import witness, written
 from benchmarks.judging import tensors
-from benchmarks.truths import without_padding
+from benchmarks.truths import by_place, without_padding
 from benchmarks.zoo import ARCHITECTURES
 from benchmarks.zoo.architecture import older_than
 
@@ -71,7 +71,7 @@ def test_every_layer_is_read_exactly_or_refused_and_the_output_is_what_it_was(na
     for before, after in zip(plain, watched, strict=True):
         assert torch.equal(before.nan_to_num(), after.nan_to_num())
 
-    truths = {(call.kind, call.layer): witness.truth(call) for call in calls}
+    truths = by_place(calls)
     errors = eager_errors(name, dtype)
     for item in range(2):
         reading = watch.reading(item)

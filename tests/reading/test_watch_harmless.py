@@ -27,7 +27,7 @@ RECORDING = [
     (recorder.Recorder, "failed"),
     (recorder.Recording, "reordered"),
     (recorder, "part_of"),
-    (recorder, "layout_of"),
+    (recorder, "layouts_of"),
     (recorder, "read_call"),
     (recorder, "note_rollout"),
     (recorder, "watch_runs"),

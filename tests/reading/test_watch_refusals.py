@@ -407,6 +407,7 @@ def test_a_sequence_of_padding_alone_has_no_rows(name):
     (kind,) = architecture.kinds
     assert watch.reading(0).weights(kind, 0).shape == (4, 13, 13)
     assert watch.reading(1).weights(kind, 0).shape == (4, 0, 0)
+    assert watch.reading(1).keys() == watch.reading(1).queries() == []
 
 
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated")

@@ -12,6 +12,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 import regard
+from regard.cli.compare import compare
+from regard.cli.evaluate import evaluate
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
 from regard.training.recipe import load_recipe
@@ -285,3 +287,21 @@ def test_an_init_in_a_recipe_is_seen_from_the_recipes_folder(story, files, tmp_p
     assert load_recipe(recipe).init == str(story.path)
     assert load_recipe(recipe).model == story.recipe.model
     assert np.isclose(load_recipe(recipe).train.learning_rate, 1e-3)
+
+
+def test_a_run_is_compared_with_what_it_began_from(pretrained, files, tmp_path, capsys):
+    data = {"train": str(files / "text.jsonl")}
+    run = train(tmp_path / "run", init=pretrained, data=data, steps=20, learning_rate=5e-3)
+    before, after = (regard.evaluate(model, "dev", data_of=run.path) for model in (pretrained, run.path))
+    assert before.loss == pytest.approx(run.facts["init_dev_loss"], abs=1e-5)
+    assert after.loss == pytest.approx(run.facts["dev_loss"], abs=1e-5)
+    assert (before.bytes, before.tokens) == (after.bytes, after.tokens)
+    compare(str(run.path), str(pretrained), json=True, split="dev")
+    ours, theirs = json.loads(capsys.readouterr().out)["models"]
+    assert (ours["name"], theirs["name"]) == ("run", pretrained.name)
+    assert ours["bits_per_byte"] < theirs["bits_per_byte"]
+    # on files each is measured as the other, with a run at hand and without
+    own = [regard.evaluate(pretrained, files=[files / "other.jsonl"], data_of=of) for of in (None, run.path)]
+    assert own[0] == own[1]
+    evaluate(str(pretrained), file=(files / "other.jsonl",), json=True)
+    assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(own[0].loss)

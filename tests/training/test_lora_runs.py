@@ -183,7 +183,9 @@ def test_answers_are_learned_measured_and_written(llama, files, tmp_path):
     rest = sum(len(run.tokenized(split)) for split in ("dev", "test"))
     assert rest > 20
     assert run.facts["conversations"] == 300 - rest
-    assert "answer_tokens" in run.facts["look"]["figures"]
+    rows, figures = run.tokenized("train"), run.facts["look"]["figures"]
+    assert (figures["tokens"], figures["answer_tokens"]) == (rows.num_tokens, rows.num_labels)
+    assert figures["answer_tokens"] < figures["tokens"] / 5
     dev = run.tokenized("dev")
     # what is not learned costs nothing: of 1 to 3 digits and the end
     assert dev.num_labels < 4.01 * len(dev)

@@ -229,3 +229,8 @@ def test_the_command_trains_and_translates(folders, data, tmp_path):
     )
     assert done.returncode == 0, done.stderr.decode()
     assert len(done.stdout.splitlines()) == 1
+    asked = ["compare", folders("nllb"), run, "--file", data, "--target-language", "fra_Latn", "--max-new-tokens", 3]
+    done = subprocess.run([sys.executable, "-m", "regard", *map(str, asked), "--json"], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    before, after = json.loads(done.stdout)["models"]
+    assert after["perplexity"] < before["perplexity"]

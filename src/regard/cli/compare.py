@@ -10,13 +10,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split, TestFiles, test_set
+from regard.cli.options import (
+    GREEDY,
+    NO_LANGUAGES,
+    Count,
+    DecodingOptions,
+    Device,
+    Dtype,
+    Languages,
+    Split,
+    TestFiles,
+    test_set,
+)
 from regard.errors import RegardError
 from regard.files import real_path
 
 
 def compare(
-    *runs: Path,
+    *runs: str,
     split: Split | None = None,
     file: TestFiles = (),
     metric: Literal["exact", "chrf", "bleu"] = "chrf",
@@ -24,10 +35,11 @@ def compare(
     decoding: DecodingOptions = GREEDY,
     batch_size: Count = 64,
     json: bool = False,
+    languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
-    """Measure several runs and lay their quality by source length side by side; alignment error rates below it.
+    """Measure several models and lay their quality by source length side by side; alignment error rates below it.
 
     Below that, how each differs from the first one, with the p-value of a paired bootstrap test: how probable so
     large a difference would be if both were equally good.
@@ -36,7 +48,8 @@ def compare(
     Parameters
     ----------
     runs
-        Run folders, trained on one corpus or compared on --file.
+        Run folders, trained on one corpus or compared on --file; also pretrained translators, on --file, and language
+        models, such as what a run began from.
     split
         train, dev or test, of the runs' own corpus; by default test.
     file
@@ -56,7 +69,8 @@ def compare(
     """
     from regard.api import load_translator
     from regard.evaluation.significance import paired_bootstrap
-    from regard.training.run import Run
+    from regard.training.init import Start
+    from regard.training.run import RECIPE, Run
     from regard.view.alignment_error import error_rate_line
     from regard.view.differences import difference_table
     from regard.view.figure import check_path
@@ -67,21 +81,31 @@ def compare(
 
     if len(runs) < 2:
         raise RegardError("compare takes two runs or more; `regard evaluate RUN` measures one")
-    if len({real_path(run) for run in runs}) < len(runs):
+    if len({real_path(Path(run)) for run in runs}) < len(runs):
         raise RegardError("a run is named twice; compare takes different runs")
     chosen, files, measured = test_set(split, file)
     for path in out:
         check_path(path)
-    translates = {Run.open(run).recipe.translates for run in runs}
+    trained = [run for run in runs if (Path(run) / RECIPE).is_file()]
+    if not trained and files is None:
+        raise RegardError("none of these is a run, which would have a test set; give --file")
+    others = [run for run in runs if run not in trained]
+    translates = {Run.open(run).recipe.translates for run in trained}
+    translates |= {not Start.find(run).is_language_model for run in others}
     if len(translates) == 2:
         raise RegardError("a translator and a language model cannot be compared; name runs of one kind")
     if translates == {False}:
         if out:
             raise RegardError("language models have no length curve to draw; leave out --out")
-        _compare_texts(runs, chosen, files, measured, json=json, device=device)
+        _compare_texts(runs, trained[:1], chosen, files, measured, json=json, device=device)
         return
-    translators = [load_translator(run, device=device, dtype=dtype) for run in runs]
+    if languages != NO_LANGUAGES and not others:
+        raise RegardError("runs know their languages; leave out --source-language and its like")
+    told = {run: vars(languages) for run in others}
+    translators = [load_translator(run, device=device, dtype=dtype, **told.get(run, {})) for run in runs]
     if files is None:
+        if others:
+            raise RegardError(f"{others[0]} is no run, and has no test set; give --file")
         first, *others = (translator.pairs(chosen) for translator in translators)
         if any(other != first for other in others):
             raise RegardError(
@@ -121,7 +145,8 @@ def compare(
 
 
 def _compare_texts(
-    runs: tuple[Path, ...],
+    runs: tuple[str, ...],
+    trained: list[str],
     split: str,
     files: list[Path] | None,
     measured: dict[str, Any],
@@ -131,7 +156,8 @@ def _compare_texts(
 ) -> None:
     from regard.api import evaluate
 
-    qualities = [evaluate(run, split, files=files, device=device).to_json() for run in runs]
+    data_of = trained[0] if trained else None
+    qualities = [evaluate(run, split, files=files, data_of=data_of, device=device).to_json() for run in runs]
     if len({(quality["documents"], quality["bytes"]) for quality in qualities}) > 1:
         raise RegardError("these runs were not tested on the same text; compare runs of one corpus and split")
     models = [{"name": name, **quality} for name, quality in zip(_names(list(runs)), qualities, strict=True)]
@@ -148,7 +174,7 @@ def _compare_texts(
     Console().print(table)
 
 
-def _names(runs: list[Path]) -> list[str]:
+def _names(runs: list[str]) -> list[str]:
     """The folders' own names, or their paths where two have the same."""
-    names = [real_path(run).name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+    names = [real_path(Path(run)).name for run in runs]
+    return names if len(set(names)) == len(names) else runs

@@ -1,8 +1,9 @@
 """`regard evaluate`: quality overall and by source length."""
 
 import json as json_module
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -19,9 +20,6 @@ from regard.cli.options import (
     test_set,
 )
 from regard.errors import RegardError
-
-if TYPE_CHECKING:
-    from regard.training.run import Run
 
 BATCH_SIZE = 64
 
@@ -72,6 +70,7 @@ def evaluate(
     """
     from regard.api import load_translator
     from regard.files import check_new_folder
+    from regard.training.init import Start
     from regard.training.run import RECIPE, Run
     from regard.view.alignment_error import error_rate_grid, error_rate_line
     from regard.view.progress import counting
@@ -83,14 +82,15 @@ def evaluate(
     if out is not None:
         check_new_folder(out)
     opened = Run.open(model) if not file or (Path(model) / RECIPE).is_file() else None
-    if opened is not None and not opened.recipe.translates:
+    if not opened.recipe.translates if opened else Start.find(model).is_language_model:
         if decoding != GREEDY:
             raise RegardError(f"{model} is a language model, measured on text as it is; leave out options of decoding")
         if batch_size != BATCH_SIZE or dtype != "float32":
             raise RegardError(f"{model} is a language model, measured in float32; leave out --batch-size and --dtype")
         if links is not None or out is not None:
             raise RegardError(f"{model} is a language model, which translates nothing; leave out --links and --out")
-        _evaluate_text(opened, chosen, files, measured, json=json, device=device)
+        name, facts = (opened.path.name, opened.facts) if opened else (str(model), {})
+        _evaluate_text(model, name, facts, chosen, files, measured, json=json, device=device)
         return
     translator = load_translator(model, device=device, dtype=dtype, **vars(languages))
     with counting(translator.name, None) as progress:
@@ -121,19 +121,27 @@ def evaluate(
 
 
 def _evaluate_text(
-    run: "Run", split: str, files: list[Path] | None, measured: dict[str, Any], *, json: bool, device: str
+    model: str,
+    name: str,
+    facts: Mapping[str, Any],
+    split: str,
+    files: list[Path] | None,
+    measured: dict[str, Any],
+    *,
+    json: bool,
+    device: str,
 ) -> None:
     from regard.api import evaluate as measure
 
-    quality = measure(run.path, split, files=files, device=device).to_json()
-    attribution = None if files else run.facts.get("attribution")
+    quality = measure(model, split, files=files, device=device).to_json()
+    attribution = None if files else facts.get("attribution")
     if json:
-        facts = {"run": run.path.name, **measured, "attribution": attribution}
+        facts = {"run": name, **measured, "attribution": attribution}
         print(json_module.dumps({**facts, **quality}, indent=2))
         return
     console = Console(highlight=False, markup=False)
     console.print(
-        f"{run.path.name} on {' and '.join(map(str, files or [split]))}: {quality['bits_per_byte']:.3f} bits per byte, "
+        f"{name} on {' and '.join(map(str, files or [split]))}: {quality['bits_per_byte']:.3f} bits per byte, "
         f"perplexity {quality['perplexity']:.2f} per token; {quality['documents']:,} documents, "
         f"{quality['bytes']:,} bytes, {quality['tokens']:,} tokens"
         + (f", {quality['unknown']:,} unknown characters" if quality["unknown"] else "")

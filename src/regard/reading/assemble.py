@@ -47,7 +47,9 @@ def reading(watch: Any, seen: Run | Generation, item: int) -> Reading:
             refused |= dict.fromkeys((key for key in run.pieces if key[0] in ("vision", "queries", "resampler")), why)
         for key, calls in run.pieces.items():
             end = run.position(row_then, run.start + fed) if key[0] in ("decoder", "cross") else ALL
-            parts.setdefault(key, []).extend((pieces[row_then], end) for pieces in calls)
+            # a picture may be another sequence's
+            if own := [(pieces[row_then], end) for pieces in calls if row_then in pieces]:
+                parts.setdefault(key, []).extend(own)
     numbers = watch.recording.numbers
     for key in parts:
         if key[1] in failed:
@@ -281,7 +283,7 @@ def _sequences(
                 own = of_part(part, own_row, run.batch_size, count)
             if is_own and written is not None and count == queries:
                 own = [*own, Label(written)]
-            if len(found.get(name, ())) < len(own):
+            if name not in found or len(found[name]) < len(own):
                 found[name] = own
     return {name: sequence(labels, watch.wanted.tokenizer) for name, labels in found.items()}
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from regard.reading.call import AttentionCall, Visibility
-from regard.reading.parts import Part
+from regard.reading.parts import Part, placeholders
 from regard.reading.runs import Run
 
 
@@ -26,13 +26,52 @@ class Layout:
     call: AttentionCall | None = None
 
 
-def layout_of(
-    run: Run, part: Part | None, kind: str, call: AttentionCall, item: int, before: tuple[int, int]
-) -> Layout:
-    """Where an item's tokens stand in a call of this kind, made for `part`.
+def layouts_of(
+    run: Run, part: Part | None, kind: str, call: AttentionCall, before: tuple[int, int]
+) -> dict[int, Layout] | str:
+    """Where the tokens of each item stand that a call of this kind, made for `part`, is about, or why none is known.
 
     `before` counts the queries and keys of calls of the same layer that saw other parts of the input.
     """
+    patches = _patches(run, part, call) if kind == "vision" else None
+    if patches is not None:
+        ends = patches.cumsum(0)
+        item = int((ends <= before[0]).sum())
+        if int(ends[-1]) != call.total or before[0] + call.num_queries > int(ends[item]):
+            return "its pictures have other patches than the text has places for, and no sequence is known to be theirs"
+        run.batch_size, start = len(patches), int(ends[item] - patches[item])
+        return {item: _layout(run, part, kind, call, 0, (before[0] - start, before[1] - start))}
+    if call.context.shape[0] != run.batch_size:
+        return (
+            f"it attends within {call.context.shape[0]} windows or parts, not over the {run.batch_size} sequences of "
+            "the batch"
+        )
+    return {item: _layout(run, part, kind, call, item, before) for item in range(run.batch_size)}
+
+
+def _patches(run: Run, part: Part | None, call: AttentionCall) -> Int[Tensor, " item"] | None:
+    """How many patches the pictures of each sequence have, in models that attend within one picture at a time.
+
+    Qwen2-VL is one: each of its image tokens stands for a square of patches. None for other models.
+    """
+    config = getattr(getattr(part, "module", None), "config", None)
+    merged = getattr(getattr(config, "vision_config", config), "spatial_merge_size", None)
+    tokens, modules = run.tokens, [] if run.own is None else [each.module for each in run.own.chain]
+    # `generate` runs the vision model before the text
+    generation = run.generation if tokens is None else None
+    if generation is not None:
+        tokens, modules = generation.ids, [generation.model]
+    if tokens is None or len(call.context) != 1 or call.total is None or not isinstance(merged, int):
+        return None
+    ids = [id for module in modules for id in placeholders(module)]
+    counts = torch.isin(tokens, torch.tensor(ids, dtype=tokens.dtype)).sum(1) * merged**2
+    # beams and samples of one prompt follow each other
+    copies = 1 if generation is None else max(1, call.total // max(1, int(counts.sum())))
+    # one sequence alone has all of them, also where its text is fed in parts
+    return counts.repeat_interleave(copies) if len(tokens) * copies > 1 else torch.tensor([call.total])
+
+
+def _layout(run: Run, part: Part | None, kind: str, call: AttentionCall, item: int, before: tuple[int, int]) -> Layout:
     if kind in ("decoder", "cross") and run.length == call.num_queries:
         real = run.real(item)
         query_real, query_position = real[run.start :], int(real[: run.start].sum())

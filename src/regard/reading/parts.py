@@ -70,7 +70,7 @@ def part_of(path: str, module: Any, given: Mapping[str, Any], outer: Part | None
         or getattr(getattr(module, "config", None), "is_encoder_decoder", False)
     )
     if not is_pair:
-        return _part(path, module, given, outer, fed)
+        return _folded(_part(path, module, given, outer, fed))
     part = _part(
         path,
         module,
@@ -82,6 +82,7 @@ def part_of(path: str, module: Any, given: Mapping[str, Any], outer: Part | None
         },
         outer,
     )
+    part = _folded(part)
     named = ("input_ids", "inputs_embeds", "attention_mask", *PIXELS, *SOUND)
     part.source = _part(path, module, {name: given.get(name) for name in named}, None)
     part.batch_size = part.batch_size or part.source.batch_size
@@ -136,6 +137,15 @@ def _part(path: str, module: Any, given: Mapping[str, Any], outer: Part | None, 
         if part.tokens is None and outer is not None and outer.modality in ("vision", "audio"):
             # what stands for a picture or sound came as embeddings
             part.modality = outer.modality
+    return part
+
+
+def _folded(part: Part) -> Part:
+    """MusicGen's decoder is fed a row of ids of every codebook for one sequence: no position has a token of its own."""
+    config: Any = getattr(part.module, "config", None)
+    if part.tokens is not None and str(getattr(config, "model_type", None)).startswith("musicgen"):
+        codebooks = getattr(config.get_text_config(decoder=True), "num_codebooks", 1)
+        part.batch_size, part.tokens, part.known = len(part.tokens) // codebooks, None, None
     return part
 
 
@@ -196,7 +206,7 @@ def length_of(cache: Any, config: Any) -> int:
     if isinstance(cache, KeyValues):
         return cache.length
     cache = getattr(cache, "self_attention_cache", cache)
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    config = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     # the keys of a picture are no part of the text
     others = set(getattr(config, "cross_attention_layers", None) or ())
     layers = [layer for index, layer in enumerate(getattr(cache, "layers", None) or [cache]) if index not in others]

@@ -19,9 +19,9 @@ from regard.reading.call import AttentionCall
 from regard.reading.capture.patches import watch_runs
 from regard.reading.capture.session import SESSION
 from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
-from regard.reading.layouts import layout_of
+from regard.reading.layouts import layouts_of
 from regard.reading.parts import Part, batch_size_of, part_of
-from regard.reading.runs import Generation, LayerKey, Run, compose, end_ids, is_guided
+from regard.reading.runs import Generation, LayerKey, Piece, Run, compose, end_ids, is_guided
 
 
 @dataclass(eq=False)
@@ -142,7 +142,7 @@ class Recorder:
             return
         note_rollout(run, self.wanted, self._text)
         for key, pieces in run.pieces.items():
-            fed = sum(each[0].num_queries for each in pieces)
+            fed = sum(_size(each)[0] for each in pieces)
             if len(pieces) > 1 and fed != run.totals.get(key):
                 run.refused[key] = "it calls its kernel several times in one run, for parts that are not told apart"
         for key in run.refused:
@@ -271,18 +271,13 @@ class Recorder:
             run.pieces.setdefault(key, []).append(found)
 
     def _read(self, run: Run, kind: str, key: LayerKey, call: AttentionCall) -> Any:
-        if call.context.shape[0] != run.batch_size:
-            return (
-                f"it attends within {call.context.shape[0]} windows or parts, not over the {run.batch_size} sequences "
-                "of the batch"
-            )
-        sides = run.sides[kind]
-        before = [0, 0]
-        for pieces in run.pieces.get(key, []):
-            before[0] += pieces[0].num_queries
-            before[1] += pieces[0].num_keys
-        layouts = [layout_of(run, sides[1], kind, call, item, (before[0], before[1])) for item in range(run.batch_size)]
-        return read_call(run, kind, call, layouts, self.wanted, self._text)
+        sizes = [_size(pieces) for pieces in run.pieces.get(key, [])]
+        before = sum(queries for queries, _ in sizes), sum(keys for _, keys in sizes)
+        layouts = layouts_of(run, run.sides[kind][1], kind, call, before)
+        if isinstance(layouts, str):
+            return layouts
+        found = read_call(run, kind, call, [*layouts.values()], self.wanted, self._text)
+        return found if isinstance(found, str) else dict(zip(layouts, found.values(), strict=True))
 
     def _sides(self, run: Run, main: Part | None, kind: str) -> tuple[Part | None, Part | None]:
         """The parts that were given the queries' and the keys' sequences; learned queries were given to none."""
@@ -375,6 +370,12 @@ class Recorder:
             run.failures.setdefault(path, f"reading it failed: {type(error).__name__}: {error}")
         else:
             self.recording.failures.append(f"{type(error).__name__}: {error}")
+
+
+def _size(pieces: dict[int, Piece]) -> tuple[int, int]:
+    """The queries and keys of a call that was read."""
+    first = next(iter(pieces.values()))
+    return first.num_queries, first.num_keys
 
 
 def _main(part: Part | None) -> Part | None:

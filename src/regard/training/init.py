@@ -22,20 +22,23 @@ from regard.files import real_path
 from regard.models import GPTConfig, ModelConfig, build
 from regard.models.pretrained.config import PretrainedConfig
 from regard.models.pretrained.find import find_model
-from regard.models.pretrained.folder import CONFIG, is_translator, load_own, load_tokenizer, own_sizes, read_json
+from regard.models.pretrained.folder import (
+    CONFIG,
+    is_own,
+    is_translator,
+    load_own,
+    load_tokenizer,
+    own_sizes,
+    read_json,
+)
 from regard.models.pretrained.lora import ADAPTER_CONFIG, Found, find_merged
 from regard.models.pretrained.pair_tokenizer import PretrainedTokenizer
 from regard.models.pretrained.text_tokenizer import TextTokenizer
 from regard.models.pretrained.translators import note_languages
 from regard.training import checkpoint
 from regard.training.folder import PRETRAINED, RECIPE, TOKENIZER, WEIGHTS
-from regard.training.translators import (
-    AnyTokenizer,
-    described,
-    fresh_translator,
-    loaded_translator,
-    longest,
-)
+from regard.training.tokens import Tokens
+from regard.training.translators import AnyTokenizer, described, fresh_translator, loaded_translator, longest
 
 # tokens of a training window, of which a pretrained model could take many more
 WINDOW = 512
@@ -82,7 +85,7 @@ class Start:
         """Whether it is a pretrained encoder–decoder."""
         return self.is_pretrained and is_translator(self._described_in())
 
-    def tokenizer(self, config: ModelConfig) -> AnyTokenizer:
+    def tokenizer(self, config: ModelConfig | None = None) -> AnyTokenizer:
         """The tokenizer of the model by `config`. Raises RegardError for languages that it does not have."""
         if not self.is_pretrained:
             return Tokenizer.load(self.folder / TOKENIZER)
@@ -92,15 +95,25 @@ class Start:
         has_one = (self.folder / CONFIG).is_file() or load_tokenizer(self.folder) is not None
         return TextTokenizer.load(self.folder if has_one else self._merged().folder)
 
+    def tokens(self, max_length: int, *, documents: bool = False, config: ModelConfig | None = None) -> Tokens:
+        """Texts as this model's tokens, in windows of `max_length`; `documents` as in a recipe."""
+        files = [path for name in PRETRAINED if (path := self.folder / name).is_file()]
+        tokenizer = functools.partial(self.tokenizer, config)
+        return Tokens(self.folder.name, tokenizer, files, max_length, documents=documents)
+
+    @property
+    def is_language_model(self) -> bool:
+        """Whether a pretrained model is one that Regard trains to write on."""
+        return self.is_pretrained and is_own(self._described_in())
+
     def build(self, config: ModelConfig) -> nn.Module:
         """The model with weights of its beginning; of a pretrained one these are random."""
         if isinstance(config, PretrainedConfig):
             return fresh_translator(self._described_in(), config)
-        # of rows of its embedding a pretrained model may have more than tokens
-        size = (
-            own_sizes(self._described_in())[1] if self.is_pretrained else len(Tokenizer.load(self.folder / TOKENIZER))
-        )
-        return build(config, size)
+        if self.is_pretrained:
+            # the rows of its embedding, which may be more than its tokens
+            return build(config, own_sizes(self._described_in())[1])
+        return build(config, len(Tokenizer.load(self.folder / TOKENIZER)))
 
     def copy_into(self, folder: Path, tokenizer: AnyTokenizer) -> None:
         """The files that say what a pretrained model is, and cut its texts, into the folder of a run."""

@@ -159,7 +159,7 @@ def _look_at_text(
             sample.append(corpus.plain(passage)[:SAMPLE])
     again = _repeated(hashes)
     documents, size = (sum(getattr(part.facts, name) for part in train) for name in ("documents", "bytes"))
-    tokens, context = sum(map(len, train)), recipe.max_length
+    tokens, context = sum(part.num_tokens for part in train), recipe.max_length
     labels, lengths = sum(part.num_labels for part in train), _lengths(train)
     look.figures |= {"documents": documents, "bytes": size, "tokens": tokens}
     look.figures |= {"passages": len(hashes), "duplicates": again, "not_normalised": unformed}

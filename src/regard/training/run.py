@@ -6,9 +6,8 @@ import json
 import logging
 import os
 import platform
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,9 @@ from regard.data.corpora import Corpus
 from regard.data.corpus import Watcher, unwatched
 from regard.data.dropout import BPEDropout
 from regard.data.mixture import Mixture, Part
-from regard.data.packed import PackedText, pack
-from regard.data.parts import data_name
+from regard.data.packed import PackedText
 from regard.data.prepare import TokenizedCorpus
-from regard.data.text import Text, are_chats
+from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
@@ -38,7 +36,6 @@ from regard.models import check_memory
 from regard.models.gpt import GPT
 from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.gpt_weights import weights
-from regard.models.pretrained.pair_tokenizer import PretrainedTokenizer
 from regard.models.pretrained.seq2seq import PretrainedTranslator
 from regard.models.pretrained.translators import tensors_of
 from regard.training import checkpoint
@@ -54,7 +51,6 @@ from regard.training.folder import (
     CARD,
     FACTS,
     LARGEST_FACTS,
-    PRETRAINED,
     RECIPE,
     TOKENIZER,
     WEIGHTS,
@@ -163,22 +159,9 @@ class Run:
         assert not isinstance(text, TokenizedCorpus)
         return text
 
-    @contextmanager
-    def text_of(self, files: Sequence[str | Path]) -> Iterator[PackedText | Conversations]:
-        """The text of any files, as this run tokenizes it; of a short one the window is all of it."""
-        with tempfile.TemporaryDirectory(prefix="regard-") as folder:
-            names = list(map(str, files))
-            given = Text(name="text", splits={"test": names}, form=self.recipe.data.form, chats=are_chats(names))
-            if given.chats:
-                yield self._tokens.chats(given.passages("test"), Path(folder) / "text", data_name(names))
-                return
-            tokenizer = self.tokenizer()
-            assert not isinstance(tokenizer, PretrainedTokenizer)
-            pack(given.passages("test"), tokenizer, Path(folder) / "text")
-            text = PackedText.open(Path(folder) / "text", context=1)
-            context = min(len(text), self.recipe.max_length)
-            start = tokenizer.start if self.recipe.data.documents else None
-            yield PackedText.open(Path(folder) / "text", context=context, documents=start)
+    def text_of(self, files: Sequence[str | Path]) -> AbstractContextManager[PackedText | Conversations]:
+        """The text of any files, as this run tokenizes it."""
+        return self._tokens.of_files(files, self.recipe.data.form)
 
     def token_sum(self, split: str) -> str:
         """SHA-256 over the token ids of a split that is tokenized."""
@@ -187,8 +170,7 @@ class Run:
     @property
     def _tokens(self) -> Tokens:
         recipe = self.recipe
-        files = [path for name in PRETRAINED if (path := self.path / name).is_file()]
-        return Tokens(self.path.name, self.tokenizer, files, recipe.max_length, documents=recipe.data.documents)
+        return self._start.tokens(recipe.max_length, documents=recipe.data.documents, config=recipe.model)
 
     @property
     def _start(self) -> Start:

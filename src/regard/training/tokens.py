@@ -2,7 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +16,9 @@ from regard.data.mixture import Mixture
 from regard.data.mixture import Part as Rows
 from regard.data.packed import PackedText, pack
 from regard.data.pair_tokenizer import PairTokenizer
-from regard.data.parts import Data, weighted
+from regard.data.parts import Data, data_name, weighted
 from regard.data.prepare import open_prepared, prepare
-from regard.data.text import Passage, Text
+from regard.data.text import Passage, Text, are_chats
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import clear_leftovers
@@ -81,6 +83,20 @@ class Tokens:
             unknown=tokenizer.unknown,
             name=name,
         )
+
+    @contextmanager
+    def of_files(self, files: Sequence[str | Path], form: str | None) -> Iterator[PackedText | Conversations]:
+        """The text of any files, in a Unicode normal form; of a short one the window is all of it."""
+        with tempfile.TemporaryDirectory(prefix="regard-") as folder:
+            names = list(map(str, files))
+            given = Text(name="text", splits={"test": names}, form=form, chats=are_chats(names))
+            if given.chats:
+                yield self.chats(given.passages("test"), Path(folder) / "text", data_name(names))
+                return
+            pack(given.passages("test"), self._of_text(), Path(folder) / "text")
+            context = min(len(PackedText.open(Path(folder) / "text", context=1)), self.max_length)
+            start = self._of_text().start if self.documents else None
+            yield PackedText.open(Path(folder) / "text", context=context, documents=start)
 
     def mixture(self, corpus: Corpus | Text, progress: Watcher = unwatched) -> Rows | Mixture:
         """The training split, or, where its corpora have weights, a mixture of them."""

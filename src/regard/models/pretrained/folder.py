@@ -106,6 +106,11 @@ def own_sizes(folder: Path) -> tuple[GPTConfig, int]:
     return _own_sizes(folder, values)
 
 
+def is_own(folder: Path) -> bool:
+    """Whether Regard has a model of its own for the weights of this folder. Raises RegardError for one that is none."""
+    return _is_own(_read_config(folder))
+
+
 def _is_own(values: dict[str, Any]) -> bool:
     names = values.get("architectures")
     return isinstance(names, list) and bool(names) and isinstance(names[0], str) and names[0] in ARCHITECTURES
