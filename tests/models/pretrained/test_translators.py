@@ -338,6 +338,14 @@ def test_languages_that_a_folder_names_need_not_be_given(folders, tmp_path):
     assert regard.load(folder).tokenizer.frames == given.tokenizer.frames
 
 
+def test_the_language_that_sources_are_taken_to_be_in_is_told(folders, caplog):
+    regard.load(folders("nllb"), target_language="fra_Latn")
+    assert "takes texts to be in eng_Latn; give source_language" in caplog.text
+    caplog.clear()
+    regard.load(folders("nllb"), source_language="deu_Latn", target_language="fra_Latn")
+    assert "source_language" not in caplog.text
+
+
 def test_a_source_prefix_stands_before_every_source(folders):
     prefix = "translate English to French: "
     found = regard.load(folders("t5"), source_prefix=prefix)

@@ -8,6 +8,7 @@ from typing import Any
 
 from regard.config import suggest
 from regard.data.batch import Frame, Frames
+from regard.data.lines import tell_once
 from regard.errors import RegardError
 from regard.models.pretrained.needs import quiet, told
 
@@ -57,6 +58,9 @@ def frames_of(
             raise RegardError(f"{name}: {_unknown(side, language, tags, config)}")
     if names_source and source is not None:
         backend.src_lang = source
+    elif names_source and target is not None:
+        # a folder may name what its maker began with; who names one side alone may have forgotten the other
+        tell_once("%s takes texts to be in %s; give source_language for another", name, backend.src_lang)
     if target is None and tags:
         own = getattr(backend, "tgt_lang" if names_source else "target_lang", None)
         begins = [getattr(settings, f"{which}_token_id", None) for which in ("forced_bos", "decoder_start")]
