@@ -30,6 +30,9 @@ SIZES: dict[str, Any] = {
     "decoder_ffn_dim": 48,
     "max_position_embeddings": 64,
     "init_std": 0.3,
+    "attention_dropout": 0.0,
+    "encoder_layerdrop": 0.0,
+    "decoder_layerdrop": 0.0,
 }
 # what the loader is told of each: languages are given where a model has several
 LANGUAGES: dict[str, dict[str, str]] = {

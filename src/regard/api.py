@@ -122,6 +122,7 @@ def load(
                 dtype=_dtype(dtype),
                 languages=languages,
                 folder=find_model(model)[1],
+                run=Run.open(path) if (path / RECIPE).is_file() else None,
             )
         _refuse(languages, f"{loaded.name} translates nothing")
     if dtype in QUANTISED:
@@ -235,8 +236,7 @@ def evaluate(
         return _evaluate_pretrained(start, split, files, None if data_of is None else Run.open(data_of), torch_device)
     run = Run.open(model)
     if run.recipe.translates:
-        translator = translator_of_run(run, device=torch_device, dtype=torch.float32)
-        return translator.evaluate(split, files=files, **settings)
+        return load_translator(model, device=device).evaluate(split, files=files, **settings)
     if settings:
         raise RegardError(f"a language model is measured without translating; leave out {', '.join(settings)}")
     module = run.module().to(torch_device)

@@ -224,7 +224,7 @@ def test_runs_that_were_tested_on_other_sentences_are_not_compared(cli, runs, re
         ([], "compare takes two runs or more; `regard evaluate RUN` measures one"),
         (["{bahdanau}"], "a run is named twice"),
         (["{rnn}", "--out", "curve.jpg"], "curve.jpg: a picture ends in .png, .svg, .pdf; rename it"),
-        (["nowhere"], "nowhere: there is no such run"),
+        (["nowhere"], "there is no model 'nowhere'"),
     ],
 )
 def test_what_cannot_be_compared_is_told(cli, runs, arguments, message):

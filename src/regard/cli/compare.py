@@ -10,7 +10,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from regard.cli.options import GREEDY, Count, DecodingOptions, Device, Dtype, Split, TestFiles, test_set
+from regard.cli.options import (
+    GREEDY,
+    NO_LANGUAGES,
+    Count,
+    DecodingOptions,
+    Device,
+    Dtype,
+    Languages,
+    Split,
+    TestFiles,
+    test_set,
+)
 from regard.errors import RegardError
 from regard.files import real_path
 
@@ -24,6 +35,7 @@ def compare(
     decoding: DecodingOptions = GREEDY,
     batch_size: Count = 64,
     json: bool = False,
+    languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
 ) -> None:
@@ -87,7 +99,10 @@ def compare(
             raise RegardError("language models have no length curve to draw; leave out --out")
         _compare_texts(runs, trained[:1], chosen, files, measured, json=json, device=device)
         return
-    translators = [load_translator(run, device=device, dtype=dtype) for run in runs]
+    if languages != NO_LANGUAGES and not others:
+        raise RegardError("runs know their languages; leave out --source-language and its like")
+    told = {run: vars(languages) for run in others}
+    translators = [load_translator(run, device=device, dtype=dtype, **told.get(run, {})) for run in runs]
     if files is None:
         if others:
             raise RegardError(f"{others[0]} is no run, and has no test set; give --file")

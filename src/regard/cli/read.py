@@ -132,7 +132,7 @@ def read(
         if source is None:
             raise RegardError(f"{opened.name} is a translator; give it a --source")
         settings: dict[str, Any] = {"num_beams": num_beams, "length_penalty": length_penalty}
-        if opened.run is not None:
+        if not opened.is_pretrained:
             _refuse(options.changed(), f"{opened.name} is a run of Regard, which is read whole")
         else:
             _refuse(["--chat"] * options.chat, f"{opened.name} is a translator, which does not chat")

@@ -51,7 +51,7 @@ def _of_rows(
     log_probs = np.zeros(len(corpus))
     # a row longer than a batch is a batch of its own
     for rows in corpus.order(batch_tokens=max(batch_tokens, corpus.longest), seed=0, epoch=0):
-        batch = corpus.batch(rows).to(device)
+        batch = corpus.batch(rows.tolist()).to(device)
         asked = batch.label_mask
         if isinstance(batch, Batch) and isinstance(corpus, TokenizedCorpus):
             asked = _chosen(batch, corpus.frames)

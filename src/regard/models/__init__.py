@@ -7,27 +7,27 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from regard.attention.cache import Cache
 from regard.attention.output import ModelOutput
 from regard.config import from_dict, suggest
 from regard.data.batch import Batch
 from regard.errors import RegardError
 from regard.kernels.memory import memory_of_machine
 from regard.models.gpt import GPT, GPTConfig
+from regard.models.pretrained.config import PretrainedConfig, no_weights
 from regard.models.recurrent import RNNTranslator
 from regard.models.rnn import RNNConfig
 from regard.models.transformer import Transformer, TransformerConfig
 
-ModelConfig = RNNConfig | TransformerConfig | GPTConfig
+ModelConfig = RNNConfig | TransformerConfig | GPTConfig | PretrainedConfig
 
 
 @runtime_checkable
 class TranslatorModule(Protocol):
-    """What decoding asks of a model."""
+    """What decoding asks of a model; its cache can `select` sentences and beams, as `Cache` does."""
 
     def __call__(self, batch: Batch, read: bool = False) -> ModelOutput: ...
-    def encode(self, source: Int[Tensor, "batch source"], lengths: Int[Tensor, " batch"]) -> Cache: ...
-    def decode_step(self, tokens: Int[Tensor, "batch beam"], cache: Cache, read: bool = False) -> ModelOutput: ...
+    def encode(self, source: Int[Tensor, "batch source"], lengths: Int[Tensor, " batch"]) -> Any: ...
+    def decode_step(self, tokens: Int[Tensor, "batch beam"], cache: Any, read: bool = False) -> ModelOutput: ...
 
 
 class Family(NamedTuple):
@@ -42,6 +42,7 @@ MODELS = {
     "rnn": Family(RNNConfig, RNNTranslator),
     "transformer": Family(TransformerConfig, Transformer),
     "gpt": Family(GPTConfig, GPT, translates=False),
+    "pretrained": Family(PretrainedConfig, no_weights),
 }
 
 

@@ -3,6 +3,7 @@
 Howard and Ruder 2018, "Universal language model fine-tuning for text classification".
 """
 
+import functools
 import json
 import os
 import shutil
@@ -19,13 +20,25 @@ from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import real_path
 from regard.models import GPTConfig, ModelConfig, build
+from regard.models.pretrained.config import PretrainedConfig
 from regard.models.pretrained.find import find_model
-from regard.models.pretrained.folder import CONFIG, is_own, load_own, load_tokenizer, own_sizes, read_json
+from regard.models.pretrained.folder import (
+    CONFIG,
+    is_own,
+    is_translator,
+    load_own,
+    load_tokenizer,
+    own_sizes,
+    read_json,
+)
 from regard.models.pretrained.lora import ADAPTER_CONFIG, Found, find_merged
+from regard.models.pretrained.pair_tokenizer import PretrainedTokenizer
 from regard.models.pretrained.text_tokenizer import TextTokenizer
+from regard.models.pretrained.translators import note_languages
 from regard.training import checkpoint
 from regard.training.folder import PRETRAINED, RECIPE, TOKENIZER, WEIGHTS
 from regard.training.tokens import Tokens
+from regard.training.translators import AnyTokenizer, described, fresh_translator, loaded_translator, longest
 
 # tokens of a training window, of which a pretrained model could take many more
 WINDOW = 512
@@ -57,6 +70,8 @@ class Start:
 
     def settings(self) -> dict[str, Any]:
         """What a recipe has under `[model]`."""
+        if self.is_translator:
+            return {"type": "pretrained", "max_length": longest(self._described_in())}
         if self.is_pretrained:
             config, _ = own_sizes(self._described_in())
             return {"type": "gpt"} | _given(asdict(config))
@@ -65,28 +80,42 @@ class Start:
             raise RegardError(f"{self.folder / RECIPE}: has no [model]; put it back")
         return {name: value for name, value in table.items() if name not in ("init", "lora")}
 
-    def tokenizer(self) -> Tokenizer | TextTokenizer:
+    @functools.cached_property
+    def is_translator(self) -> bool:
+        """Whether it is a pretrained encoder–decoder."""
+        return self.is_pretrained and is_translator(self._described_in())
+
+    def tokenizer(self, config: ModelConfig | None = None) -> AnyTokenizer:
+        """The tokenizer of the model by `config`. Raises RegardError for languages that it does not have."""
         if not self.is_pretrained:
             return Tokenizer.load(self.folder / TOKENIZER)
+        if isinstance(config, PretrainedConfig):
+            return described(self._described_in(), config).tokenizer
         # an adapter may leave it to its base
         has_one = (self.folder / CONFIG).is_file() or load_tokenizer(self.folder) is not None
         return TextTokenizer.load(self.folder if has_one else self._merged().folder)
 
-    def tokens(self, max_length: int, *, documents: bool = False) -> Tokens:
+    def tokens(self, max_length: int, *, documents: bool = False, config: ModelConfig | None = None) -> Tokens:
         """Texts as this model's tokens, in windows of `max_length`; `documents` as in a recipe."""
         files = [path for name in PRETRAINED if (path := self.folder / name).is_file()]
-        return Tokens(self.folder.name, self.tokenizer, files, max_length, documents=documents)
+        tokenizer = functools.partial(self.tokenizer, config)
+        return Tokens(self.folder.name, tokenizer, files, max_length, documents=documents)
 
     @property
     def is_language_model(self) -> bool:
         """Whether a pretrained model is one that Regard trains to write on."""
         return self.is_pretrained and is_own(self._described_in())
 
-    def vocab_size(self) -> int:
-        """The rows of the model's embedding, of which a pretrained model may have more than tokens."""
-        return own_sizes(self._described_in())[1] if self.is_pretrained else len(self.tokenizer())
+    def build(self, config: ModelConfig) -> nn.Module:
+        """The model with weights of its beginning; of a pretrained one these are random."""
+        if isinstance(config, PretrainedConfig):
+            return fresh_translator(self._described_in(), config)
+        if self.is_pretrained:
+            # the rows of its embedding, which may be more than its tokens
+            return build(config, own_sizes(self._described_in())[1])
+        return build(config, len(Tokenizer.load(self.folder / TOKENIZER)))
 
-    def copy_into(self, folder: Path) -> None:
+    def copy_into(self, folder: Path, tokenizer: AnyTokenizer) -> None:
         """The files that say what a pretrained model is, and cut its texts, into the folder of a run."""
         _, base, adapters = self._merged()
         for source in (base, *(adapter.folder for adapter in adapters)):
@@ -97,12 +126,17 @@ class Start:
         values = read_json(folder / CONFIG) | {"dtype": "float32"}
         values.pop("torch_dtype", None)
         (folder / CONFIG).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        if isinstance(tokenizer, PretrainedTokenizer):
+            note_languages(tokenizer, folder)
 
-    def module(self, config: ModelConfig, tokenizer: Tokenizer | TextTokenizer) -> nn.Module:
+    def module(self, config: ModelConfig, tokenizer: AnyTokenizer) -> nn.Module:
         """The model by `config`, with the weights of this one; tokens new in the vocabulary as `carried` gives them.
 
         Raises RegardError where the weights are of other sizes.
         """
+        if isinstance(config, PretrainedConfig):
+            _, base, adapters = self._merged()
+            return loaded_translator(base, config, tokenizer, adapters)
         if self.is_pretrained:
             assert isinstance(config, GPTConfig)
             _, base, adapters = self._merged()
@@ -164,7 +198,17 @@ def with_start(tables: Mapping[str, Any], *, where: str) -> dict[str, Any]:
             raise RegardError(f"{where}: [data] takes no tokenizer beside [model] init = {init!r}, which has its own")
         room = train.get("batch_tokens")
         most = min(WINDOW, room) if isinstance(room, int) else WINDOW
-        data.setdefault("context_length", min(most, settings["max_length"]))
+        most = min(most, settings["max_length"])
+        if not start.is_translator:
+            data.setdefault("context_length", most)
+        elif data.get("bpe_dropout"):
+            raise RegardError(f"{where}: [data] bpe_dropout is for tokenizers of Regard's, not that of {init!r}")
+        else:
+            if isinstance(asks := model.get("max_length"), int) and asks > settings["max_length"]:
+                raise RegardError(
+                    f"{where}: [model] max_length is {asks}, and {init} takes {settings['max_length']} tokens at most"
+                )
+            settings["max_length"] = most
     path = init if not os.path.exists(init) else str(real_path(Path(init)))
     return {**tables, "data": data, "model": {**settings, **model, "init": path}}
 

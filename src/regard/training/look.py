@@ -25,8 +25,10 @@ from regard.data.prepare import SIDES, TokenizedCorpus
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.data.words import counts_characters
+from regard.models.pretrained.pair_tokenizer import PretrainedTokenizer
 from regard.models.pretrained.text_tokenizer import TextTokenizer
 from regard.training.recipe import Recipe
+from regard.training.translators import AnyTokenizer
 
 # pairs or passages, spread over all, whose letters are looked at
 SAMPLE = 2000
@@ -75,7 +77,7 @@ def log_look(look: Look) -> None:
 def look_at(
     recipe: Recipe,
     corpus: Corpus | Text,
-    tokenizer: Tokenizer | TextTokenizer,
+    tokenizer: AnyTokenizer,
     train: Sequence[Part],
     dev: Part,
     *,
@@ -189,7 +191,7 @@ def _look_at_vocabulary(
     look: Look,
     recipe: Recipe,
     corpus: Corpus | Text,
-    tokenizer: Tokenizer | TextTokenizer,
+    tokenizer: AnyTokenizer,
     splits: Mapping[str, Sequence[Part]],
     progress: Watcher,
 ) -> None:
@@ -203,6 +205,13 @@ def _look_at_vocabulary(
     if isinstance(tokenizer, TextTokenizer):
         return
     share = {split: unknown[split] / max(1, tokens[split]) for split in unknown}
+    if isinstance(tokenizer, PretrainedTokenizer):
+        if share["train"] > NOTABLE:
+            look.warnings.append(
+                f"{unknown['train']:,} tokens of the training text ({share['train']:.2%}) are unknown to the tokenizer "
+                f"of {recipe.init}, which reads and writes them as ⁇; begin from a model that knows these letters"
+            )
+        return
     unit = "characters" if tokenizer.kind == "character" else "words or characters"
     remedy = "give another tokenizer" if kept else "raise data.vocab_size"
     if unknown["train"]:

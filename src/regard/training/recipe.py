@@ -144,6 +144,8 @@ class TrainConfig:
         return (self.report,) if isinstance(self.report, str) else self.report
 
 
+# a type of model that is not made of settings
+PRETRAINED = "pretrained"
 SPLITS = ("train", "dev", "test")
 # settings that name files
 FILES = (*SPLITS, "dev_links", "test_links")
@@ -302,7 +304,10 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
         data.setdefault("tokenizer", "bpe")
     data = from_dict(DataConfig, data, where=f"{where}: [data]")
     if init is None and "type" not in model:
-        raise RegardError(f"{where}: [model] needs a type, {', '.join(MODELS)}, or an init, such as --init RUN")
+        types = ", ".join(name for name in MODELS if name != PRETRAINED)
+        raise RegardError(f"{where}: [model] needs a type, {types}, or an init, such as --init RUN")
+    if init is None and model.get("type") == PRETRAINED:
+        raise RegardError(f"{where}: [model] type 'pretrained' begins from a model; name its folder as init, or --init")
     recipe = Recipe(
         name=str(tables.get("name", "run")),
         init=init,

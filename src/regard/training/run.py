@@ -32,11 +32,12 @@ from regard.files import new_file, read_whole, real_path
 from regard.kernels.compiler import check_compiler
 from regard.kernels.memory import memory_for
 from regard.kernels.threads import check_threads, fastest_threads, most_threads, threads
-from regard.models import build, check_memory
+from regard.models import check_memory
 from regard.models.gpt import GPT
 from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.gpt_weights import weights
-from regard.models.pretrained.text_tokenizer import TextTokenizer
+from regard.models.pretrained.seq2seq import PretrainedTranslator
+from regard.models.pretrained.translators import tensors_of
 from regard.training import checkpoint
 from regard.training.card import model_card
 from regard.training.data_files import (
@@ -65,6 +66,7 @@ from regard.training.recipe import Recipe, TrainConfig, read_recipe
 from regard.training.reports import check_reports
 from regard.training.resume import check_budget, check_same_data, goes_on_as_it_was, resumed, steps_per_epoch
 from regard.training.tokens import Tokens
+from regard.training.translators import AnyTokenizer, model_of
 from regard.training.vocabulary import train_tokenizer
 
 # facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
@@ -104,14 +106,14 @@ class Run:
         """Whether it began from a pretrained model, so that its folder is one of Hugging Face too."""
         return (self.path / CONFIG).is_file()
 
-    def tokenizer(self) -> Tokenizer | TextTokenizer:
-        return self._start.tokenizer()
+    def tokenizer(self) -> AnyTokenizer:
+        return self._start.tokenizer(self.recipe.model)
 
     def build(self) -> nn.Module:
         """A fresh model of the run's sizes, with adapters if it has any."""
-        module = build(self.recipe.model, self._start.vocab_size())
+        module = self._start.build(self.recipe.model)
         if self.recipe.lora is not None:
-            add_adapters(module, self.recipe.lora)
+            add_adapters(model_of(module), self.recipe.lora)
         return module
 
     def module(self) -> nn.Module:
@@ -168,7 +170,7 @@ class Run:
     @property
     def _tokens(self) -> Tokens:
         recipe = self.recipe
-        return self._start.tokens(recipe.max_length, documents=recipe.data.documents)
+        return self._start.tokens(recipe.max_length, documents=recipe.data.documents, config=recipe.model)
 
     @property
     def _start(self) -> Start:
@@ -208,7 +210,7 @@ def train_run(
         recipe = resumed(recipe, before) if before else with_data_at_hand(recipe, folder)
         began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
         # one that cannot serve is refused before the text is read
-        known = start.tokenizer() if start is not None and not before else None
+        known = start.tokenizer(recipe.model) if start is not None and not before else None
         given = None if before else known if recipe.data.tokenizer is None else recipe.tokenizer()
         corpus = Run(folder, recipe, facts=began).corpus(progress=preparing)
         hashes = {split: list(ends) for split, ends in corpus.hashes.items()}
@@ -220,10 +222,11 @@ def train_run(
         kept = replace(recipe, data=with_files(recipe.data, lambda path: from_within(folder, path)))
         if not before:
             if start is not None and start.is_pretrained:
-                start.copy_into(folder)
+                assert known is not None
+                start.copy_into(folder, known)
             else:
-                assert not isinstance(known, TextTokenizer)
-                assert not isinstance(given, TextTokenizer)
+                assert isinstance(known, Tokenizer | None)
+                assert isinstance(given, Tokenizer | None)
                 (given or train_tokenizer(recipe, corpus, preparing, known=known)).save(folder / TOKENIZER)
             _write(folder / RECIPE, kept.to_toml())
         train, dev = run._tokens.mixture(corpus, preparing), run.tokenized("dev", progress=preparing)
@@ -247,7 +250,7 @@ def train_run(
             check_memory(run.build)
         torch.manual_seed(recipe.train.seed)
         # a run that goes on has its own weights, but for those that it does not train
-        if start is None or (before and recipe.lora is None):
+        if start is None or (before and recipe.lora is None and not start.is_translator):
             module = run.build().to(device)
         else:
             module = start.module(recipe.model, run.tokenizer()).to(device)
@@ -255,7 +258,7 @@ def train_run(
             loss = likelihood(module, dev, device=device).loss
             run = replace(run, facts=run.facts | {"init": recipe.init, "init_dev_loss": loss})
         if start is not None and recipe.lora is not None:
-            add_adapters(module, recipe.lora)
+            add_adapters(model_of(module), recipe.lora)
         # a run may have come from a larger machine
         was = min(began.get("threads", 0), most_threads())
         count = recipe.train.threads or was or _fastest(module, train, recipe.train, device)
@@ -296,7 +299,9 @@ def train_run(
 def _save(run: Run, module: nn.Module) -> None:
     if run.recipe.lora is not None:
         assert run.recipe.init is not None
-        save_adapters(module, run.recipe.lora, run.path, base=run.recipe.init)
+        save_adapters(model_of(module), run.recipe.lora, run.path, base=run.recipe.init)
+    elif isinstance(module, PretrainedTranslator):
+        checkpoint.save_tensors(tensors_of(module), run.path / WEIGHTS)
     elif run.is_pretrained:
         assert isinstance(module, GPT)
         checkpoint.save_tensors(weights(module), run.path / WEIGHTS)

@@ -15,6 +15,7 @@ from regard.data.download import file_sha256
 from regard.data.mixture import Mixture
 from regard.data.mixture import Part as Rows
 from regard.data.packed import PackedText, pack
+from regard.data.pair_tokenizer import PairTokenizer
 from regard.data.parts import Data, data_name, weighted
 from regard.data.prepare import open_prepared, prepare
 from regard.data.text import Passage, Text, are_chats
@@ -24,6 +25,7 @@ from regard.files import clear_leftovers
 from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.models.pretrained.text_tokenizer import TextTokenizer
 from regard.models.pretrained.texts import Texts
+from regard.training.translators import AnyTokenizer
 
 # of the reading of files and of what is written: token ids of texts that were read otherwise are not used again
 READING = 3
@@ -34,7 +36,7 @@ class Tokens:
     """Splits as token ids by the tokenizer of the model `name`, which is in `files`. `documents` as in `PackedText`."""
 
     name: str
-    tokenizer: Callable[[], Tokenizer | TextTokenizer]
+    tokenizer: Callable[[], AnyTokenizer]
     files: Sequence[Path]
     max_length: int
     documents: bool
@@ -53,15 +55,20 @@ class Tokens:
                     return self.chats(passages, folder, f"{split} of {corpus.name}")
                 return Conversations.open(folder, max_length=self.max_length)
             if not folder.is_dir():
-                pack(passages, self.tokenizer(), folder)
-            start = self.tokenizer().start if self.documents else None
+                pack(passages, self._of_text(), folder)
+            start = self._of_text().start if self.documents else None
             return PackedText.open(folder, context=self.max_length, documents=start)
         if folder.is_dir():
             return open_prepared(folder, max_length=self.max_length)
         tokenizer = self.tokenizer()
-        assert isinstance(tokenizer, Tokenizer)
+        assert isinstance(tokenizer, PairTokenizer)
         pairs, name = counted(corpus.pairs(split), step, progress), f"{split} of {corpus.name}"
         return prepare(pairs, tokenizer, folder, max_length=self.max_length, name=name)
+
+    def _of_text(self) -> Tokenizer | TextTokenizer:
+        tokenizer = self.tokenizer()
+        assert isinstance(tokenizer, Tokenizer | TextTokenizer)
+        return tokenizer
 
     def chats(self, passages: Iterable[Passage], folder: Path, name: str) -> Conversations:
         """Conversations in the model's chat template, encoded into `folder`. Raises RegardError."""
@@ -86,9 +93,9 @@ class Tokens:
             if given.chats:
                 yield self.chats(given.passages("test"), Path(folder) / "text", data_name(names))
                 return
-            pack(given.passages("test"), self.tokenizer(), Path(folder) / "text")
+            pack(given.passages("test"), self._of_text(), Path(folder) / "text")
             context = min(len(PackedText.open(Path(folder) / "text", context=1)), self.max_length)
-            start = self.tokenizer().start if self.documents else None
+            start = self._of_text().start if self.documents else None
             yield PackedText.open(Path(folder) / "text", context=context, documents=start)
 
     def mixture(self, corpus: Corpus | Text, progress: Watcher = unwatched) -> Rows | Mixture:

@@ -48,7 +48,7 @@ EXPORT_SAMPLE = 200
 class Translator:
     """A trained translator: the torch module, its tokenizer, and what can be done with them.
 
-    `run` is the run that trained it, None of a pretrained one. `origin` says where it is from, as files that record
+    `run` is the run that trained it, None where none did. `origin` says where it is from, as files that record
     work do. `longest_source` is how many tokens the longest source had that it was trained on, where that is known.
     """
 
@@ -73,6 +73,11 @@ class Translator:
         self.max_length = max_length
         self.longest_source = longest_source
         self.origin = origin
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it is a model of transformers, also where a run trained it further."""
+        return isinstance(self.tokenizer, PretrainedTokenizer)
 
     def source_lengths(self, texts: Sequence[str]) -> list[int]:
         """The tokens of each text as the model reads it, special ones counted."""
@@ -185,8 +190,7 @@ class Translator:
         """
         if not source.strip():
             raise RegardError("the source is empty; there is nothing to read")
-        is_pretrained = isinstance(self.tokenizer, PretrainedTokenizer)
-        known = {field.name for field in fields(ReadOptions)} if is_pretrained else set()
+        known = {field.name for field in fields(ReadOptions)} if self.is_pretrained else set()
         options = {name: value for name, value in settings.items() if name in known}
         settings = {name: value for name, value in settings.items() if name not in known}
         options = ReadOptions.of(options, rows="all")
@@ -339,8 +343,9 @@ class Translator:
         """
         given = None if sample is None else list(sample)
         if isinstance(self.module, PretrainedTranslator) and isinstance(self.tokenizer, PretrainedTokenizer):
-            if given is None:
+            if given is None and self.run is None:
                 raise RegardError(f"{self.name} has no dev split to check its export on; give a sample (--sample FILE)")
+            given = self._export_sample() if given is None else given
             module, tokenizer, most = self.module, self.tokenizer, self.max_length
             return export_pretrained(target, Path(folder), self.name, module, tokenizer, max_length=most, sample=given)
         run = self.own_run()

@@ -8,7 +8,6 @@ import torch
 
 from regard.data.download import file_sha256
 from regard.data.pair_tokenizer import PairTokenizer
-from regard.models.pretrained.folder import weight_paths
 from regard.models.pretrained.translators import Languages, as_translator
 from regard.training.folder import WEIGHTS
 from regard.training.run import Run
@@ -43,15 +42,16 @@ def pretrained_translator(
     dtype: torch.dtype,
     languages: Languages = NO_LANGUAGES,
     folder: Path | None = None,
+    run: Run | None = None,
 ) -> Translator:
-    """An encoder–decoder of transformers with its tokenizer, from a `folder` if from any.
+    """An encoder–decoder of transformers with its tokenizer, from a `folder` if from any, which may be that of a `run`.
 
     Raises RegardError for languages that it does not have.
     """
     found = as_translator(model, tokenizer, name=name, languages=languages)
 
     def origin() -> dict[str, Any]:
-        weights = [] if folder is None else [file_sha256(path) for path in weight_paths(folder)]
+        weights = [] if folder is None else [file_sha256(path) for path in sorted(folder.glob("*.safetensors"))]
         return {"run": folder and os.path.realpath(folder), "weights": weights, **languages._asdict()}
 
-    return Translator(**found._asdict(), name=name, device=device, dtype=dtype, origin=origin)
+    return Translator(**found._asdict(), name=name, device=device, dtype=dtype, origin=origin, run=run)

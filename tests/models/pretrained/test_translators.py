@@ -1,7 +1,10 @@
 """Pretrained translators: what transformers computes with them, by the calls of Regard's own; tiny random ones."""
 
+import copy
 import json
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +126,67 @@ def test_what_is_searched_has_the_probability_that_the_whole_model_gives_it(tran
         assert float(best.score) == pytest.approx(best.log_probability / written, abs=1e-5)
 
 
+def after_prefill(translator, tokens):
+    """The rows of a target from what a search gives first, after what `encode` has given the decoder."""
+    return tokens[:, translator.tokenizer.frames.given :]
+
+
+def assert_close(actual, expected):
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_logits_and_cross_attention_step_by_step_are_those_of_the_whole_target(translator):
+    batch, module = batch_of(translator), translator.module
+    whole = module(batch, read=True)
+    cross = [map for map in whole.attention if map.kind == "cross"]
+    cache = module.encode(batch.source, batch.source_lengths)
+    given = translator.tokenizer.frames.given
+    for step, tokens in enumerate(after_prefill(translator, batch.inputs).T):
+        # the second beam goes the same way as the first
+        output = module.decode_step(tokens[:, None].expand(-1, 2 if step else 1), cache, read=True)
+        assert [map.layer for map in output.attention] == [map.layer for map in cross]
+        for beam in range(output.logits.shape[1]):
+            assert_close(output.logits[:, beam], whole.logits[:, given + step])
+            for ours, theirs in zip(output.attention, cross, strict=True):
+                assert_close(ours.weights[:, :, beam], theirs.weights[:, :, given + step])
+                assert_close(ours.context[:, :, beam], theirs.context[:, :, given + step])
+        cache.select(torch.arange(4), torch.tensor([[0, 0]] * 4))
+
+
+@torch.no_grad()
+def test_beams_of_a_sentence_go_their_own_ways(translator):
+    module, frames = translator.module, translator.tokenizer.frames
+    batch = batch_of(translator)
+    cache = module.encode(batch.source, batch.source_lengths)
+    module.decode_step(torch.full((4, 1), frames.start), cache)
+    # three beams a sentence, then sentences 0 and 3 leave, and the beams of the others are told apart by their past
+    cache.select(torch.arange(4), torch.zeros(4, 3, dtype=torch.int64))
+    module.decode_step(torch.tensor([[14, 15, 16]] * 4), cache)
+    cache.select(torch.tensor([1, 2]), torch.tensor([[2, 0], [1, 1]]))
+    logits = module.decode_step(torch.tensor([[17, 18], [19, 20]]), cache).logits
+    pasts = [[16, 17], [14, 18]], [[15, 19], [15, 20]]
+    for row, sentence in enumerate([1, 2]):
+        source = translator.tokenizer.encode(SOURCES[sentence])
+        for beam in range(2):
+            alone = module(collate([source], [pasts[row][beam]], frames)).logits[0, frames.given + 2]
+            assert_close(logits[row, beam], alone)
+
+
+@torch.no_grad()
+def test_padding_and_later_tokens_change_nothing(translator):
+    batch, module = batch_of(translator), translator.module
+    logits = module(batch).logits
+    padding = torch.arange(batch.source.shape[1]) >= batch.source_lengths[:, None]
+    assert padding.any()
+    poisoned = replace(batch, source=batch.source.masked_fill(padding, 20))
+    assert_close(module(poisoned).logits[batch.label_mask], logits[batch.label_mask])
+    later = batch.target.clone()
+    later[:, 5] = 21
+    assert_close(module(replace(batch, target=later)).logits[:, :5], logits[:, :5])
+    assert not torch.allclose(module(replace(batch, target=later)).logits[:, 5], logits[:, 5])
+
+
 def is_text(piece):
     return piece.decode(errors="replace").encode() == piece
 
@@ -166,8 +230,6 @@ def test_weights_are_those_of_the_plain_model_in_float64(translator):
     with torch.no_grad():
         output = translator.module(batch, read=True)
         assert torch.equal(output.logits, translator.module(batch).logits)
-        import copy
-
         witness = copy.deepcopy(model).double()
         witness.set_attn_implementation("eager")
         mask = torch.arange(batch.source.shape[1]) < batch.source_lengths[:, None]
@@ -328,14 +390,20 @@ def test_languages_that_the_tokenizer_lacks_are_told(folders, name, languages, s
 
 
 def test_languages_that_a_folder_names_need_not_be_given(folders, tmp_path):
-    import shutil
-
     folder = tmp_path / "tuned"
     shutil.copytree(folders("nllb"), folder)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"src_lang": "deu_Latn", "tgt_lang": "fra_Latn"}))
     given = regard.load(folders("nllb"), source_language="deu_Latn", target_language="fra_Latn")
     assert regard.load(folder).tokenizer.frames == given.tokenizer.frames
+
+
+def test_the_language_that_sources_are_taken_to_be_in_is_told(folders, caplog):
+    regard.load(folders("nllb"), target_language="fra_Latn")
+    assert "takes texts to be in eng_Latn; give source_language" in caplog.text
+    caplog.clear()
+    regard.load(folders("nllb"), source_language="deu_Latn", target_language="fra_Latn")
+    assert "source_language" not in caplog.text
 
 
 def test_a_source_prefix_stands_before_every_source(folders):

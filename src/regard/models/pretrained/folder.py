@@ -49,10 +49,13 @@ MOST_TOLD = 3
 logger = logging.getLogger("regard")
 
 
-def load_folder(folder: Path, *, dtype: torch.dtype, adapters: Sequence["Adapter"] = ()) -> tuple[nn.Module, Any]:
+def load_folder(
+    folder: Path, *, dtype: torch.dtype, adapters: Sequence["Adapter"] = (), dropout: float | None = None
+) -> tuple[nn.Module, Any]:
     """The module, in evaluation mode, of the architecture that config.json names; its tokenizer, None if it has none.
 
-    The `adapters` are merged into its weights in turn, and may bring a tokenizer of their own.
+    The `adapters` are merged into its weights in turn, and may bring a tokenizer of their own. A `dropout` takes the
+    place of the configuration's.
     Raises RegardError where the folder asks for code of its own, has no safetensors weights, or they do not fit.
     """
     check_installed()
@@ -60,7 +63,8 @@ def load_folder(folder: Path, *, dtype: torch.dtype, adapters: Sequence["Adapter
     paths = weight_paths(folder)
     with quiet():
         tensors = _merged(read_tensors(paths), adapters)
-        module = _build(folder, values, tensors, size=sum(path.stat().st_size for path in paths), dtype=dtype)
+        size = sum(path.stat().st_size for path in paths)
+        module = _build(folder, values, tensors, size=size, dtype=dtype, dropout=dropout)
         is_translator = getattr(module.config, "is_encoder_decoder", False)
         return module, _tokenizer(folder, adapters, fast=not is_translator)
 
@@ -167,13 +171,47 @@ def read_tensors(paths: list[Path]) -> dict[str, Tensor]:
     return tensors
 
 
+def fresh(folder: Path, *, dropout: float | None = None) -> Any:
+    """The same module with random weights, in training mode; nothing but the configuration need be there."""
+    check_installed()
+    values = _read_config(folder)
+    _check_counts(folder, values, FEW)
+    architecture = _architecture(folder, values)
+    with quiet(), told(f"{folder / CONFIG}: transformers cannot make {architecture.__name__} of it"):
+        with _BuiltOf(folder, FEW):
+            module = architecture(_config(architecture, values, dropout))
+        module.generation_config = _generation_config(folder, values)
+    return module
+
+
+def is_translator(folder: Path) -> bool:
+    """Whether the configuration is that of an encoder–decoder."""
+    check_installed()
+    values = _read_config(folder)
+    with quiet():
+        return bool(getattr(_config(_architecture(folder, values), values), "is_encoder_decoder", False))
+
+
+def _config(architecture: Any, values: dict[str, Any], dropout: float | None = None) -> Any:
+    config = architecture.config_class.from_dict(values)
+    if dropout is not None:
+        setattr(config, "dropout_rate" if hasattr(config, "dropout_rate") else "dropout", dropout)
+    return config
+
+
 def _build(
-    folder: Path, values: dict[str, Any], tensors: dict[str, Tensor], *, size: int, dtype: torch.dtype
+    folder: Path,
+    values: dict[str, Any],
+    tensors: dict[str, Tensor],
+    *,
+    size: int,
+    dtype: torch.dtype,
+    dropout: float | None = None,
 ) -> nn.Module:
     architecture = _architecture(folder, values)
     _check_counts(folder, values, len(tensors))
     with told(f"{folder / CONFIG}: transformers cannot make {architecture.__name__} of it"):
-        config = architecture.config_class.from_dict(values)
+        config = _config(architecture, values, dropout)
         attention = "sdpa" if architecture._supports_sdpa else "eager"
         with torch.device("meta"), _BuiltOf(folder, len(tensors)):
             parameters = sum(each.numel() for each in architecture(config).parameters())
@@ -322,7 +360,7 @@ def load_tokenizer(folder: Path, *, fast: bool = True) -> Any:
 
     if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
         return None
-    with told(f"{folder}: transformers cannot read its tokenizer"):
+    with quiet(), told(f"{folder}: transformers cannot read its tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     if fast and not tokenizer.is_fast:
         raise RegardError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from regard.config import suggest
 from regard.data.batch import Frame, Frames
+from regard.data.lines import tell_once
 from regard.errors import RegardError
 from regard.models.pretrained.needs import quiet, told
 
@@ -57,20 +58,26 @@ def frames_of(
             raise RegardError(f"{name}: {_unknown(side, language, tags, config)}")
     if names_source and source is not None:
         backend.src_lang = source
-    forced = getattr(settings, "forced_bos_token_id", None)
+    elif names_source and target is not None:
+        # a folder may name what its maker began with; who names one side alone may have forgotten the other
+        tell_once("%s takes texts to be in %s; give source_language for another", name, backend.src_lang)
     if target is None and tags:
-        own = getattr(backend, "tgt_lang", None) if names_source else None
-        target = own or next((code for code, id in tags.items() if id == forced), None)
+        own = getattr(backend, "tgt_lang" if names_source else "target_lang", None)
+        begins = [getattr(settings, f"{which}_token_id", None) for which in ("forced_bos", "decoder_start")]
+        target = own if own in tags else next((code for code, id in tags.items() if id in begins), None)
         if target is None:
             raise RegardError(
                 f"{name} writes {len(tags)} languages; give target_language, such as {', '.join(sorted(tags)[:FEW])}"
             )
     if names_source:
         backend.tgt_lang = target
+    elif target is not None:
+        backend.target_lang = target
     with told(f"{name}: its tokenizer cannot be used"), quiet():
         before, after = _around(backend, "text")
         written = _around(backend, "text_target")
-    typed = source_prefix or ""
+    prefixes = (source_prefix, backend.init_kwargs.get("source_prefix"), getattr(config, "prefix", None))
+    typed = next((prefix for prefix in prefixes if isinstance(prefix, str)), "")
     if typed:
         before = (*before, *backend(typed, add_special_tokens=False).input_ids)
     if target is not None and not names_source:

@@ -1,6 +1,7 @@
 """The tokenizer of a pretrained translator, fast or over SentencePiece, with what Regard's own gives."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import accumulate
@@ -15,6 +16,8 @@ from regard.errors import RegardError
 from regard.models.pretrained.languages import tags_of
 from regard.models.pretrained.needs import quiet
 
+# a tag of Marian as it is typed
+TAG = re.compile(r"^>>.*?<< ")
 # how SentencePiece puts a text together
 SENTENCEPIECE = {
     "decoder": {
@@ -31,7 +34,7 @@ class PretrainedTokenizer(PairTokenizer):
 
     `size` is how many ids the translator has, which may be more than there are tokens. `target` tokenizes targets,
     itself where none is given. Special tokens that are spelt out in a text are plain text. `typed` is what a user of
-    transformers types before each source, whose tokens are in the frame.
+    transformers types before each source, whose tokens are in the frame; without a language's tag it is the `prefix`.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class PretrainedTokenizer(PairTokenizer):
         stored = SENTENCEPIECE if model is not None else _stored(backend.backend_tokenizer)
         self.kind = str(stored["model"]["type"]).lower()
         self._ids = backend.get_vocab() if ids is None else ids
+        self.prefix = TAG.sub("", typed)
         self.unknown: int | None = backend.unk_token_id
         self._special = _special(backend)
         self._special.discard(self.unknown)  # pyright: ignore[reportArgumentType]

@@ -1,10 +1,13 @@
 """A pretrained encoder–decoder as a translator: its module, its tokenizer, and how many tokens it takes."""
 
-import copy
+import json
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import Tensor, nn
+
+from regard.models.pretrained.folder import CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG, read_json
 from regard.models.pretrained.languages import frames_of
 from regard.models.pretrained.pair_tokenizer import PretrainedTokenizer, pair_tokenizer
 from regard.models.pretrained.seq2seq import PretrainedTranslator
@@ -62,14 +65,40 @@ def as_translator(module: Any, backend: Any, *, name: str, languages: Languages)
 
 def save_tokenizer(module: PretrainedTranslator, tokenizer: PretrainedTokenizer, folder: Path) -> None:
     """The tokenizer as transformers has it, with its languages, and what generation begins from, into a folder."""
-    backend = copy.copy(tokenizer.backend)
-    # what was set after its making is not saved of itself
-    languages = {name: getattr(backend, name, None) for name in ("src_lang", "tgt_lang")}
-    backend.init_kwargs = backend.init_kwargs | {name: value for name, value in languages.items() if value is not None}
-    backend.save_pretrained(folder)
-    settings = copy.deepcopy(module.model.generation_config)
+    tokenizer.backend.save_pretrained(folder)
+    module.model.generation_config.save_pretrained(folder)
+    note_languages(tokenizer, folder)
+
+
+def note_languages(tokenizer: PretrainedTokenizer, folder: Path) -> None:
+    """Put the languages, and what stands before a text, into the settings of a folder that has the tokenizer."""
+    names = ("src_lang", "tgt_lang", "target_lang")
+    told = {name: getattr(tokenizer.backend, name, None) for name in names} | {"source_prefix": tokenizer.prefix}
+    _change(folder / TOKENIZER_CONFIG, {name: value for name, value in told.items() if value})
     start, *forced = tokenizer.frames.target.before
-    settings.decoder_start_token_id = start
-    if forced:
-        settings.forced_bos_token_id = forced[-1]
-    settings.save_pretrained(folder)
+    begins = {"decoder_start_token_id": start} | ({"forced_bos_token_id": forced[-1]} if forced else {})
+    source = folder / GENERATION_CONFIG
+    _change(source if source.is_file() else folder / CONFIG, begins)
+
+
+def _change(path: Path, values: dict[str, Any]) -> None:
+    settings = read_json(path) if path.is_file() else {}
+    path.write_text(json.dumps(settings | values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def tensors_of(module: PretrainedTranslator) -> dict[str, Tensor]:
+    """The weights by Hugging Face's names, each that several parts share once."""
+    tied, ignored = module.model.all_tied_weights_keys, module.model._keys_to_ignore_on_save or ()
+    state = module.model.state_dict()
+    return {name: tensor.cpu() for name, tensor in state.items() if name not in tied and name not in ignored}
+
+
+def with_frozen_buffers(module: PretrainedTranslator) -> PretrainedTranslator:
+    """The same with what its folder has beside parameters as parameters that are not trained: all are kept alike."""
+    saved = module.model.state_dict().keys() - dict(module.model.named_parameters(remove_duplicate=False)).keys()
+    for name in saved:
+        owner, _, own = name.rpartition(".")
+        part = module.model.get_submodule(owner)
+        buffer = part._buffers.pop(own)
+        part.register_parameter(own, nn.Parameter(buffer, requires_grad=False))
+    return module

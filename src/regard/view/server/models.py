@@ -109,7 +109,7 @@ def serve_translator(model: Any, limits: Limits = LIMITS) -> ServedModel:
     def answer(text: str, settings: dict[str, Any], job: Job) -> Reading | None:
         if job.has_left:
             return None
-        if model.run is None:
+        if model.is_pretrained:
             read = _options(settings, "all")
             new = settings.get("max_new_tokens") or DEFAULTS["max_new_tokens"]
             # there are three maps: within the source, within the target, and between them
@@ -123,7 +123,7 @@ def serve_translator(model: Any, limits: Limits = LIMITS) -> ServedModel:
 
     # a run of Regard's own is read whole
     settings = _settings(Decoding, DECODING, limits, defaults={})
-    return ServedModel(model.name, {"source": Mode(settings, answer, reads=model.run is None)})
+    return ServedModel(model.name, {"source": Mode(settings, answer, reads=model.is_pretrained)})
 
 
 def _options(settings: Mapping[str, Any], rows: Rows | None = None) -> ReadOptions:
