@@ -98,9 +98,28 @@ def tiny_smollm2(tmp_path_factory):
     ).save_pretrained(folder)
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 6, "max_position_embeddings": 2048}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
-    # random weights would write the end as soon as anything else
+    # random weights would write the end as soon as anything else: no token ends a text, and special ones, of which the
+    # template's ends an answer, have a logit of 0, less than the largest of hundreds
     config = LlamaConfig(vocab_size=len(backend.get_vocab()), eos_token_id=None, bos_token_id=None, **sizes, **heads)
     torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    module = LlamaForCausalLM(config)
+    with torch.no_grad():
+        module.lm_head.weight[: len(special)] = 0
+    module.save_pretrained(folder)
     (folder / FACTS).write_text(json.dumps({"version": VERSION}), encoding="utf-8")
     return cache
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory):
+    """The folder of a tiny pretrained translator of a family, made once."""
+    made = {}
+
+    def folder(name):
+        if name not in made:
+            from tests.pretrained_translators import make
+
+            made[name] = make(name, tmp_path_factory.mktemp(name) / name)
+        return made[name]
+
+    return folder
