@@ -5,6 +5,7 @@ import torch
 
 from regard.models import MODELS, build, read_config
 from regard.models.gpt import GPT, GPTConfig
+from regard.models.pretrained.seq2seq import PretrainedTranslator
 from regard.training import checkpoint
 from regard.training.optimizers import OPTIMIZERS, hidden_matrices
 
@@ -32,13 +33,27 @@ def test_hidden_are_the_matrices_of_the_blocks_alone(model):
     assert len(found) == 8
 
 
-@pytest.mark.parametrize("name", MODELS)
+# what is pretrained has sizes of its own
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "pretrained"])
 def test_no_table_of_tokens_or_positions_is_hidden(name):
     model = build(read_config({"type": name}, where="test"), 20)
     hidden = set(map(id, hidden_matrices(model)))
     assert hidden
     tables = {name for name, parameter in model.named_parameters() if 20 in parameter.shape}
     assert tables
+    assert all(id(parameter) not in hidden for name, parameter in model.named_parameters() if name in tables)
+
+
+def test_the_output_of_a_pretrained_translator_is_not_hidden_where_it_is_a_table_of_its_own():
+    transformers = pytest.importorskip("transformers")
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 20, **heads}
+    config = transformers.BartConfig(**sizes, tie_word_embeddings=False)
+    model = PretrainedTranslator(transformers.BartForConditionalGeneration(config))
+    hidden = set(map(id, hidden_matrices(model)))
+    tables = {name for name, parameter in model.named_parameters() if 20 in parameter.shape}
+    assert {"model.model.shared.weight", "model.lm_head.weight"} <= tables
+    assert hidden
     assert all(id(parameter) not in hidden for name, parameter in model.named_parameters() if name in tables)
 
 

@@ -10,12 +10,7 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.files import new_file
-from regard.training.optimizers import Optimizer
-
-
-def trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that training changes, each under its first name where modules share it."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+from regard.training.optimizers import Optimizer, trained
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from regard.data.batch import Batch, TextBatch
 from regard.errors import RegardError
-from regard.training.checkpoint import trained
+from regard.training.optimizers import trained
 from regard.training.recipe import TrainConfig
 
 # with fewer tokens each, processes spend more of their time on waiting and adding than they save

@@ -14,9 +14,9 @@ from torch import nn
 
 from regard.data.batch import Batch, TextBatch
 from regard.kernels.memory import keep_freed_memory
-from regard.training.checkpoint import trained
 from regard.training.data_parallel import tensors_in
 from regard.training.loss import add_gradients
+from regard.training.optimizers import trained
 from regard.training.run import Run
 
 

@@ -30,7 +30,7 @@ from regard.training import checkpoint
 from regard.training.data_parallel import Helper
 from regard.training.folder import STATE
 from regard.training.loss import add_gradients, batch_loss
-from regard.training.optimizers import OPTIMIZERS, Optimizer
+from regard.training.optimizers import OPTIMIZERS, Optimizer, trained
 from regard.training.recipe import BUDGETS, TrainConfig
 from regard.training.reports import metrics_log
 from regard.training.schedule import share, total_steps
@@ -253,7 +253,7 @@ class _Run:
         with threads(self._threads):
             total = add_gradients(self._forward, parts, config, seed=seed, count=count)
         total += sum(helper.collect(self.model) for helper, _ in asked)
-        norm = nn.utils.clip_grad_norm_(checkpoint.trained(self.model).values(), config.clip)
+        norm = nn.utils.clip_grad_norm_(trained(self.model).values(), config.clip)
         if not bool(norm.isfinite()):
             raise RegardError(
                 f"training broke down at step {state.step}: the loss is {total} and the gradient {norm.item()}; "

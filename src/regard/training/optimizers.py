@@ -5,6 +5,7 @@ optimizer for hidden layers in neural networks", with the step sizes of Liu et a
 scalable for LLM training".
 """
 
+import re
 from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, Protocol, final, runtime_checkable
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from regard.models.blocks import Embedding
 
 TABLES = (nn.Embedding, Embedding)
+# the layer that writes tokens, in Regard's models and in those of transformers
+OUTPUT = re.compile(r"^output\.|(^|\.)lm_head\.")
 
 
 @runtime_checkable
@@ -54,14 +57,14 @@ class Joined:
 
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> Optimizer:
     """AdamW for all; weights decay in matrices only."""
-    return _adamw(_trained(model), learning_rate, weight_decay)
+    return _adamw(trained(model).values(), learning_rate, weight_decay)
 
 
 def muon(model: nn.Module, learning_rate: float, weight_decay: float) -> Optimizer:
     """Muon for hidden matrices, at a step size that suits AdamW; AdamW for all else, as embeddings and outputs."""
     hidden = hidden_matrices(model)
     ids = set(map(id, hidden))
-    others = [parameter for parameter in _trained(model) if id(parameter) not in ids]
+    others = [parameter for parameter in trained(model).values() if id(parameter) not in ids]
     ours = torch.optim.Muon(hidden, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
     return Joined([ours, _adamw(others, learning_rate, weight_decay)])
 
@@ -74,16 +77,14 @@ def hidden_matrices(model: nn.Module) -> list[Tensor]:
     tables = {id(part) for module in model.modules() if isinstance(module, TABLES) for part in module.parameters()}
     return [
         parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-        and parameter.ndim == 2
-        and id(parameter) not in tables
-        and not name.startswith("output.")
+        for name, parameter in trained(model).items()
+        if parameter.ndim == 2 and id(parameter) not in tables and not OUTPUT.search(name)
     ]
 
 
-def _trained(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+def trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, each under its first name where modules share it."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def _adamw(parameters: Iterable[Tensor], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:

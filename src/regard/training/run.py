@@ -62,6 +62,7 @@ from regard.training.init import Start, check_apart
 from regard.training.look import Look, log_warnings, look_at
 from regard.training.loop import Data, Outcome, Progress, check_dtype, fit, rehearsal
 from regard.training.lora import add_adapters, save_adapters
+from regard.training.optimizers import trained
 from regard.training.recipe import Recipe, TrainConfig, read_recipe
 from regard.training.reports import check_reports
 from regard.training.resume import check_budget, check_same_data, goes_on_as_it_was, resumed, steps_per_epoch
@@ -330,7 +331,7 @@ def _facts(
     return {
         **asdict(outcome),
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "trained_parameters": sum(parameter.numel() for parameter in checkpoint.trained(module).values()),
+        "trained_parameters": sum(parameter.numel() for parameter in trained(module).values()),
         **train.sizes,
         "corpus": corpus.name,
         "licence": corpus.licence,
