@@ -3,15 +3,14 @@
 import json
 import sys
 import tempfile
-import time
-from typing import Any
 
 import numpy as np
 import torch
 import turns
 import windows
 from torch.utils.data import Dataset
-from transformers import GPT2Config, GPT2LMHeadModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from trainer_turns import Turns
+from transformers import GPT2Config, GPT2LMHeadModel, PrinterCallback, Trainer, TrainingArguments
 
 
 class Windows(Dataset):
@@ -27,23 +26,6 @@ class Windows(Dataset):
         start = index * windows.CONTEXT
         row = torch.from_numpy(self.text[start : start + windows.CONTEXT].astype(np.int64))
         return {"input_ids": row, "labels": row}
-
-
-class Turns(TrainerCallback):
-    """A turn ends after so many updates."""
-
-    def __init__(self, updates: int) -> None:
-        self.updates = updates
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        turns.wait()
-        self.started = time.perf_counter()
-
-    def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-        if state.global_step % self.updates == 0:
-            turns.tell(seconds=time.perf_counter() - self.started)
-            turns.wait()
-            self.started = time.perf_counter()
 
 
 def main(folder: str, vocab_size: int, updates: int, total: int) -> None:

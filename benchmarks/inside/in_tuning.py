@@ -7,7 +7,6 @@ are learned, and the same of dev.
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import numpy as np
 import torch
 import turns
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from trainer_turns import Turns
+from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
 
 IGNORED = -100
 
@@ -41,23 +41,6 @@ class InOrder(Trainer):
 
     def _get_train_sampler(self, *_: Any, **__: Any) -> SequentialSampler:
         return SequentialSampler(self.train_dataset)  # pyright: ignore[reportArgumentType]
-
-
-class Turns(TrainerCallback):
-    """A turn ends after so many updates."""
-
-    def __init__(self, updates: int) -> None:
-        self.updates = updates
-
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        turns.wait()
-        self.started = time.perf_counter()
-
-    def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-        if state.global_step % self.updates == 0:
-            turns.tell(seconds=time.perf_counter() - self.started)
-            turns.wait()
-            self.started = time.perf_counter()
 
 
 def main(folder: str, name: str, updates: int, total: int, settings: dict[str, Any]) -> None:

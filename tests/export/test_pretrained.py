@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.pretrained_translators import LANGUAGES, MAKERS, SOURCES, TARGETS, make
+from tests.pretrained_translators import LANGUAGES, MAKERS, SOURCES, TARGETS
 
 import regard
 from regard.errors import RegardError
@@ -13,15 +13,8 @@ SAMPLE = [*SOURCES, "", *TARGETS]
 
 
 @pytest.fixture(scope="module")
-def load(tmp_path_factory):
-    made = {}
-
-    def load(name, **languages):
-        if name not in made:
-            made[name] = make(name, tmp_path_factory.mktemp(name) / name)
-        return regard.load(made[name], **(languages or LANGUAGES[name]))
-
-    return load
+def load(folder_of):
+    return lambda name, **languages: regard.load(folder_of(name), **(languages or LANGUAGES[name]))
 
 
 @pytest.mark.parametrize("target", ["hf", "ctranslate2"])

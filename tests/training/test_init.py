@@ -234,13 +234,13 @@ def test_a_new_token_begins_as_the_mean_of_those_that_spelt_it(story, files, tmp
 def test_settings_are_those_of_init_and_what_contradicts_them_is_refused(story, pretrained, files, tmp_path):
     data = {"train": str(files / "text.jsonl")}
     for model, told in (
-        ({"model_dim": 32}, "has shape"),
+        ({"model_dim": 32}, "asks for another model than .*: model_dim 32, not 16; leave that out"),
         ({"type": "transformer"}, "type is 'transformer', and .* is of type 'gpt'"),
     ):
         with pytest.raises(RegardError, match=told):
             train(tmp_path / "run", init=story.path, data=data, model=model)
         assert not (tmp_path / "run").exists()
-    with pytest.raises(RegardError, match="has other num_layers than"):
+    with pytest.raises(RegardError, match=r"asks for another model than .*: num_layers 1, not 2; leave that out"):
         train(tmp_path / "run", init=pretrained, data=data, model={"num_layers": 1})
     with pytest.raises(RegardError, match="takes no tokenizer beside"):
         train(tmp_path / "run", init=pretrained, data=data | {"tokenizer": "bpe"})

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.pretrained_translators import LANGUAGES, MAKERS, SOURCES, TARGETS, make
+from tests.pretrained_translators import LANGUAGES, MAKERS, SOURCES, TARGETS
 
 import regard
 from regard.data.batch import collate
@@ -22,18 +22,6 @@ from regard.training.recipe import load_recipe
 from regard.training.run import Run, train_run
 
 SETTINGS = {"threads": 1, "device": "cpu", "batch_tokens": 128, "warmup_steps": 1, "validate_every": 3, "steps": 6}
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    made = {}
-
-    def folder(name):
-        if name not in made:
-            made[name] = make(name, tmp_path_factory.mktemp(name) / name)
-        return made[name]
-
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +45,9 @@ def train(out, init, data, *, resume=False, report=lambda progress: None, **sett
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_gradient_is_that_of_transformers(folders, data, name):
-    recipe = recipe_of(folders(name), data, model={**LANGUAGES[name], "dropout": 0.0})
-    start = Start.find(folders(name))
+def test_a_gradient_is_that_of_transformers(folder_of, data, name):
+    recipe = recipe_of(folder_of(name), data, model={**LANGUAGES[name], "dropout": 0.0})
+    start = Start.find(folder_of(name))
     tokenizer = start.tokenizer(recipe.model)
     module = start.module(recipe.model, tokenizer).train()
     own = module.model
@@ -80,10 +68,10 @@ def test_a_gradient_is_that_of_transformers(folders, data, name):
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_a_run_is_a_folder_of_hugging_face_and_of_regard(folders, data, tmp_path, name):
+def test_a_run_is_a_folder_of_hugging_face_and_of_regard(folder_of, data, tmp_path, name):
     import transformers
 
-    run = train(tmp_path / "run", folders(name), data, learning_rate=3e-3)
+    run = train(tmp_path / "run", folder_of(name), data, learning_rate=3e-3)
     assert run.facts["dev_loss"] < run.facts["init_dev_loss"]
     translator = regard.load(run.path)
     assert translator.run is not None
@@ -110,18 +98,18 @@ def test_a_run_is_a_folder_of_hugging_face_and_of_regard(folders, data, tmp_path
     assert translator.evaluate("dev", max_new_tokens=4).count == len(translator.pairs("dev"))
 
 
-def test_a_run_goes_on_as_if_it_had_not_been_stopped(folders, data, tmp_path):
+def test_a_run_goes_on_as_if_it_had_not_been_stopped(folder_of, data, tmp_path):
     # Marian has a bias that is no parameter
     settings = {"name": "marian", "model": {"dropout": 0.2}}
-    whole = train(tmp_path / "whole", folders("marian"), data, **settings)
+    whole = train(tmp_path / "whole", folder_of("marian"), data, **settings)
 
     def stop(progress):
         if progress.step == 4:
             os.kill(os.getpid(), signal.SIGINT)
 
-    stopped = train(tmp_path / "stopped", folders("marian"), data, report=stop, **settings)
+    stopped = train(tmp_path / "stopped", folder_of("marian"), data, report=stop, **settings)
     assert stopped.facts["status"] == "interrupted"
-    resumed = train(tmp_path / "stopped", folders("marian"), data, resume=True, **settings)
+    resumed = train(tmp_path / "stopped", folder_of("marian"), data, resume=True, **settings)
     one, other = (load_file(run.path / "model.safetensors") for run in (whole, resumed))
     assert one.keys() == other.keys()
     assert "final_logits_bias" in one
@@ -130,16 +118,16 @@ def test_a_run_goes_on_as_if_it_had_not_been_stopped(folders, data, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="memory without a name is Linux's alone")
-def test_two_processes_train_as_one_does(folders, data, tmp_path):
+def test_two_processes_train_as_one_does(folder_of, data, tmp_path):
     settings = {"model": {**LANGUAGES["marian"], "dropout": 0.0}, "batch_tokens": 1024, "steps": 2}
-    one, two = (train(tmp_path / str(count), folders("marian"), data, threads=count, **settings) for count in (1, 2))
+    one, two = (train(tmp_path / str(count), folder_of("marian"), data, threads=count, **settings) for count in (1, 2))
     one, two = (load_file(run.path / "model.safetensors") for run in (one, two))
     for key in one:
         torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=1e-4)
 
 
-def test_a_run_is_trained_on_and_exported(folders, data, tmp_path):
-    first = train(tmp_path / "first", folders("nllb"), data)
+def test_a_run_is_trained_on_and_exported(folder_of, data, tmp_path):
+    first = train(tmp_path / "first", folder_of("nllb"), data)
     second = train(tmp_path / "second", first.path, data, model={})
     # the languages are those of the first
     assert second.tokenizer().frames == first.tokenizer().frames
@@ -153,12 +141,12 @@ def test_a_run_is_trained_on_and_exported(folders, data, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 @pytest.mark.parametrize("name", ["m2m_100", "t5"])
-def test_adapters_are_trained_alone_and_merged_when_loaded(folders, data, tmp_path, name):
+def test_adapters_are_trained_alone_and_merged_when_loaded(folder_of, data, tmp_path, name):
     peft = pytest.importorskip("peft")
     import transformers
 
     model = {**LANGUAGES[name], "lora": {"rank": 2}}
-    run = train(tmp_path / "run", folders(name), data, model=model, learning_rate=1e-2)
+    run = train(tmp_path / "run", folder_of(name), data, model=model, learning_rate=1e-2)
     assert run.facts["trained_parameters"] < run.facts["parameters"] / 2
     assert not (run.path / "model.safetensors").exists()
     translator = regard.load(run.path)
@@ -169,16 +157,16 @@ def test_adapters_are_trained_alone_and_merged_when_loaded(folders, data, tmp_pa
     )
     mask = (torch.arange(batch.source.shape[1]) < batch.source_lengths[:, None]).long()
     with quiet(), torch.no_grad():
-        base = transformers.AutoModelForSeq2SeqLM.from_pretrained(folders(name))
+        base = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder_of(name))
         adapted = peft.PeftModel.from_pretrained(base, run.path)
         wanted = adapted(input_ids=batch.source, attention_mask=mask, decoder_input_ids=batch.inputs).logits
         torch.testing.assert_close(translator.module(batch).logits, wanted, atol=1e-4, rtol=1e-4)
     assert run.facts["dev_loss"] < run.facts["init_dev_loss"]
 
 
-def test_a_task_is_kept_with_the_run(folders, data, tmp_path):
+def test_a_task_is_kept_with_the_run(folder_of, data, tmp_path):
     prefix = "translate English to French: "
-    run = train(tmp_path / "run", folders("t5"), data, model={"source_prefix": prefix})
+    run = train(tmp_path / "run", folder_of("t5"), data, model={"source_prefix": prefix})
     assert regard.load(run.path).tokenizer.typed == prefix
     assert Run.open(run.path).tokenizer().frames == regard.load(run.path).tokenizer.frames
 
@@ -196,8 +184,8 @@ def test_a_task_is_kept_with_the_run(folders, data, tmp_path):
         ("t5", {"data.context_length": 8}, "context_length is of plain text"),
     ],
 )
-def test_what_makes_no_sense_is_told_before_a_folder_is_made(folders, data, tmp_path, name, changes, says):
-    changes = {"data.train": str(data), "train.steps": 2, "model.init": str(folders(name)), **changes}
+def test_what_makes_no_sense_is_told_before_a_folder_is_made(folder_of, data, tmp_path, name, changes, says):
+    changes = {"data.train": str(data), "train.steps": 2, "model.init": str(folder_of(name)), **changes}
     with pytest.raises(RegardError, match=says):
         train_run(load_recipe("fine-tune", changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -210,16 +198,16 @@ def test_a_pretrained_model_begins_from_one(data):
         regard.models.build(regard.models.PretrainedConfig(), 10)
 
 
-def test_letters_that_the_tokenizer_lacks_are_told(folders, tmp_path, caplog):
+def test_letters_that_the_tokenizer_lacks_are_told(folder_of, tmp_path, caplog):
     rows = "".join(f"{source}\t猫が眠る{index}\n" for index, source in enumerate(SOURCES * 3))
     (tmp_path / "pairs.tsv").write_text(rows, encoding="utf-8")
-    train(tmp_path / "run", folders("nllb"), tmp_path / "pairs.tsv", steps=1)
+    train(tmp_path / "run", folder_of("nllb"), tmp_path / "pairs.tsv", steps=1)
     assert "are unknown to the tokenizer" in caplog.text
 
 
-def test_the_command_trains_and_translates(folders, data, tmp_path):
+def test_the_command_trains_and_translates(folder_of, data, tmp_path):
     run = tmp_path / "run"
-    asked = ["train", "fine-tune", "--init", folders("nllb"), "--out", run, "--set", f"data.train={data}"]
+    asked = ["train", "fine-tune", "--init", folder_of("nllb"), "--out", run, "--set", f"data.train={data}"]
     for setting in ("model.target_language=fra_Latn", "train.steps=1", "train.batch_tokens=128", "train.threads=1"):
         asked += ["--set", setting]
     done = subprocess.run([sys.executable, "-m", "regard", *map(str, asked)], capture_output=True, timeout=300)
@@ -229,7 +217,17 @@ def test_the_command_trains_and_translates(folders, data, tmp_path):
     )
     assert done.returncode == 0, done.stderr.decode()
     assert len(done.stdout.splitlines()) == 1
-    asked = ["compare", folders("nllb"), run, "--file", data, "--target-language", "fra_Latn", "--max-new-tokens", 3]
+    asked = [
+        "compare",
+        folder_of("nllb"),
+        run,
+        "--file",
+        data,
+        "--target-language",
+        "fra_Latn",
+        "--max-new-tokens",
+        3,
+    ]
     done = subprocess.run([sys.executable, "-m", "regard", *map(str, asked), "--json"], capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     before, after = json.loads(done.stdout)["models"]

@@ -267,6 +267,13 @@ def test_values_beyond_all_measure_are_told_in_a_line(section, name, value, mess
         read_recipe(tables, where="x.toml")
 
 
+def test_a_change_reaches_into_a_table_of_settings():
+    recipe = load_recipe("gpt-austen", {"model.positions": "rotary", "model.rotary.base": 500.0})
+    assert recipe.model.rotary.base == 500.0  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(RegardError, match=r"--set model\.model_dim\.x: model_dim is no table of settings"):
+        load_recipe("gpt-austen", {"model.model_dim.x": 1})
+
+
 def test_the_recipe_for_a_model_that_there_is_asks_for_one_and_for_text():
     with pytest.raises(RegardError, match=r"\[data\] needs either corpus \(a name\) or train"):
         load_recipe("fine-tune", {"model.type": "gpt"})

@@ -81,6 +81,8 @@ def evaluate(
         raise RegardError("--links are of the pairs of --file; for a split, data.test_links names them in the recipe")
     if out is not None:
         check_new_folder(out)
+    if not file and Path(model).is_dir() and not (Path(model) / RECIPE).is_file():
+        raise RegardError(f"{model}: not a run, so it has no test set of its own; give --file")
     opened = Run.open(model) if not file or (Path(model) / RECIPE).is_file() else None
     if not opened.recipe.translates if opened else Start.find(model).is_language_model:
         if decoding != GREEDY:

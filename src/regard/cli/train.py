@@ -35,7 +35,7 @@ def train(
     ----------
     recipe
         A TOML file, or the name of a shipped recipe: {numbers,bible}-{rnn,bahdanau,transformer},
-        greek-{bahdanau,luong,transformer}, gpt-{austen,bible}.
+        greek-{bahdanau,luong,transformer}, gpt-{austen,bible}, or fine-tune, which takes --init and --set data.train=…
     out
         The folder of the run, which must not exist yet; by default runs/NAME.
     init

@@ -1,8 +1,8 @@
 """A matrix product with a weight, the sum that nearly all of a model's time goes into.
 
 On a CPU torch hands float32 products to MKL, which on processors of other makers than Intel's leaves half of
-their vector width unused; oneDNN, which torch carries too, does not. On Intel's own MKL is the faster one: the gradient
-of a weight takes it as little as a third of the time.
+their vector width unused; oneDNN, which torch carries too, does not. On Intel's own MKL is the faster one, above
+all for the gradient of a weight.
 """
 
 import functools

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from regard.errors import RegardError
 from regard.files import clear_leftovers, locked
+from regard.models.pretrained.lora import ADAPTER, ADAPTER_CONFIG
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 METRICS, DATA, CHECKPOINTS, STATE = "metrics.jsonl", "data", "checkpoints", "resume"
-ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 # files of a Hugging Face folder that say what the model is and cut its texts; a run that begins from one has them too
 PRETRAINED = (
     "config.json",

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from regard.config import read_toml
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
 from regard.files import real_path
-from regard.models import GPTConfig, ModelConfig, build
+from regard.models import GPTConfig, ModelConfig, build, read_config
 from regard.models.pretrained.config import PretrainedConfig
 from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import (
@@ -42,6 +42,8 @@ from regard.training.translators import AnyTokenizer, described, fresh_translato
 
 # tokens of a training window, of which a pretrained model could take many more
 WINDOW = 512
+# more than there are special tokens
+LEAST_TOKENS = 5
 # settings of [model] that say how it is trained, not what its weights are
 TRAINED_BY = ("dropout", "checkpoint_activations")
 
@@ -144,7 +146,7 @@ class Start:
             assert loaded is not None, "settings() has told"
             module = loaded[0]
             if changed := _changed(module.config, config):
-                raise RegardError(f"{self.folder} has other {' and '.join(changed)} than [model] asks for")
+                raise RegardError(f"{self.folder}: {CONFIG} has another {' and '.join(changed)} than {RECIPE} says")
             own = build(config, len(module.embedding.weight))
             own.load_state_dict(module.state_dict())
             return own
@@ -184,12 +186,13 @@ def with_start(tables: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     start = Start.find(init)
     settings = start.settings()
     asked = {name: value for name, value in model.items() if name not in ("init", "lora")}
-    for name, value in asked.items():
-        if name == "type" and value != settings["type"]:
-            raise RegardError(
-                f"{where}: [model] type is {value!r}, and {init} is of type {settings['type']!r}; leave [model] out, "
-                "whose settings come from init"
-            )
+    if (kind := asked.get("type", settings["type"])) != settings["type"]:
+        raise RegardError(
+            f"{where}: [model] type is {kind!r}, and {init} is of type {settings['type']!r}; leave the settings of "
+            "[model] out, they come from init"
+        )
+    if not start.is_translator:
+        _check_sizes(start, settings, asked, init=init, where=f"{where}: [model]")
     if "lora" in model and not start.is_pretrained:
         raise RegardError(f"{where}: [model] lora adapts pretrained models, and {init} is none; leave it out")
     data = {**data}
@@ -213,6 +216,21 @@ def with_start(tables: Mapping[str, Any], *, where: str) -> dict[str, Any]:
     return {**tables, "data": data, "model": {**settings, **model, "init": path}}
 
 
+def _check_sizes(start: Start, settings: Mapping[str, Any], asked: Mapping[str, Any], *, init: str, where: str) -> None:
+    """Raises RegardError where `[model]` asks for a model that the weights of init do not fit."""
+    has, wants = (read_config(dict(each), where=where) for each in (settings, {**settings, **asked}))
+    wrong = _changed(has, wants)
+    # how one's own weights are used may be another, as long as they fit
+    if wrong and (start.is_pretrained or _shapes(has) != _shapes(wants)):
+        told = " and ".join(f"{name} {getattr(wants, name)}, not {getattr(has, name)}" for name in wrong)
+        raise RegardError(f"{where} asks for another model than {init}: {told}; leave that out")
+
+
+def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    with torch.device("meta"):
+        return {name: parameter.shape for name, parameter in build(config, LEAST_TOKENS).named_parameters()}
+
+
 def check_apart(init: str, folder: Path) -> None:
     """Raises RegardError where a run would be written over what it begins from."""
     if os.path.exists(init) and folder.exists() and os.path.samefile(init, folder):
@@ -222,7 +240,7 @@ def check_apart(init: str, folder: Path) -> None:
 def vocabulary_tables(make: Callable[[int], nn.Module]) -> list[str]:
     """The parameters of a model with a row for each token."""
     with torch.device("meta"):
-        small, large = (dict(make(size).named_parameters()) for size in (5, 6))
+        small, large = (dict(make(size).named_parameters()) for size in (LEAST_TOKENS, LEAST_TOKENS + 1))
     return [name for name, parameter in small.items() if parameter.shape != large[name].shape]
 
 
@@ -271,7 +289,7 @@ def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _changed(found: GPTConfig, asked: GPTConfig) -> list[str]:
-    free = {name: getattr(asked, name) for name in TRAINED_BY}
-    has, wants = asdict(replace(found, **free)), asdict(asked)
-    return [name for name in wants if has[name] != wants[name]]
+def _changed(found: ModelConfig, asked: ModelConfig) -> list[str]:
+    """The settings in which two models differ, but for those that say how one is trained."""
+    has, wants = asdict(found), asdict(asked)
+    return [name for name in wants if name not in TRAINED_BY and has[name] != wants[name]]

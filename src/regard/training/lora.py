@@ -18,10 +18,9 @@ from regard.kernels.linear import Linear
 from regard.models.gpt import GPT
 from regard.models.limits import LARGEST_SIZE
 from regard.models.pretrained.gpt_weights import parts
-from regard.models.pretrained.lora import PREFIX, A, B
+from regard.models.pretrained.lora import ADAPTER, PREFIX, A, B
 from regard.models.pretrained.needs import quiet
 from regard.training.checkpoint import save_tensors
-from regard.training.folder import ADAPTER
 
 NAME = "default"
 # of Regard's own model; its embedding and its output layer stay as they are

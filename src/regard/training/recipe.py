@@ -381,6 +381,11 @@ def _change(tables: dict[str, Any], changes: Mapping[str, Any]) -> None:
         table = tables.setdefault(section, {})
         if not isinstance(table, dict):
             raise RegardError(f"--set {key}: {section} is no section; settings are in data, model and train")
+        *within, name = name.split(".")
+        for part in within:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise RegardError(f"--set {key}: {part} is no table of settings")
         group = ALTERNATIVES.get(section, ())
         if name in group:
             for other in group:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.pretrained_translators import LANGUAGES, MAKERS, SOURCES, TARGETS, make
+from tests.pretrained_translators import LANGUAGES, MAKERS, SOURCES, TARGETS
 
 import regard
 from regard.data.batch import collate
@@ -24,21 +24,9 @@ from regard.generation.translate import translate_tokens
 NEW = 10
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    made = {}
-
-    def folder(name):
-        if name not in made:
-            made[name] = make(name, tmp_path_factory.mktemp(name) / name)
-        return made[name]
-
-    return folder
-
-
 @pytest.fixture(scope="module", params=MAKERS)
-def translator(request, folders):
-    return regard.load(folders(request.param), **LANGUAGES[request.param])
+def translator(request, folder_of):
+    return regard.load(folder_of(request.param), **LANGUAGES[request.param])
 
 
 def theirs(translator):
@@ -344,27 +332,27 @@ def test_a_corpus_of_pairs_keeps_its_frames(translator, tmp_path):
 # languages
 
 
-def test_a_forced_language_token_arrives_in_source_and_target(folders):
+def test_a_forced_language_token_arrives_in_source_and_target(folder_of):
     for name, source, target in (
         ("m2m_100", "de", "zh"),
         ("nllb", "deu_Latn", "zho_Hans"),
         ("mbart", "de_DE", "zh_CN"),
         ("mbart_50", "de_DE", "zh_CN"),
     ):
-        found = regard.load(folders(name), source_language=source, target_language=target)
+        found = regard.load(folder_of(name), source_language=source, target_language=target)
         frames, backend = found.tokenizer.frames, found.tokenizer.backend
         tags = {f"__{code}__" if name == "m2m_100" else code for code in (source, target)}
         named = {backend.convert_ids_to_tokens(id) for frame in frames.sides for part in frame for id in part}
         assert tags <= named
         reading = found.read(SOURCES[0], max_new_tokens=3)
         assert {token.text for sequence in reading.sequences.values() for token in sequence.tokens} >= tags
-    other = regard.load(folders("marian_many"), target_language=">>deu<<")
+    other = regard.load(folder_of("marian_many"), target_language=">>deu<<")
     assert other.tokenizer.name_of(other.tokenizer.frames.source.before[0]) == ">>deu<<"
 
 
-def test_languages_change_what_is_written(folders):
+def test_languages_change_what_is_written(folder_of):
     written = {
-        target: regard.load(folders("nllb"), target_language=target).score(SOURCES, TARGETS)[0].log_probability
+        target: regard.load(folder_of("nllb"), target_language=target).score(SOURCES, TARGETS)[0].log_probability
         for target in ("fra_Latn", "deu_Latn")
     }
     assert written["fra_Latn"] != written["deu_Latn"]
@@ -384,31 +372,31 @@ def test_languages_change_what_is_written(folders):
         ("bart", {"source_language": "en"}, r"no tags for source languages"),
     ],
 )
-def test_languages_that_the_tokenizer_lacks_are_told(folders, name, languages, says):
+def test_languages_that_the_tokenizer_lacks_are_told(folder_of, name, languages, says):
     with pytest.raises(RegardError, match=says):
-        regard.load(folders(name), **languages)
+        regard.load(folder_of(name), **languages)
 
 
-def test_languages_that_a_folder_names_need_not_be_given(folders, tmp_path):
+def test_languages_that_a_folder_names_need_not_be_given(folder_of, tmp_path):
     folder = tmp_path / "tuned"
-    shutil.copytree(folders("nllb"), folder)
+    shutil.copytree(folder_of("nllb"), folder)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"src_lang": "deu_Latn", "tgt_lang": "fra_Latn"}))
-    given = regard.load(folders("nllb"), source_language="deu_Latn", target_language="fra_Latn")
+    given = regard.load(folder_of("nllb"), source_language="deu_Latn", target_language="fra_Latn")
     assert regard.load(folder).tokenizer.frames == given.tokenizer.frames
 
 
-def test_the_language_that_sources_are_taken_to_be_in_is_told(folders, caplog):
-    regard.load(folders("nllb"), target_language="fra_Latn")
+def test_the_language_that_sources_are_taken_to_be_in_is_told(folder_of, caplog):
+    regard.load(folder_of("nllb"), target_language="fra_Latn")
     assert "takes texts to be in eng_Latn; give source_language" in caplog.text
     caplog.clear()
-    regard.load(folders("nllb"), source_language="deu_Latn", target_language="fra_Latn")
+    regard.load(folder_of("nllb"), source_language="deu_Latn", target_language="fra_Latn")
     assert "source_language" not in caplog.text
 
 
-def test_a_source_prefix_stands_before_every_source(folders):
+def test_a_source_prefix_stands_before_every_source(folder_of):
     prefix = "translate English to French: "
-    found = regard.load(folders("t5"), source_prefix=prefix)
+    found = regard.load(folder_of("t5"), source_prefix=prefix)
     _model, backend = theirs(found)
     tokenizer = found.tokenizer
     assert tokenizer.frames.source(tokenizer.encode(SOURCES[0])) == backend(prefix + SOURCES[0]).input_ids
@@ -417,29 +405,29 @@ def test_a_source_prefix_stands_before_every_source(folders):
     assert reading.sequences["source"].words == SOURCES[0].split()
 
 
-def test_special_tokens_in_a_text_are_plain_text_or_refused(folders):
-    found = regard.load(folders("m2m_100"), target_language="fr")
+def test_special_tokens_in_a_text_are_plain_text_or_refused(folder_of):
+    found = regard.load(folder_of("m2m_100"), target_language="fr")
     ids = found.tokenizer.encode("the </s> cat __fr__")
     assert not {2, found.tokenizer.frames.target.before[-1]} & set(ids)
     with pytest.raises(RegardError, match=r"'</s>', which the tokenizer of t5 cannot write as plain text"):
-        regard.load(folders("t5")).translate("the </s> cat")
+        regard.load(folder_of("t5")).translate("the </s> cat")
 
 
-def test_unknown_letters_are_shown_as_unknown(folders):
-    found = regard.load(folders("marian"))
+def test_unknown_letters_are_shown_as_unknown(folder_of):
+    found = regard.load(folder_of("marian"))
     assert "⁇" in found.tokenizer.decode(found.tokenizer.encode("the 猫"))
 
 
-def test_a_text_that_is_too_long_is_told(folders):
-    found = regard.load(folders("marian"))
+def test_a_text_that_is_too_long_is_told(folder_of):
+    found = regard.load(folder_of("marian"))
     with pytest.raises(RegardError, match=r"has \d+ tokens, the model reads at most 64"):
         found.translate("the cat " * 60)
     with pytest.raises(RegardError, match="is no run of Regard, so it has no splits"):
         found.evaluate()
 
 
-def test_perplexity_follows_from_the_scores(folders, tmp_path):
-    found = regard.load(folders("nllb"), target_language="fra_Latn")
+def test_perplexity_follows_from_the_scores(folder_of, tmp_path):
+    found = regard.load(folder_of("nllb"), target_language="fra_Latn")
     (tmp_path / "test.tsv").write_text("".join(f"{one}\t{two}\n" for one, two in zip(SOURCES, TARGETS, strict=True)))
     quality = found.evaluate(files=[tmp_path / "test.tsv"], max_new_tokens=4)
     scores = found.score(SOURCES, TARGETS)

@@ -67,7 +67,8 @@ def frames_of(
         target = own if own in tags else next((code for code, id in tags.items() if id in begins), None)
         if target is None:
             raise RegardError(
-                f"{name} writes {len(tags)} languages; give target_language, such as {', '.join(sorted(tags)[:FEW])}"
+                f"{name} writes {len(tags)} languages; give target_language, such as {', '.join(sorted(tags)[:FEW])} "
+                "(--target-language; in a recipe model.target_language)"
             )
     if names_source:
         backend.tgt_lang = target
