@@ -37,6 +37,7 @@ READING = [
     "call",
     "parts",
     "segments",
+    "media",
     "record",
     "runs",
     "labels",

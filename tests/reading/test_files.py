@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from regard.errors import RegardError
 from regard.reading import files
+from regard.reading.media import ImageArea, Picture, Sound, SoundSpan, area_of, medium_of
 from regard.reading.reading import Reading
 from regard.reading.record import Check, Sequence, Token, Top
 
@@ -23,7 +24,8 @@ def whole(weights=None):
     """A decoder and an encoder without any kept row, with all that a reading can have."""
     random = np.random.default_rng(0)
     weights = random.dirichlet(np.ones(3), size=(2, 2)).astype(np.float32) if weights is None else weights
-    tokens = [Token(-1, "image patch (0, 0)", 0, 0, [], "image patch"), *(Token(9, "é🙂", 0, 2, [0]) for _ in range(2))]
+    patch = Token(-1, "image patch (0, 0)", 0, 0, [], "image patch", ImageArea(0, 0, 0, 0.0, 0.0, 7.5, 14.0))
+    tokens = [patch, *(Token(9, "é🙂", 0, 2, [0]) for _ in range(2))]
     induction = np.full((2, 3), np.nan, np.float32)
     induction[0, 1] = 1 / 3
     return Reading(
@@ -40,6 +42,7 @@ def whole(weights=None):
             ("decoder", 3): {"induction": induction, "rollout": weights[0], "own.name": np.ones((2, 1), np.float32)},
             ("encoder", 0): {"value_norm": np.zeros((4, 0, 3), np.float32)},
         },
+        media=[Picture("cat.png", "image/png", b"\x89PNG", 15, 28), Sound("hm.wav", "audio/wav", b"RIFF", 0.5)],
     )
 
 
@@ -363,3 +366,21 @@ def test_a_chat_saved_without_its_text_is_loaded(tmp_path):
     reading.save(tmp_path / "a.json")
     with pytest.raises(RegardError, match="not valid: turns"):
         Reading.load(tmp_path / "a.json")
+
+
+def test_areas_and_media_come_back_and_others_are_refused():
+    for area in (ImageArea(1, 2, 3, 0.0, 0.5, 7.0, 8.0), SoundSpan(0, 0.02, 0.04)):
+        assert area_of(area._asdict()) == area
+    for facts in (
+        {"image": -1, "row": 0, "column": 0, "left": 0, "top": 0, "right": 1, "bottom": 1},
+        {"sound": 0, "start": math.nan, "end": 1.0},
+        {"sound": 0},
+        {"sound": 0.5, "start": 0.0, "end": 1.0},
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            area_of(facts)
+    picture = {"sort": "image", "name": "a", "media_type": "image/png", "data": "AAAA", "width": 1, "height": 1}
+    assert medium_of(picture) == Picture("a", "image/png", b"\0\0\0", 1, 1)
+    for change in ({"data": "?"}, {"media_type": "text/html"}, {"width": 0}, {"sort": "film"}, {"name": 3}):
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            medium_of({**picture, **change})

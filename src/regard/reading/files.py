@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from regard.errors import RegardError
 from regard.files import new_file
 from regard.reading.compute.statistics import STATISTICS
+from regard.reading.media import area_of, medium_of
 from regard.reading.record import Place
 
 FORMAT = "regard-reading-1"
@@ -210,6 +211,9 @@ def check_facts(facts: Any) -> None:
         text = facts["sequences"]["text"]
         check_sources(facts["settings"]["sources"], text["text"])
         _check_asked(facts["settings"]["sources"].get("asked"), len(text["tokens"]))
+    _check(_all(facts.get("media", []), dict), "media")
+    for medium in facts.get("media", []):
+        medium_of(medium)
     removals = facts["settings"].get("removals", [])
     _check(_all(removals, dict), "removals")
     for place, removal in enumerate(removals):
@@ -219,6 +223,8 @@ def check_facts(facts: Any) -> None:
         _check(isinstance(text, str) and _all(words, str) and _all(tokens, dict), f"sequence {name!r}")
         for place, token in enumerate(tokens):
             _check(_is_token(token, len(text), len(words)), f"token {place} of sequence {name!r}")
+            if token.get("area") is not None:
+                area_of(token["area"])
     for name, check in facts["checks"].items():
         as_place(name)
         _check(check.keys() == {"row_sum_error", "context_error", "rows"}, f"the check of {name!r}")
@@ -295,7 +301,7 @@ def _is_removal(removal: dict[str, Any], count: int) -> bool:
 def _is_token(token: dict[str, Any], length: int, num_words: int) -> bool:
     start, end, own, sort = token["start"], token["end"], token["words"], token.get("sort", "token")
     return (
-        token.keys() <= {"id", "text", "start", "end", "words", "sort"}
+        token.keys() <= {"id", "text", "start", "end", "words", "sort", "area"}
         and _all([token["id"], start, end], int)
         and _all([token["text"], sort], str)
         and _all(own, int)

@@ -14,6 +14,7 @@ from regard.reading.asked import Asked, passages_in
 from regard.reading.choices import chosen_kind, described
 from regard.reading.files import FORMATS, as_name, as_place, document, read
 from regard.reading.frames import dataset, frame
+from regard.reading.media import area_of, medium_facts, medium_of
 from regard.reading.ranks import agreement
 from regard.reading.record import Check, Sequence, Span, Token, Top
 from regard.reading.removal import Removal, remove
@@ -191,7 +192,7 @@ class Reading(Tables):
         return cls(
             model=facts["model"],
             sequences={
-                name: Sequence(each["text"], [Token(**token) for token in each["tokens"]], each["words"])
+                name: Sequence(each["text"], [_token(token) for token in each["tokens"]], each["words"])
                 for name, each in facts["sequences"].items()
             },
             maps=tables.weights,
@@ -203,6 +204,7 @@ class Reading(Tables):
             tops={place: Top(**parts) for place, parts in tables.top.items()},
             statistics=tables.statistics,
             score_maps=tables.scores,
+            media=[medium_of(each) for each in facts.get("media", [])],
         )
 
     def facts(self) -> dict[str, Any]:
@@ -213,7 +215,7 @@ class Reading(Tables):
                 name: {
                     "text": sequence.text,
                     "words": sequence.words,
-                    "tokens": [token._asdict() for token in sequence.tokens],
+                    "tokens": [_token_facts(token) for token in sequence.tokens],
                 }
                 for name, sequence in self.sequences.items()
             },
@@ -222,6 +224,7 @@ class Reading(Tables):
             "settings": self.settings,
             "sides": {kind: list(self.sides[kind]) for kind in self.kinds},
             "rows": {kind: self.rows(kind) for kind in self.kinds},
+            **({"media": [medium_facts(each) for each in self.media]} if self.media else {}),
         }
 
     def tensors(self) -> Iterator[tuple[str, np.ndarray]]:
@@ -238,3 +241,12 @@ class Reading(Tables):
     def to_json(self) -> dict[str, Any]:
         """All of it, the weights as nested lists: `weights["cross.2"][head][row][key]`; null stands for NaN."""
         return document(self.facts(), self.tensors())
+
+
+def _token_facts(token: Token) -> dict[str, Any]:
+    facts = token._asdict()
+    return facts if token.area is None else {**facts, "area": token.area._asdict()}
+
+
+def _token(facts: dict[str, Any]) -> Token:
+    return Token(**{**facts, "area": area_of(facts["area"]) if facts.get("area") else None})

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from regard.reading.media import Area, Medium
+
 # of a translator: which sequence asks and which is looked at
 TRANSLATION = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cross": ("target", "source")}
 # attention within the input comes before attention within the output, and that before between them
@@ -21,7 +23,7 @@ class Token(NamedTuple):
     """One token: `start` and `end` are characters of the sequence's text, `words` the indices of its words.
 
     A position that holds another `sort` of input, such as an "image patch", "class token", "register", "audio frame",
-    "virtual token" or merely a "position", has the id −1.
+    "virtual token" or merely a "position", has the id −1; a patch or frame has its `area`, where that is known.
     """
 
     id: int
@@ -30,6 +32,7 @@ class Token(NamedTuple):
     end: int
     words: list[int]
     sort: str = "token"
+    area: Area | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Record:
     tops: dict[Place, Top] = field(default_factory=dict)
     statistics: dict[Place, dict[str, np.ndarray]] = field(default_factory=dict)
     score_maps: dict[Place, Float[np.ndarray, "head row key"]] = field(default_factory=dict)
+    # the pictures and sounds that the model was given, those of each sort in the order that areas number them in
+    media: list[Medium] = field(default_factory=list)
     # asks the model again with parts of the text hidden; no file keeps it
     knockout: Callable[[int, list[Span]], np.ndarray] | None = None
 
