@@ -12,7 +12,7 @@ from tests.view import pictured
 
 from regard.errors import RegardError
 from regard.view import wire
-from regard.view.pictures import looks
+from regard.view.pictures import looks, pictures
 
 Image = pytest.importorskip("PIL.Image")
 # the page's colours of heat: how much of the picture they cover, from no weight to the largest
@@ -282,7 +282,7 @@ def test_the_file_holds_the_picture_and_a_viewer_asks_for_it():
         assert wire.answer(reading, asked) == (asked, [picture.data])
     facts = wire.header(reading)["media"]
     assert [(each["sort"], each["width"], each["bytes"]) for each in facts] == [
-        ("image", picture.width, len(picture.data)) for picture in reading.media
+        ("image", picture.width, len(picture.data)) for picture in pictures(reading)
     ]
     with pytest.raises(RegardError, match="medium"):
         wire.answer(reading, {"type": "medium", "number": 2})
