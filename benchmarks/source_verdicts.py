@@ -19,7 +19,8 @@ from regard.reading.segments import sentences
 from regard.reading.source_record import Sources
 
 # prompts of each kind in each of two sets, and after how many tries fewer must do
-JUDGED, TRIES, BATCH = 40, 400, 16
+CHOSEN_ON, MEASURED_ON = "choosing", "measuring"
+JUDGED, TRIES, BATCH = {CHOSEN_ON: 40, MEASURED_ON: 100}, 1000, 16
 SIZES = range(8, 16)
 # what of the change of each token of the answer is compared with a threshold
 CRITERIA: dict[str, Callable[[Sequence[float]], float]] = {
@@ -30,7 +31,6 @@ CRITERIA: dict[str, Callable[[Sequence[float]], float]] = {
 # pages with the model's own answers
 Answered = Callable[[Sequence[Page]], list[Page]]
 THRESHOLDS = np.geomspace(0.02, 20, 300)
-CHOSEN_ON, MEASURED_ON = "choosing", "measuring"
 
 
 def verdicts(kept: Kept) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def verdicts(kept: Kept) -> list[dict[str, Any]]:
     found = []
     for name in (CHOSEN_ON, MEASURED_ON):
         for kind, pages in (("follows", _followed(answered, name)), ("knows", _known(answered, name))):
-            for number, page in enumerate(itertools.islice(pages, JUDGED)):
+            for number, page in enumerate(itertools.islice(pages, JUDGED[name])):
                 about = digest(page.prompt, page.answer, code())
                 found.append(kept.get(f"{name}-{kind}-{number}", about, functools.partial(_judged, model, page)))
                 found[-1] |= {"set": name, "kind": kind}
