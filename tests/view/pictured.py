@@ -7,10 +7,9 @@ import itertools
 import numpy as np
 
 from regard.data.words import word_spans
-from regard.reading.labels import placed
 from regard.reading.media import ImageArea, Picture
 from regard.reading.reading import Reading
-from regard.reading.record import Check
+from regard.reading.record import Check, Sequence, Token
 
 
 def drawn(width=120, height=80, *, name="drawn.png", form="PNG"):
@@ -56,10 +55,20 @@ def sequence(pieces):
         names.append(name)
         areas.append(area)
         sorts.append(sort)
-    ids = [place if sort == "token" else -1 for place, sort in enumerate(sorts)]
-    found = placed(text, ids, names, spans, word_spans(text), sorts=sorts)
-    tokens = [token._replace(area=area) for token, area in zip(found.tokens, areas, strict=True)]
-    return type(found)(found.text, tokens, found.words)
+    words = word_spans(text)
+    tokens = [
+        Token(
+            id=place if sort == "token" else -1,
+            text=name,
+            start=start,
+            end=end,
+            words=[number for number, (begin, stop) in enumerate(words) if begin < end and start < stop],
+            sort=sort,
+            area=area,
+        )
+        for place, (name, sort, area, (start, end)) in enumerate(zip(names, sorts, areas, spans, strict=True))
+    ]
+    return Sequence(text, tokens, [text[start:end] for start, end in words])
 
 
 def reading(kind, sides, sequences, tables, rows, media, **settings):

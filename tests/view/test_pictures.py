@@ -118,6 +118,17 @@ def test_separators_between_rows_belong_to_the_picture_and_words_do_not():
     assert second.name == "image 1 · 2×3 patches"
 
 
+def test_padding_belongs_to_its_picture_and_is_counted_apart():
+    padding = ["[image padding 0]", "[image padding 1]", "[image padding 2]"]
+    areas = [*padding, *pictured.grid(0, 2, 3, (0, 0, 120, 80)), *padding, *padding]
+    reading = pictured.asked(areas=areas, before=("<s>",))
+    (fold,) = folds(reading.sequences["text"].tokens)
+    assert (fold.name, fold.first, fold.last) == ("image 1 · 2×3 patches", 1, 16)
+    weights = mean(reading, "decoder", list(range(7)))
+    padded = weights[1:4].sum() + weights[10:16].sum()
+    assert dict(looks(reading).shares)["image padding"] == pytest.approx(padded, rel=1e-5)
+
+
 def test_patches_beyond_the_picture_are_counted_and_not_drawn():
     areas = [
         *pictured.grid(0, 2, 2, (0, 0, 120, 80)),
