@@ -198,7 +198,15 @@ def pictured(rows: int, side: int, *, layers: int = LAYERS, heads: int = HEADS, 
         row, column = divmod(place, side)
         areas[1 + place] = ImageArea(0, row, column, column * step, row * step, (column + 1) * step, (row + 1) * step)
     tokens = [
-        Token(place, piece, start, end, [], "image patch" if place in areas else "token", areas.get(place))
+        Token(
+            -1 if place in areas else place,
+            piece,
+            start,
+            end,
+            [],
+            "image patch" if place in areas else "token",
+            areas.get(place),
+        )
         for place, (piece, (start, end)) in enumerate(zip(pieces, itertools.pairwise(ends), strict=True))
     ]
     keys = len(tokens) - 1

@@ -134,6 +134,40 @@ def crossed(*, layers=2, heads=2, seed=4):
     return reading("cross", ("text", "source"), sequences, tables, rows, [drawn()], prompt_tokens=5)
 
 
+def chatted():
+    """A chat whose one message has two pictures before its text; each picture is a turn of its own."""
+    pictures = [grid(0, 2, 3, (0, 0, 120, 80)), grid(1, 3, 2, (0, 0, 60, 100))]
+    pieces = [
+        "user",
+        ":",
+        *pictures[0],
+        "\n",
+        *pictures[1],
+        "\n",
+        "What",
+        " is",
+        " red",
+        "?",
+        "<end>",
+        "assistant",
+        ":",
+    ]
+    tokens = sequence(pieces).tokens
+    turns = [("image", 2, 8), ("image", 9, 15), ("user", 16, 20)]
+    text = sequence([*pieces, *ANSWER])
+    count = len(pieces)
+    keys = len(text.tokens) - 1
+    tables = np.random.default_rng(9).dirichlet(np.full(keys, 0.3), size=(2, 2, keys - count + 1))
+    settings = {
+        "prompt_tokens": count,
+        "turns": [
+            {"role": role, "start": tokens[first].start, "end": tokens[last - 1].end} for role, first, last in turns
+        ],
+    }
+    rows = list(range(count - 1, keys))
+    return reading("decoder", ("text", "text"), {"text": text}, tables, rows, [drawn(), drawn(60, 100)], **settings)
+
+
 def both():
     """`asked` with the attention of its image encoder, `seen`, of which every patch is another of the same picture."""
     own, encoder = asked(), seen()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -108,6 +109,16 @@ def test_the_text_shows_a_picture_as_one_piece_and_keeps_it_out_of_its_parts():
     assert found.prompt + found.images + found.answer + found.first == pytest.approx(1, abs=1e-6)
     assert not any("image patch" in part.text for part in found.parts)
     assert not any("patch" in word.text for part in found.parts for word in part.words)
+
+
+def test_a_chat_tells_the_role_of_a_message_with_pictures_once():
+    found = shares(pictured.chatted())
+    told = "".join(piece.text for piece in found.pieces)
+    shown = re.sub(r": [\d.]+ %", "", " ".join(told.split()))
+    assert shown == "user: [image 1 · 2×3 patches] [image 2 · 3×2 patches] What is red? assistant:"
+    assert [part.text for part in found.parts] == ["What is red?"]
+    total = found.prompt + found.template + found.images + found.answer + found.first
+    assert total == pytest.approx(1, abs=1e-6)
 
 
 def test_separators_between_rows_belong_to_the_picture_and_words_do_not():
