@@ -67,6 +67,7 @@ READING = [
     "source_curves",
     "source_record",
     "sources",
+    "media_sources",
     "spans",
     "choices",
     "tables",
