@@ -95,8 +95,8 @@ def run() -> None:
         f"turns' ratios. Before the first update dev takes {figures['before']:.4f} bits per byte. AdamW at a constant "
         f"rate of {KINDS['full'][0]:g}, of LoRA {KINDS['LoRA'][0]:g}, without weight decay; adapters of rank "
         f"{LORA['rank']} in every linear layer but the output's. Regard's have one A for query, key and value, one for "
-        "gate and up, which its model has as one layer each. Memory is the most that all processes of a side held during a turn, "
-        f"what they share counted once. Trainer is that of transformers {transformers.__version__}.",
+        "gate and up, which its model has as one layer each. Memory is the most that all processes of a side held "
+        f"during a turn, what they share counted once. Trainer is that of transformers {transformers.__version__}.",
     )
 
 

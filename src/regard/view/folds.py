@@ -7,7 +7,8 @@ from regard.reading.media import ImageArea
 from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Token
 
-PATCH = "image patch"
+# patches of what a processor added around a picture have none of its pixels
+PATCH, PADDING = "image patch", "image padding"
 # tokens between two patches of one picture that count as its separators: the end of a row, the mark of a tile
 SEPARATORS = 3
 
@@ -31,7 +32,7 @@ class Fold(NamedTuple):
 
 
 def is_patch(token: Token) -> bool:
-    return token.sort == PATCH or isinstance(token.area, ImageArea)
+    return token.sort in (PATCH, PADDING) or isinstance(token.area, ImageArea)
 
 
 def folds(tokens: Sequence[Token]) -> list[Fold]:
@@ -43,15 +44,18 @@ def folds(tokens: Sequence[Token]) -> list[Fold]:
             continue
         image = token.area.image if isinstance(token.area, ImageArea) else None
         last = found[-1] if found else None
-        if last is not None and last.image == image and place - last.last <= SEPARATORS:
-            found[-1] = last._replace(last=place + 1)
-            patches[-1].append(token)
+        # padding belongs to the picture that is before it, or else after it
+        is_padding = token.sort == PADDING or (bool(patches) and not patches[-1])
+        if last is not None and place - last.last <= SEPARATORS and (is_padding or last.image == image):
+            found[-1] = last._replace(last=place + 1, image=last.image if image is None else image)
         else:
             found.append(Fold(image, place, place + 1, 0, None))
-            patches.append([token])
+            patches.append([])
+        if token.sort != PADDING:
+            patches[-1].append(token)
     areas = [[token.area for token in own if isinstance(token.area, ImageArea)] for own in patches]
     return [
-        fold._replace(patches=len(own), grid=grid_of(known) if len(known) == len(own) else None)
+        fold._replace(patches=len(own), grid=grid_of(known) if known and len(known) == len(own) else None)
         for fold, own, known in zip(found, patches, areas, strict=True)
     ]
 

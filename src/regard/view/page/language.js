@@ -50,9 +50,9 @@ export const WORDS = {
     imagesName: (count) => `${count} images`,
     patchCount: (count, rows, columns) => (rows ? `${rows}×${columns} patches` : `${count} patches`),
     picture: (number, count, grid) => `image${number === null ? "" : ` ${number}`} · ${grid ? grid.join("×") : count} patches`,
-    patch: (number, row, column) => `image ${number}, patch (${row}, ${column})`,
+    patch: (number, row, column, tile) => `image ${number}, ${tile ? `tile ${tile}, ` : ""}patch (${row}, ${column})`,
     patches: (count, number) => `${count} patches of image ${number}`,
-    pictureFacts: (name, width, height, size, patches) => `${name} · ${width} × ${height} pixels, ${size} · ${patches}`,
+    pictureFacts: (name, width, height, size, patches) => `${name && `${name} · `}${width} × ${height} pixels, ${size} · ${patches}`,
     pictureHint: "Point at a place to see which words looked there. A click or a rectangle marks it.",
     patchHint: "Point at a patch to see what it looked at; a click pins it. A rectangle marks: who looked there.",
     noPicture: (why) => `The picture itself cannot be shown (${why}).`,
@@ -62,7 +62,7 @@ export const WORDS = {
     heat: "heat",
     edges: "patches’ edges",
     unplaced: "patches without a place",
-    sort: (sort, count) => (count > 1 ? `${sort}s` : sort),
+    sort: (sort, count) => (count > 1 && sort !== "image padding" ? `${sort}s` : sort),
     input: "the rest of the text",
     strongest: "Strongest",
     heads: "Layers and heads",
@@ -228,9 +228,9 @@ export const WORDS = {
     imagesName: (count) => `${count} 张图`,
     patchCount: (count, rows, columns) => (rows ? `${rows}×${columns} 个图块` : `${count} 个图块`),
     picture: (number, count, grid) => `图${number === null ? "" : ` ${number}`} · ${grid ? grid.join("×") : count} 个图块`,
-    patch: (number, row, column) => `图 ${number} 的图块 (${row}, ${column})`,
+    patch: (number, row, column, tile) => `图 ${number}${tile ? ` 第 ${tile} 片` : ""}的图块 (${row}, ${column})`,
     patches: (count, number) => `图 ${number} 的 ${count} 个图块`,
-    pictureFacts: (name, width, height, size, patches) => `${name} · ${width} × ${height} 像素，${size} · ${patches}`,
+    pictureFacts: (name, width, height, size, patches) => `${name && `${name} · `}${width} × ${height} 像素，${size} · ${patches}`,
     pictureHint: "指向一处，可看哪些词看了那里；点击或框选可标记。",
     patchHint: "指向一个图块，可看它看了哪里；点击可固定。框选可看谁看了那里。",
     noPicture: (why) => `图片本身无法显示（${why}）。`,
@@ -241,7 +241,7 @@ export const WORDS = {
     edges: "图块边界",
     unplaced: "没有位置的图块",
     sort: (sort, count) => {
-      const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", position: "位置" }[sort] ?? sort;
+      const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", "image padding": "图像填充", position: "位置" }[sort] ?? sort;
       return count > 1 ? `${name} × ${count}` : name;
     },
     input: "文本其余部分",

@@ -175,7 +175,7 @@ export class View {
     const role = roles[of[token]];
     let last = of.lastIndexOf(of[token]);
     for (let next = token; next < last; next++) if (isPictured(sequence, next + 1)) last = next;
-    return { label: this.words.roles[role] ?? role, last };
+    return { label: role ? (this.words.roles[role] ?? role) : "⋯", last, isInline: !role };
   }
 
   spanName(sequence, [first, last]) {
