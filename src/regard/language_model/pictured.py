@@ -44,7 +44,7 @@ def has_pictures(model: "LanguageModel", images: Any, messages: Any) -> bool:
     """
     listed = messages if isinstance(messages, list | tuple) else ()
     contents = [each.get("content") for each in listed if isinstance(each, Mapping)]
-    parts = [part for content in contents if are_parts(content) for part in content]
+    parts: list[Any] = [part for content in contents if are_parts(content) for part in content or ()]
     kinds = {part.get("type") for part in parts if isinstance(part, Mapping)}
     return images is not None or bool(kinds & {"image", "image_url"}) or bool(parts and "images" in model.takes)
 

@@ -76,7 +76,7 @@ class PicturedTexts:
         self._spelt = re.compile("|".join(map(re.escape, sorted(self._special, key=len, reverse=True))) or r"(?!)")
 
     def prompt(self, prompt: str, count: int, *, chats: bool = True) -> Asked:
-        """A prompt with so many pictures, which stand first where it has no place for them.
+        """A prompt with `count` pictures, which come first where it has no place for them.
 
         One that spells the model's image token is as it stands; else it is a message to a model that `chats`.
         Raises RegardError for another number of places than of pictures.
