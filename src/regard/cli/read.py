@@ -116,6 +116,8 @@ def read(
     from regard.api import load
     from regard.data.media import open_image
     from regard.language_model import LanguageModel
+    from regard.view.picture_terminal import picture_view
+    from regard.view.pictures import has_pictures
     from regard.view.renderers import PICTURES, draw
     from regard.view.sources import with_sources
     from regard.view.statistics_table import statistics_tables
@@ -154,8 +156,8 @@ def read(
     reading, rests = with_sources(reading)
     shown: dict[str, Any] = {"layer": layer, "head": head, "token": token, "segments": options.segments}
     # what cannot be shown is told before a file is written
-    if reading.media and not reading.sequences.keys() & {"text", "target"}:
-        view = _seen(reading)
+    if has_pictures(reading):
+        view = picture_view(reading, **shown)
     else:
         view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
     view[1:1] = rests
@@ -239,17 +241,6 @@ def _translation(
     grid = alignment_grid(alignment, sources, targets, width=width)
     lines = strongest(alignment, sources, targets, width=width)
     return [Line(reading.sequences["target"].text), "", grid, "", lines, "", Line(proof(reading), style="dim")]
-
-
-def _seen(reading: "Reading") -> list[Any]:
-    """What is told of a reading without a text: its pictures and layers."""
-    from rich.text import Text as Line
-
-    from regard.reading.media import Picture
-    from regard.view.proof import proof
-
-    pictures = [f"{each.name}: {each.width} × {each.height}" for each in reading.media if isinstance(each, Picture)]
-    return ["\n".join(pictures), "", Line(proof(reading), style="dim")]
 
 
 def _answer(reading: "Reading", **shown: Any) -> list[Any]:

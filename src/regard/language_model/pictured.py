@@ -2,9 +2,8 @@
 
 import inspect
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -167,17 +166,8 @@ def _named(given: Encoded, others: Mapping[int, Label]) -> Encoded:
         pair if index in others else (new(pair[0]), new(pair[1]) if pair[1] > pair[0] else new(pair[0]))
         for index, pair in enumerate(offsets)
     ]
-    turns = [Turn(turn.role, new(turn.start), new(turn.end)) for turn in given.turns]
-    # a picture is what the model was given, not the template's
-    turns += [Turn("image", offsets[first][0], offsets[last][1]) for first, last in _runs(others) if given.turns]
-    return replace(given, text=text, offsets=offsets, turns=tuple(sorted(turns, key=lambda turn: turn.start)))
-
-
-def _runs(positions: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """The first and the last of positions that follow each other."""
-    for _, group in groupby(enumerate(sorted(positions)), lambda each: each[1] - each[0]):
-        run = [position for _, position in group]
-        yield run[0], run[-1]
+    turns = tuple(Turn(turn.role, new(turn.start), new(turn.end)) for turn in given.turns)
+    return replace(given, text=text, offsets=offsets, turns=turns)
 
 
 def read_answer(model: "LanguageModel", asked: Pictured, written: list[int], options: ReadOptions) -> Reading:

@@ -186,31 +186,43 @@ def sequence(labels: Sequences[Label], tokenizer: Any) -> Sequence:
                 spans.append((len(text), len(text) + len(name)))
                 text += name
     names = [text[start:end] for start, end in spans]
-    return placed(text, labels, names, spans, word_spans(text))
+    return placed(
+        text,
+        [label.id for label in labels],
+        names,
+        spans,
+        word_spans(text),
+        sorts=[label.sort for label in labels],
+        areas=[label.area for label in labels],
+    )
 
 
 def placed(
     text: str,
-    labels: Sequences[Label],
+    ids: list[int],
     names: list[str],
     spans: list[tuple[int, int]],
     words: list[tuple[int, int]],
+    *,
+    sorts: list[str] | None = None,
+    areas: Sequences[Area | None] | None = None,
 ) -> Sequence:
     """A sequence of tokens that stand at these characters of a text, of whose words these are."""
     starts, ends = [start for start, _ in words], [end for _, end in words]
+    sorts, areas = sorts or [TOKEN] * len(ids), areas or [None] * len(ids)
     return Sequence(
         text=text,
         tokens=[
             Token(
-                id=label.id,
+                id=id,
                 text=name,
                 start=start,
                 end=end,
                 words=list(range(bisect_right(ends, start), bisect_left(starts, end))) if end > start else [],
-                sort=label.sort,
-                area=label.area,
+                sort=sort,
+                area=area,
             )
-            for label, name, (start, end) in zip(labels, names, spans, strict=True)
+            for id, name, (start, end), sort, area in zip(ids, names, spans, sorts, areas, strict=True)
         ],
         words=[text[start:end] for start, end in words],
     )

@@ -39,7 +39,15 @@ def followed(given: Encoded, written: list[int], tokenizer: Any, others: Mapping
     apart = [span for id, span, name in zip(ids, spans, names, strict=True) if special.get(id) == name.strip()]
     apart += [spans[position] for position in others]
     labels = [others.get(position, Label(id)) for position, id in enumerate(ids)]
-    return placed(text, labels, names, spans, _words(text, [*apart, *(turn[1:] for turn in given.turns)]))
+    return placed(
+        text,
+        [label.id for label in labels],
+        names,
+        spans,
+        _words(text, [*apart, *(turn[1:] for turn in given.turns)]),
+        sorts=[label.sort for label in labels],
+        areas=[label.area for label in labels],
+    )
 
 
 def _words(text: str, apart: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
