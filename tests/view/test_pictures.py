@@ -1,5 +1,6 @@
 """Heat lies where the patches lie: against every pixel painted one by one, and against shares summed by hand."""
 
+import base64
 import dataclasses
 import io
 import re
@@ -12,7 +13,8 @@ from tests.view import pictured
 from regard.errors import RegardError
 from regard.reading.media import ImageArea
 from regard.view.folds import folds
-from regard.view.picture_terminal import digits, half_blocks, over, picture_view
+from regard.view.heat import over
+from regard.view.picture_terminal import digits, half_blocks, picture_view
 from regard.view.pictures import has_pictures, looks
 from regard.view.pixels import pixels
 from regard.view.shares import shares
@@ -196,6 +198,23 @@ def test_a_damaged_or_exchanged_picture_is_refused():
         pixels(dataclasses.replace(picture, media_type="image/svg+xml"), 100)
     with pytest.raises(RegardError, match="pixels are not drawn"):
         pixels(dataclasses.replace(picture, width=99_999, height=99_999), 100)
+
+
+@pytest.mark.parametrize("name", [*MAKERS, "chatted"])
+def test_the_still_of_a_notebook_has_every_picture_with_its_heat(name):
+    reading = getattr(pictured, name)()
+    html = reading._repr_html_()
+    images = re.findall(r'src="data:image/png;base64,([^"]*)"', html)
+    for image, heat in zip(images, looks(reading).heats, strict=True):
+        drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))), dtype=float)
+        assert drawn.shape == (heat.picture.height, heat.picture.width, 3)
+        reds = drawn[..., 0] - drawn[..., 1]
+        row, column = np.unravel_index(reds.argmax(), reds.shape)
+        hottest = np.unravel_index(heat.density.argmax(), heat.density.shape)
+        places = [np.searchsorted(edges, place + 0.5) - 1 for edges, place in ((heat.ys, row), (heat.xs, column))]
+        assert tuple(places) == hottest
+    assert "image patch (" not in html
+    assert ("The red disc" in html) == (name in ("asked", "tiled", "chatted"))
 
 
 def shown(reading, *, width=80, colour=None, **where):
