@@ -126,6 +126,9 @@ export const WORDS = {
     by: "by",
     passages: { sentences: "sentences", paragraphs: "paragraphs", turns: "turns", documents: "documents", words: "words" },
     ofPart: (part) => `of ${part ?? "the whole answer"}`,
+    within: (passage) => `Within ${passage}`,
+    splitInto: (parts, name) => `${name} by ${parts}`,
+    backTo: (parts) => `← All ${parts}`,
     seeking: (done) =>
       done
         ? `Running the model without the strongest passages: ${done - 1} done…`
@@ -302,6 +305,9 @@ export const WORDS = {
     by: "按",
     passages: { sentences: "句", paragraphs: "段", turns: "轮次", documents: "文档", words: "词" },
     ofPart: (part) => `针对${part ?? "整个回答"}`,
+    within: (passage) => `在${passage}之内`,
+    splitInto: (parts, name) => `将${name}按${parts}划分`,
+    backTo: (parts) => `← 全部（按${parts}）`,
     seeking: (done) => (done ? `正在逐一去掉最强的几段运行模型：已完成 ${done - 1} 段…` : "正在对提示和回答运行模型…"),
     waiting: (count) => `前面还有 ${count} 个回答…`,
     thisAnswer: "这个回答",
