@@ -121,7 +121,7 @@ def _draw_heat(axes: "Axes", heat: Heat, image: np.ndarray) -> Any:
     _draw_picture(axes, heat, image)
     most = float(heat.density.max()) or 1.0
     colours = LinearSegmentedColormap.from_list("heat", [(*np.divide(stop[:3], 255), stop[3]) for stop in STOPS])
-    return axes.pcolormesh(heat.xs, heat.ys, heat.density, cmap=colours, vmin=0, vmax=most, rasterized=True)
+    return axes.pcolorfast(heat.xs, heat.ys, heat.density, cmap=colours, vmin=0, vmax=most)
 
 
 def _draw_picture(axes: "Axes", heat: Heat, image: np.ndarray) -> None:
