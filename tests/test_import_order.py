@@ -77,6 +77,10 @@ READING = [
     "files",
     "reading",
     "joined",
+    "served.checks",
+    "served.files",
+    "served.request",
+    "served.assemble",
     "hiding",
     "effects",
     "assemble",
@@ -85,6 +89,7 @@ READING = [
     "replay",
     "unknown",
     "language",
+    "areas",
 ]
 ROOT = Path(regard.__file__).parent
 # what `import regard` and `python -m regard` are made of stands above the order
