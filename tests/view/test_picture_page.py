@@ -213,10 +213,15 @@ def test_in_the_text_a_picture_is_one_piece_and_a_click_marks_all_of_it(show):
     assert page.locator(".find .count").inner_text() == "not found"
 
 
-def test_a_chat_tells_the_role_of_a_message_with_pictures_once(show):
-    page = opened(show, pictured.chatted())
+@pytest.mark.parametrize("has_turns", [True, False])
+def test_a_chat_tells_the_role_of_a_message_with_pictures_once(show, has_turns):
+    page = opened(show, pictured.chatted(has_turns=has_turns))
     pieces = page.locator('[data-spine="input"] .t').all_inner_texts()
     names = ["image 1 · 2×3 patches", "⋯", "image 2 · 3×2 patches", "⋯"]
+    reading = pictured.chatted(has_turns=has_turns)
+    folded = [place for place in range(23) if place not in (*range(2, 8), *range(9, 15), *range(16, 20))]
+    weights = np.concatenate([*reading.maps.values()])[:, :, folded[1:]].sum(2).mean()
+    assert f"{told(weights)} template" in page.locator(".balance li").all_inner_texts()
     assert [piece.strip() for piece in pieces] == ["user", *names, "What", "is", "red", "?", "assistant"]
 
 

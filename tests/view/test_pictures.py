@@ -113,8 +113,9 @@ def test_the_text_shows_a_picture_as_one_piece_and_keeps_it_out_of_its_parts():
     assert not any("patch" in word.text for part in found.parts for word in part.words)
 
 
-def test_a_chat_tells_the_role_of_a_message_with_pictures_once():
-    found = shares(pictured.chatted())
+@pytest.mark.parametrize("has_turns", [True, False])
+def test_a_chat_tells_the_role_of_a_message_with_pictures_once(has_turns):
+    found = shares(pictured.chatted(has_turns=has_turns))
     told = "".join(piece.text for piece in found.pieces)
     shown = re.sub(r": [\d.]+ %", "", " ".join(told.split()))
     assert shown == "user: [image 1 · 2×3 patches] [image 2 · 3×2 patches] What is red? assistant:"
@@ -129,6 +130,15 @@ def test_separators_between_rows_belong_to_the_picture_and_words_do_not():
     first, second = folds(tokens)
     assert (first.first, first.last, second.first, second.last) == (1, 8, 12, 18)
     assert second.name == "image 1 · 2×3 patches"
+
+
+def test_what_was_gathered_is_one_piece_without_a_place():
+    reading = pictured.asked(areas=[f"[gathered image {place}]" for place in range(9)])
+    (fold,) = folds(reading.sequences["text"].tokens)
+    assert fold.name == "image · 9 vectors"
+    assert not has_pictures(reading)
+    weights = mean(reading, "decoder", list(range(7)))
+    assert shares(reading).images == pytest.approx(weights[2:11].sum(), rel=1e-5)
 
 
 def test_padding_belongs_to_its_picture_and_is_counted_apart():

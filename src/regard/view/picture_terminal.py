@@ -12,7 +12,7 @@ from rich.text import Text
 from regard.reading.reading import Reading
 from regard.view.answer import MOST_WORDS, answer_view, heading
 from regard.view.heat import MIDDLE_GREY, coloured, over, parts
-from regard.view.pictures import Heat, Looks, looks
+from regard.view.pictures import Heat, Looks, looks, pictures
 from regard.view.pixels import grey, pixels
 from regard.view.proof import proof
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, bar
@@ -72,6 +72,13 @@ def picture_view(
     target = reading.sequences.get("target")
     written = [Text(printable(target.text))] if target is not None else []
     return [*written, PictureView(found), Text(f"\n{proof(reading)}", QUIET_STYLE)]
+
+
+def unplaced_view(reading: Reading) -> list[RenderableType]:
+    """What is told of pictures where no text was read and no patch has a known place."""
+    names = [f"{printable(each.name)}: {each.width} × {each.height} pixels" for each in pictures(reading)]
+    why = "No heat is drawn: which pixels a patch of this model covers is not known."
+    return [Text("\n".join([*names, why])), Text(f"\n{proof(reading)}", QUIET_STYLE)]
 
 
 def half_blocks(heat: Heat, columns: int) -> list[Text]:

@@ -13,7 +13,7 @@ from regard.reading.choices import nothing_read
 from regard.reading.media import ImageArea, Picture
 from regard.reading.reading import Reading
 from regard.reading.record import Token
-from regard.view.folds import PADDING, grid_of, is_patch, patches_of
+from regard.view.folds import GATHERED, PADDING, grid_of, is_patch, patches_of
 from regard.view.shares import chosen_rows, mean_head, name_of, scope_of
 from regard.view.words import printable
 
@@ -193,7 +193,7 @@ def _shares(
     for place, token in enumerate(keys):
         if names[place]:
             continue
-        if is_patch(token) and token.sort != PADDING:
+        if is_patch(token) and token.sort not in (PADDING, GATHERED):
             names[place] = "image patches that have no place"
         elif token.sort != "token":
             has_several = counts[token.sort] > 1 and token.sort != PADDING
