@@ -32,6 +32,7 @@ def frame(reading: Reading) -> str | None:
         heading += f"; first token apart, {percent(found.first)}" if found.first_token else ""
         heading += f"; images, {percent(found.images)}" if found.images else ""
         heading += f", and the template, {percent(found.template)}" if found.template else ""
+        heading += f", and the question, {percent(found.question)}" if found.question else ""
     written = f"<div>→ {html.escape(printable(told))}</div>" if told else ""
     heading = html.escape(f"{printable(reading.model)}: {heading}")
     return (

@@ -20,8 +20,8 @@ from regard.view.folds import Fold, folds
 from regard.view.words import percent, printable, shorten
 
 LONGEST_NAME = 24
-# the part of what is in no part
-NO_PART = -1
+# the part of what is in no part, and of a question that is known to be one
+NO_PART, QUESTION = -1, -2
 
 
 class Piece(NamedTuple):
@@ -29,7 +29,7 @@ class Piece(NamedTuple):
 
     The first token's weight is in no share. A token that stands nowhere in the text, such as BOS, is shown by name.
     What a chat template puts before a message is one piece, `is_folded`: the message's role. So is what stands for a
-    picture. Neither has a share.
+    picture. Neither has a share, nor has the question once sources have told which part asks; its part is `QUESTION`.
     """
 
     text: str
@@ -65,9 +65,9 @@ class Answered(NamedTuple):
 class Shares:
     """Shares of all weight of the chosen rows, mean over layers, heads and rows.
 
-    `prompt` (without the first token), `template` (the same, of a chat), `images`, `answer`, `first` and, in models
-    that have sinks outside the text, `outside` sum to 1. `pieces` are those of the prompt, `written` those of the
-    answer, whose last token was never looked at, without one that only ends it.
+    `prompt` (without the first token), `template` (the same, of a chat), `question`, `images`, `answer`, `first` and,
+    in models that have sinks outside the text, `outside` sum to 1. `pieces` are those of the prompt, `written` those of
+    the answer, whose last token was never looked at, without one that only ends it.
     """
 
     subject: str
@@ -75,6 +75,7 @@ class Shares:
     has_answer: bool
     prompt: float
     template: float
+    question: float
     images: float
     answer: float
     first: float
@@ -127,13 +128,15 @@ def shares(
     found = folds(prompt)
     fold_of = _inside(found, size)
     in_image = np.array([fold is not None for fold in fold_of])
-    part_of = [
-        NO_PART if turn is None or is_image else _part(sequence.text, starts, key)
-        for key, turn, is_image in zip(prompt, turn_of, in_image, strict=True)
-    ]
     template = np.array([turn is None for turn in turn_of]) & ~in_image
-    pieces = list(_folded(sequence.text, prompt, weights[:size], part_of, turn_of, turns, fold_of))
-    shown = np.where(template | in_image | (np.arange(size) == 0), 0, table[:, :size])
+    question = _asks(reading, prompt) & ~template & ~in_image
+    part_of = [
+        NO_PART if turn is None or is_image else QUESTION if asks else _part(sequence.text, starts, key)
+        for key, turn, is_image, asks in zip(prompt, turn_of, in_image, question, strict=True)
+    ]
+    shaded = np.where(question, 0, weights[:size])
+    pieces = list(_folded(sequence.text, prompt, shaded, part_of, turn_of, turns, fold_of))
+    shown = np.where(template | question | in_image | (np.arange(size) == 0), 0, table[:, :size])
     words = word_alignment(
         shown,
         target_words=[[row] for row in range(len(rows))],
@@ -159,6 +162,7 @@ def shares(
         has_answer=count > 0,
         prompt=float(shown.mean(axis=0).sum()),
         template=float(weights[1:size][template[1:]].sum()),
+        question=float(weights[1:size][question[1:]].sum()),
         images=float(weights[:size][in_image].sum()),
         answer=float(weights[size:].sum()),
         first=0.0 if in_image[0] else float(weights[0]),
@@ -172,6 +176,13 @@ def shares(
         first_by_head=_by_head(tables, [0]),
         part_by_head=_by_head(tables, in_best),
     )
+
+
+def _asks(reading: Reading, prompt: Sequence[Token]) -> np.ndarray:
+    """Which tokens of the prompt ask, as far as sources that were sought have told."""
+    asks = (reading.settings.get("sources") or {}).get("question")
+    start, end = (asks["start"], asks["end"]) if asks else (0, 0)
+    return np.array([key.start < end and start < key.end for key in prompt], dtype=bool)
 
 
 def text_kind(reading: Reading) -> str:
