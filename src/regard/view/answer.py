@@ -10,8 +10,9 @@ from rich.style import Style
 from rich.text import Text
 
 from regard.reading.reading import Reading
+from regard.view.pieces import QUESTION, Piece
 from regard.view.proof import proof
-from regard.view.shares import QUESTION, Answered, Piece, Shares, Word, shares, text_kind, written_tokens
+from regard.view.shares import Answered, Shares, Word, shares, text_kind, written_tokens
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
 from regard.view.words import percent, printable, shorten
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from regard.reading.reading import Reading
 from regard.reading.record import Token
+from regard.view.pieces import Piece
 from regard.view.proof import proof
-from regard.view.shares import Piece, shares
+from regard.view.shares import shares
 from regard.view.words import percent, printable
 
 # pieces to each side of the strongest, where the whole text would be too long
