@@ -498,7 +498,7 @@ def test_where_one_is_enough_no_others_are_tried_in_vain(every_passage, monkeypa
 
 def confirmed(effects, group, *, estimates=None, confirm=3, cost=0.0):
     """The passages that are removed, in turn, and the groups."""
-    from regard.reading.sources import _confirmed
+    from regard.reading.sources import confirm_strongest
 
     asked, none = [], np.zeros(1)
 
@@ -510,7 +510,9 @@ def confirmed(effects, group, *, estimates=None, confirm=3, cost=0.0):
         asked.append(tuple(numbers))
         return group, none
 
-    found = _confirmed(effects if estimates is None else estimates, removed, together, lambda number: cost, confirm)
+    found = confirm_strongest(
+        effects if estimates is None else estimates, removed, together, lambda number: cost, confirm
+    )
     return asked, found
 
 

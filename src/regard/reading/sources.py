@@ -127,7 +127,7 @@ def find_sources(
         if contrast is not None:
             by_part = [one - other for one, other in zip(by_part, compared[1][0].estimates or (), strict=True)]
         alone = by_part[: len(spans)]
-        confirmed = _confirmed(alone, lambda number: removed(spans[number]), together, cost, options.confirm)
+        confirmed = confirm_strongest(alone, lambda number: removed(spans[number]), together, cost, options.confirm)
     whole, by_answer_token = confirmed.together or (None, None)
 
     def source(number: int, place: Span) -> Source:
@@ -172,7 +172,7 @@ _Change = tuple[float, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class _Confirmed:
+class Confirmed:
     """What removing passages does, by number, and what removing the `tried` strongest at once does, if that was asked.
 
     Two may say the same, each enough without the other.
@@ -183,13 +183,13 @@ class _Confirmed:
     together: _Change | None = None
 
 
-def _confirmed(
+def confirm_strongest(
     estimates: Sequence[float],
     removed: Callable[[int], _Change],
     together: Callable[[Sequence[int]], _Change | None],
     cost: Callable[[int], float],
     confirm: int,
-) -> _Confirmed:
+) -> Confirmed:
     """Remove the strongest until no more can be named; all at once where the first cannot be."""
     order = sorted(range(len(estimates)), key=lambda number: estimates[number])
     effects: dict[int, _Change] = {}
@@ -207,7 +207,7 @@ def _confirmed(
         effects[number] = removed(number)
         last = effects[number][0]
         is_found = is_found or _rests(last)
-    return _Confirmed(effects) if is_found or group is None else _Confirmed(effects, len(order[:confirm]), group)
+    return Confirmed(effects) if is_found or group is None else Confirmed(effects, len(order[:confirm]), group)
 
 
 def _of_all(
@@ -215,11 +215,11 @@ def _of_all(
     by_passage: Sequence[float],
     together: Callable[[Sequence[int]], _Change | None],
     confirm: int,
-) -> _Confirmed:
+) -> Confirmed:
     """The same where every passage has been removed."""
     order = sorted(range(len(by_passage)), key=lambda number: by_passage[number])[:confirm]
     group = None if len(order) < 2 or _rests(min(by_passage)) else together(order)
-    return _Confirmed(effects) if group is None else _Confirmed(effects, len(order), group)
+    return Confirmed(effects) if group is None else Confirmed(effects, len(order), group)
 
 
 @dataclass(frozen=True, eq=False)

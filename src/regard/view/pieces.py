@@ -49,8 +49,9 @@ def folded(
             share = percent(float(weights[start:stop].sum()))
             yield Piece(f" [{fold.name}: {share}] ", 0.0, stop - start, NO_PART, start == 0, is_folded=True)
         elif turn is None:
-            # a picture may be in the midst of a template
-            mark = "" if is_opened else "\n" * (start > 0) + f"{roles[next_turn]}: "
+            # a picture, which is a turn of its own within a message, may be in the midst of a template
+            role = next(role for role in roles[next_turn:] if role != "image")
+            mark = "" if is_opened else "\n" * (start > 0) + f"{role}: "
             yield Piece(mark, 0.0, stop - start, NO_PART, start == 0, is_folded=True)
             is_opened = True
         else:
