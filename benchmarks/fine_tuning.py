@@ -41,8 +41,12 @@ CONTEXT, BATCH_TOKENS = 256, 1024
 SPLITS = {"train": 200_000, "dev": 20_000, "test": 2000}
 SEED = 1
 LORA = {"rank": 8, "alpha": 16.0}
-RATES = {"full": 5e-5, "LoRA": 2e-4}
-PEERS = {"full": "HF Trainer", "LoRA": "peft with Trainer"}
+# by kind: the learning rate, the precision, the peer's name
+KINDS = {
+    "full": (5e-5, "float32", "HF Trainer"),
+    "full, bfloat16": (5e-5, "bfloat16", "HF Trainer, bfloat16"),
+    "LoRA": (2e-4, "float32", "peft with Trainer"),
+}
 MODEL, CORPUS = "smollm2", "austen"
 # of SmolLM2-135M
 SIZES = {
@@ -85,10 +89,11 @@ def run() -> None:
         ["", "trained parameters", "tokens/s", "times as fast as its peer", "peak memory, GB", "bits per byte on dev"],
         rows,
         {"model": origin, **figures},
-        f"In turns of {UPDATES} updates of {BATCH_TOKENS} tokens in windows of {CONTEXT}, float32; medians of "
+        f"In turns of {UPDATES} updates of {BATCH_TOKENS} tokens in windows of {CONTEXT}, in float32, or with products "
+        "in bfloat16 by autocast where that is said, on both sides; medians of "
         f"{TURNS - 1} turns, the first warms up, their range in brackets; how many times as fast is the median of the "
         f"turns' ratios. Before the first update dev takes {figures['before']:.4f} bits per byte. AdamW at a constant "
-        f"rate of {RATES['full']:g}, of LoRA {RATES['LoRA']:g}, without weight decay; adapters of rank {LORA['rank']} "
+        f"rate of {KINDS['full'][0]:g}, of LoRA {KINDS['LoRA'][0]:g}, without weight decay; adapters of rank {LORA['rank']} "
         "in every linear layer but the output's. Regard's have one A for query, key and value, one for gate and up, "
         "which its model has as one layer each. Memory is the most that all processes of a side held during a turn, "
         f"what they share counted once. Trainer is that of transformers {transformers.__version__}.",
@@ -128,18 +133,22 @@ def _measure(folder: Path, model: str, corpus: Text) -> dict[str, Any]:
     }
     figures: dict[str, Any] = {}
     # two at a time: four would take the memory of two more trainings
-    for kind, rate in RATES.items():
+    for kind, (rate, dtype, peer_name) in KINDS.items():
         settings = {"rank": None, **LORA} if kind == "LoRA" else {"rank": None}
-        settings |= {"rows": BATCH_TOKENS // CONTEXT, "learning_rate": rate}
+        settings |= {"rows": BATCH_TOKENS // CONTEXT, "learning_rate": rate, "dtype": dtype}
         peer = (str(folder), model, UPDATES, TOTAL, settings)
-        ours = changes | {"train.learning_rate": rate} | ({"model.lora": LORA} if kind == "LoRA" else {})
+        ours = (
+            changes
+            | {"train.learning_rate": rate, "train.dtype": dtype}
+            | ({"model.lora": LORA} if kind == "LoRA" else {})
+        )
         ours = ("train", "fine-tune", ours, str(folder / f"run-{kind}"), UPDATES)
         contenders = {
-            PEERS[kind]: Contender(sys.executable, "in_tuning", *peer, threads=THREADS),
+            peer_name: Contender(sys.executable, "in_tuning", *peer, threads=THREADS),
             f"Regard, {kind}": Contender(sys.executable, "in_regard", *ours, threads=THREADS),
         }
         figures |= _in_turns(contenders, text)
-    facts = json.loads((folder / f"run-{next(iter(RATES))}" / "run.json").read_text(encoding="utf-8"))
+    facts = json.loads((folder / f"run-{next(iter(KINDS))}" / "run.json").read_text(encoding="utf-8"))
     return {"before": bits_per_byte(facts["init_dev_loss"], len(text), text.facts), "sides": figures}
 
 

@@ -15,10 +15,11 @@ from regard.language_model import LanguageModel
 from regard.models.pretrained.frame import CHINESE, ENGLISH
 from regard.models.pretrained.texts import Texts
 from regard.reading.language import followed
-from regard.view.answer import answer_view, percent, written_text
+from regard.view.answer import answer_view, written_text
 from regard.view.frame import frame
 from regard.view.server.readings import title
 from regard.view.shares import shares
+from regard.view.words import percent
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (

@@ -66,6 +66,7 @@ def main(folder: str, name: str, updates: int, total: int, settings: dict[str, A
             adam_epsilon=1e-9,
             max_grad_norm=1.0,
             use_cpu=True,
+            bf16=settings["dtype"] == "bfloat16",
             report_to=[],
             logging_strategy="no",
             save_strategy="no",

@@ -122,8 +122,9 @@ def test_two_processes_train_as_one_does(folder_of, data, tmp_path):
     settings = {"model": {**LANGUAGES["marian"], "dropout": 0.0}, "batch_tokens": 1024, "steps": 2}
     one, two = (train(tmp_path / str(count), folder_of("marian"), data, threads=count, **settings) for count in (1, 2))
     one, two = (load_file(run.path / "model.safetensors") for run in (one, two))
-    for key in one:
-        torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=1e-4)
+    # a key's bias shifts all scores of a row alike: its gradient is 0 but for rounding, which Adam blows up
+    for key in (name for name in one if not name.endswith("k_proj.bias")):
+        torch.testing.assert_close(one[key], two[key], atol=1e-5, rtol=1e-4, msg=lambda text, key=key: f"{key}: {text}")
 
 
 def test_a_run_is_trained_on_and_exported(folder_of, data, tmp_path):

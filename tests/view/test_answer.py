@@ -10,11 +10,12 @@ from matplotlib.image import imread
 from rich.cells import cell_len
 from rich.console import Console
 
-from regard.view.answer import FIRST, SHADES, answer_view, percent, scale, shaded_text
+from regard.view.answer import FIRST, SHADES, answer_view, scale, shaded_text
 from regard.view.answer_figure import plot_answer
 from regard.view.proof import proof
 from regard.view.renderers import draw
 from regard.view.shares import shares
+from regard.view.words import percent
 
 HOSTILE = ["[red]x[/red]", " a\x1b[31m", "\n", " \u202eevil", ":smile:", "北", "京", "\t大", "e\u0301", " end"]
 

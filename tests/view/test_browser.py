@@ -347,7 +347,7 @@ def test_the_templates_weight_is_counted_apart(show, chat):
         f"{told(found.first)} first token “<|im_start|>”",
     ]
     assert page.locator(".balance li").all_inner_texts() == balance
-    prompt = {told(piece.share) for piece in [*found.pieces, *found.written] if not piece.is_template}
+    prompt = {told(piece.share) for piece in [*found.pieces, *found.written] if not piece.is_folded}
     assert {share for _, share in strongest(page)} <= prompt
     page.get_by_label("template folded").uncheck()
     assert page.locator(".balance li").all_inner_texts() == balance

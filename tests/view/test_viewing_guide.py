@@ -1,12 +1,18 @@
 """docs/viewing.md does what it says: its commands and its Python are run as written, on a tiny model named smollm2."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "viewing.md").read_text(encoding="utf-8")
+import pytest
+from tests.view import pictured
+
+WHOLE = (Path(__file__).parents[2] / "docs" / "viewing.md").read_text(encoding="utf-8")
+BEFORE, PICTURES, AFTER = re.split(r"^(?=## Pictures|## How exact)", WHOLE, flags=re.MULTILINE)
+GUIDE = BEFORE + AFTER
 
 
 def test_the_guide_runs_as_written(tmp_path, tiny_smollm2):
@@ -24,3 +30,17 @@ def test_the_guide_runs_as_written(tmp_path, tiny_smollm2):
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {"answer.html", "answer.safetensors", "again.html", "heads.pdf"}
     assert 'id="reading.mean.decoder.value_norm"' in (tmp_path / "answer.html").read_text(encoding="utf-8")
+
+
+def test_the_section_on_pictures_draws_what_it_says(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    (session,) = re.findall(r"```python\n(.*?)```", PICTURES, re.DOTALL)
+    given = pictured.both()
+    for line in session.splitlines():
+        call = re.match(r"reading\.plot\((.*?)\)", line)
+        assert call
+        words = [each.split("=") for each in call[1].split(", ")]
+        named = {word[0]: ast.literal_eval(word[1]) for word in words if len(word) == 2}
+        given.plot(*(ast.literal_eval(word[0]) for word in words if len(word) == 1), **named)
+    assert (tmp_path / "cat.pdf").exists()

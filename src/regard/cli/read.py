@@ -109,6 +109,8 @@ def read(
     """
     from regard.api import load
     from regard.language_model import LanguageModel
+    from regard.view.picture_terminal import picture_view
+    from regard.view.pictures import has_pictures
     from regard.view.renderers import PICTURES, draw
     from regard.view.sources import with_sources
     from regard.view.statistics_table import statistics_tables
@@ -142,7 +144,10 @@ def read(
     reading, rests = with_sources(reading)
     shown: dict[str, Any] = {"layer": layer, "head": head, "token": token, "segments": options.segments}
     # what cannot be shown is told before a file is written
-    view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
+    if has_pictures(reading):
+        view = picture_view(reading, **shown)
+    else:
+        view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
     view[1:1] = rests
     view += statistics_tables(reading)
     for path in out:

@@ -12,6 +12,8 @@ from regard.data.conversations import Conversations
 from regard.data.packed import PackedText
 from regard.data.prepare import TokenizedCorpus
 
+BATCH_TOKENS = 4096
+
 
 class Likelihood(NamedTuple):
     """Natural log-probability of each target, or window, and the tokens that it sums over, its end counted."""
@@ -30,7 +32,7 @@ def likelihood(
     model: nn.Module,
     corpus: TokenizedCorpus | PackedText | Conversations,
     *,
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
     device: torch.device | str = "cpu",
 ) -> Likelihood:
     """Teacher-forced log-probabilities, in the order of the corpus: of its targets, of the answers in

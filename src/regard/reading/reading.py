@@ -173,10 +173,12 @@ class Reading(Tables):
         """A matplotlib figure for a paper, which a notebook shows; with `path` it is written as .png, .svg or .pdf too.
 
         `what` is "alignment" (who looked at whom: words of a translation, Bahdanau et al. 2015, figure 3, or tokens of
-        another text), "heads" (`statistic` of every layer and head: `regard.view.heads.by_head` has their names),
-        "text" (the input shaded by where the answer, or one written `token`, looked) or "sources" (the passages that an
-        answer rests on); by default the first of a translation, and "text" of any other. `kind` is cross, decoder or
-        encoder; `layer` and `head` are those drawn: of a translation by default the last layer, else the mean of all.
+        another text), "image" (the heat over each picture, and of each written token; "image grid" also has the edges
+        of patches), "heads" (`statistic` of every layer and head: `regard.view.heads.by_head` has their names), "text"
+        (the input shaded by where the answer, or one written `token`, looked) or "sources" (the passages that an answer
+        rests on); by default "image" where patches of a picture were looked at, else the first of a translation, and
+        "text" of any other. `kind` is one of `kinds`; `layer` and `head` are those drawn: of a translation by default
+        the last layer, else the mean of all.
         Raises RegardError for what is not there, and where matplotlib is not installed.
         """
         how = {"kind": kind, "layer": layer, "head": head, "token": token, "statistic": statistic, "title": title}

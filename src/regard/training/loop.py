@@ -21,7 +21,6 @@ from regard.data.batch import Batch, TextBatch
 from regard.data.mixture import Mixture, Part
 from regard.data.prepare import TokenizedCorpus
 from regard.errors import RegardError
-from regard.evaluation.likelihood import likelihood
 from regard.evaluation.text import bits_per_byte
 from regard.files import new_folder
 from regard.kernels.memory import keep_freed_memory
@@ -29,7 +28,7 @@ from regard.kernels.threads import threads
 from regard.training import checkpoint
 from regard.training.data_parallel import Helper
 from regard.training.folder import STATE
-from regard.training.loss import add_gradients, batch_loss
+from regard.training.loss import add_gradients, batch_loss, dev_loss
 from regard.training.optimizers import OPTIMIZERS, Optimizer, trained
 from regard.training.recipe import BUDGETS, TrainConfig
 from regard.training.reports import metrics_log
@@ -276,7 +275,7 @@ class _Run:
 
     def validate(self) -> float:
         """The loss on dev; one of the best checkpoints is kept."""
-        loss = likelihood(self.model, self.dev, device=self.device).loss
+        loss = dev_loss(self.model, self.dev, self.config, self.device)
         state = self.state
         gained = not state.best or loss < state.best[0][0]
         state.validations_without_gain = 0 if gained else state.validations_without_gain + 1
@@ -295,7 +294,7 @@ class _Run:
         paths = [self._checkpoint(step) for _, step in self.state.best]
         if len(paths) > 1:
             checkpoint.load_weights(self.model, checkpoint.average(paths), where=self.folder)
-            loss = likelihood(self.model, self.dev, device=self.device).loss
+            loss = dev_loss(self.model, self.dev, self.config, self.device)
             if loss < best_loss:
                 return loss
         best = self._checkpoint(best_step)

@@ -1,12 +1,14 @@
 """What a training step minimises, and its gradient."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regard.attention.output import ModelOutput
 from regard.data.batch import IGNORED, Batch, TextBatch
+from regard.evaluation.likelihood import BATCH_TOKENS, likelihood
 from regard.kernels.cross_entropy import cross_entropy
 from regard.training.recipe import TrainConfig
 
@@ -37,3 +39,8 @@ def batch_loss(model: Callable[..., ModelOutput], batch: Batch | TextBatch, conf
 def smoothed_loss(logits: Tensor, batch: Batch | TextBatch, label_smoothing: float) -> Tensor:
     """Cross-entropy summed over the target tokens; what is IGNORED has no part in it."""
     return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore=IGNORED, label_smoothing=label_smoothing)
+
+
+def dev_loss(model: nn.Module, dev: Any, config: TrainConfig, device: torch.device | str) -> float:
+    """The loss on dev, in batches no larger than a step's: it needs no more memory than the step."""
+    return likelihood(model, dev, batch_tokens=min(config.batch_tokens, BATCH_TOKENS), device=device).loss

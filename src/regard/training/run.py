@@ -27,7 +27,6 @@ from regard.data.prepare import TokenizedCorpus
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
-from regard.evaluation.likelihood import likelihood
 from regard.files import new_file, read_whole, real_path
 from regard.kernels.compiler import check_compiler
 from regard.kernels.memory import memory_for
@@ -62,6 +61,7 @@ from regard.training.init import Start, check_apart
 from regard.training.look import Look, log_warnings, look_at
 from regard.training.loop import Data, Outcome, Progress, check_dtype, fit, rehearsal
 from regard.training.lora import add_adapters, save_adapters
+from regard.training.loss import dev_loss
 from regard.training.optimizers import trained
 from regard.training.recipe import Recipe, TrainConfig, read_recipe
 from regard.training.reports import check_reports
@@ -256,7 +256,7 @@ def train_run(
         else:
             module = start.module(recipe.model, run.tokenizer()).to(device)
         if start is not None and not before:
-            loss = likelihood(module, dev, device=device).loss
+            loss = dev_loss(module, dev, recipe.train, device)
             run = replace(run, facts=run.facts | {"init": recipe.init, "init_dev_loss": loss})
         if start is not None and recipe.lora is not None:
             add_adapters(model_of(module), recipe.lora)

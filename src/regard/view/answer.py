@@ -13,7 +13,7 @@ from regard.reading.reading import Reading
 from regard.view.proof import proof
 from regard.view.shares import Answered, Piece, Shares, Word, shares, text_kind, written_tokens
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
-from regard.view.words import printable, shorten
+from regard.view.words import percent, printable, shorten
 
 # alike in lightness, so that on a dark terminal as on a light one the strongest stands out by its colour
 SHADES = tuple(Style(color="#000000", bgcolor=colour) for colour in ("#a8a39a", "#cdb078", "#f0ab3f", "#ff7f2a"))
@@ -75,7 +75,7 @@ def shaded_text(pieces: Sequence[Piece], strongest: Sequence[int], *, scale: Seq
         for piece in run:
             shade = sum(piece.share >= least > 0 for least in scale)
             style = SHADES[shade - 1] if shade else ""
-            style = QUIET_STYLE if piece.is_template else FIRST if piece.is_first else style
+            style = QUIET_STYLE if piece.is_folded else FIRST if piece.is_first else style
             for number, line in enumerate(piece.text.replace("\t", "    ").split("\n")):
                 if number:
                     text.append("\n")
@@ -114,9 +114,12 @@ def balance(found: Shares, *, whole: str, width: int) -> Iterator[Text]:
     rows = [(f"the {whole}", found.prompt, "")]
     if found.template:
         rows.append(("the template", found.template, "what a chat adds to the messages"))
+    if found.images:
+        rows.append(("images", found.images, "left out of shades and parts"))
     if found.has_answer:
         rows.append(("the answer itself", found.answer, ""))
-    rows.append((f"first token {name}", found.first, "left out of shades and parts"))
+    if name:
+        rows.append((f"first token {name}", found.first, "left out of shades and parts"))
     if found.outside > 0.005:
         rows.append(("outside the text", found.outside, "the model's own sinks"))
     side = max(cell_len(label) for label, _, _ in rows)
@@ -173,12 +176,6 @@ def heading(title: str, note: str, width: int) -> Text:
     if note:
         text.append(" " * gap if gap >= 2 else "\n").append(note, f"not bold {QUIET_STYLE}")
     return text
-
-
-def percent(share: float) -> str:
-    """Of shares below 1 % two digits that count."""
-    value = 100 * share
-    return f"{value:.1f} %" if value >= 0.995 or value == 0 else f"{value:.2f} %" if value >= 0.01 else "<0.01 %"
 
 
 def _words(words: Sequence[Word], line: Text, *, width: int, style: str, first: str | None = None) -> Text:

@@ -13,10 +13,10 @@ from rich.style import Style
 from rich.text import Text
 
 from regard.data.words import word_spans
-from regard.view.answer import MOST_PARTS, SHADES, percent, scale, shaded_text
+from regard.view.answer import MOST_PARTS, SHADES, scale, shaded_text
 from regard.view.figure import FAINT, check_path, drawing, save
 from regard.view.shares import Shares
-from regard.view.words import printable, shorten
+from regard.view.words import percent, printable, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +122,8 @@ def _draw_parts(page: "Axes", found: Shares, parts: Sequence[tuple[str, float]],
 
     told = [f"prompt {percent(found.prompt)}"] if found.has_answer else [f"text {percent(found.prompt)}"]
     told += [f"answer {percent(found.answer)}"] if found.has_answer else []
-    told += [f"first token {percent(found.first)} (left out of shades)"]
+    told += [f"images {percent(found.images)}"] if found.images else []
+    told += [f"first token {percent(found.first)} (left out of shades)"] if found.first_token else []
     told += [f"outside {percent(found.outside)}"] if found.outside > 0.005 else []
     page.text(WIDTH, top + HEADING * 0.75, "   ".join(told), fontsize=8, color=FAINT, ha="right")
     top = _title(page, "Where the weight went", top)

@@ -7,10 +7,9 @@ import numpy as np
 
 from regard.reading.reading import Reading
 from regard.reading.record import Token
-from regard.view.answer import percent
 from regard.view.proof import proof
 from regard.view.shares import Piece, shares
-from regard.view.words import printable
+from regard.view.words import percent, printable
 
 # pieces to each side of the strongest, where the whole text would be too long
 LONGEST, AROUND, MOST = 600, 60, 3
@@ -29,7 +28,9 @@ def frame(reading: Reading) -> str | None:
     else:
         found = shares(reading)
         pieces, told = found.pieces, "".join(piece.text for piece in found.written)
-        heading = f"what {found.subject} looked at, {found.scope}; first token apart, {percent(found.first)}"
+        heading = f"what {found.subject} looked at, {found.scope}"
+        heading += f"; first token apart, {percent(found.first)}" if found.first_token else ""
+        heading += f"; images, {percent(found.images)}" if found.images else ""
         heading += f", and the template, {percent(found.template)}" if found.template else ""
     written = f"<div>→ {html.escape(printable(told))}</div>" if told else ""
     heading = html.escape(f"{printable(reading.model)}: {heading}")
@@ -66,7 +67,7 @@ def _shaded(pieces: Sequence[Piece]) -> Iterator[str]:
             left_out = 0
         text = "<br>".join(html.escape(printable(line)) for line in piece.text.split("\n"))
         strength = 0.85 * (piece.share / top) ** 0.75
-        if piece.is_template:
+        if piece.is_folded:
             yield f'<span style="{QUIET}">{text}</span>'
         elif strength < 0.02:
             yield text

@@ -14,6 +14,8 @@ from regard.view.curves_figure import plot_curves
 from regard.view.frame import frame
 from regard.view.heads import by_head, label
 from regard.view.html import save_html, to_html
+from regard.view.picture_figure import plot_pictures
+from regard.view.pictures import has_pictures, looks
 from regard.view.plots import plot_alignment, plot_heads
 from regard.view.shares import shares
 from regard.view.sources_figure import plot_sources
@@ -29,6 +31,8 @@ PLOTS = {
     "heads": ("layer", "head", "token"),
     "text": ("title",),
     "sources": ("layer", "head", "token", "title"),
+    "image": (),
+    "image grid": (),
 }
 # on a side of an alignment of tokens
 MOST_TOKENS = 120
@@ -51,7 +55,9 @@ def draw(
     segments: str = "sentences",
 ) -> None:
     """As `plot` draws where nothing else is asked for; `segments` are as in `shares`."""
-    if "cross" in reading.kinds:
+    if has_pictures(reading):
+        plot_pictures(looks(reading, token=token, layer=layer, head=head), path)
+    elif "cross" in reading.kinds:
         _plot_alignment(reading, path, layer=layer, head=head)
     else:
         plot_answer(shares(reading, token=token, layer=layer, head=head, segments=segments), path)
@@ -72,9 +78,13 @@ def plot(
     """What `Reading.plot` gives."""
     if not reading.kinds:
         raise RegardError("there is nothing to draw: no attention was read")
-    what = what or ("alignment" if "cross" in reading.kinds else "text")
+    usual = "image" if has_pictures(reading) else "alignment" if "cross" in reading.kinds else "text"
+    what = what or usual
     if what not in PLOTS:
         raise RegardError(f"there is no picture {what!r}{suggest(what, PLOTS)}")
+    if what in ("image", "image grid"):
+        found = looks(reading, kind=kind, layer=layer, head=head, token=token)
+        return plot_pictures(found, path, has_grid=what == "image grid", title=title)
     kind = kind or ("cross" if "cross" in reading.kinds else reading.kinds[0])
     if kind not in reading.kinds:
         raise RegardError(f"there is no {kind!r} attention here; there is {', '.join(reading.kinds)}")

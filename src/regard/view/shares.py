@@ -16,7 +16,8 @@ from regard.reading.reading import Reading
 from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Span, Token
 from regard.reading.segments import SEGMENTERS
-from regard.view.words import printable, shorten
+from regard.view.folds import Fold, folds
+from regard.view.words import percent, printable, shorten
 
 LONGEST_NAME = 24
 # the part of what is in no part
@@ -27,7 +28,8 @@ class Piece(NamedTuple):
     """What is shown of one token, or of several that share a letter; `part` is the part of the text it stands in.
 
     The first token's weight is in no share. A token that stands nowhere in the text, such as BOS, is shown by name.
-    What a chat template puts before a message is one piece, `is_template`: the message's role, without a share.
+    What a chat template puts before a message is one piece, `is_folded`: the message's role. So is what stands for a
+    picture. Neither has a share.
     """
 
     text: str
@@ -35,7 +37,7 @@ class Piece(NamedTuple):
     tokens: int
     part: int
     is_first: bool
-    is_template: bool = False
+    is_folded: bool = False
 
 
 class Word(NamedTuple):
@@ -63,9 +65,9 @@ class Answered(NamedTuple):
 class Shares:
     """Shares of all weight of the chosen rows, mean over layers, heads and rows.
 
-    `prompt` (without the first token), `template` (the same, of a chat), `answer`, `first` and, in models that have
-    sinks outside the text, `outside` sum to 1. `pieces` are those of the prompt, `written` those of the answer, whose
-    last token was never looked at, without one that only ends it.
+    `prompt` (without the first token), `template` (the same, of a chat), `images`, `answer`, `first` and, in models
+    that have sinks outside the text, `outside` sum to 1. `pieces` are those of the prompt, `written` those of the
+    answer, whose last token was never looked at, without one that only ends it.
     """
 
     subject: str
@@ -73,6 +75,7 @@ class Shares:
     has_answer: bool
     prompt: float
     template: float
+    images: float
     answer: float
     first: float
     outside: float
@@ -109,11 +112,11 @@ def shares(
     sequence, keys = reading.sequences[reading.sides[kind][1]], reading.keys(kind)
     count = reading.settings.get("prompt_tokens", 0)
     size = count or len(keys)
-    rows, subject = _chosen(reading, kind, count, token)
+    rows, subject = chosen_rows(reading, kind, count, token)
     tables = [reading.weights(kind, number)[:, rows] for number in reading.layers(kind)]
     layers = reading.layers(kind)
     chosen = tables if layer is None else [reading.weights(kind, layer)[:, rows]]
-    table = _mean_head(chosen, layer, head)
+    table = mean_head(chosen, layer, head)
     weights = table.mean(axis=0)
 
     prompt = keys[:size]
@@ -121,13 +124,16 @@ def shares(
     turn_of = [_turn(turns, key) for key in prompt]
     spans = _parts(sequence.text, max((key.end for key in prompt), default=0), turns, segments)
     starts = [start for start, _ in spans]
+    found = folds(prompt)
+    fold_of = _inside(found, size)
+    in_image = np.array([fold is not None for fold in fold_of])
     part_of = [
-        NO_PART if turn is None else _part(sequence.text, starts, key)
-        for key, turn in zip(prompt, turn_of, strict=True)
+        NO_PART if turn is None or is_image else _part(sequence.text, starts, key)
+        for key, turn, is_image in zip(prompt, turn_of, in_image, strict=True)
     ]
-    template = np.array([part == NO_PART for part in part_of])
-    pieces = list(_folded(sequence.text, prompt, weights[:size], part_of, turn_of, turns))
-    shown = np.where(template | (np.arange(size) == 0), 0, table[:, :size])
+    template = np.array([turn is None for turn in turn_of]) & ~in_image
+    pieces = list(_folded(sequence.text, prompt, weights[:size], part_of, turn_of, turns, fold_of))
+    shown = np.where(template | in_image | (np.arange(size) == 0), 0, table[:, :size])
     words = word_alignment(
         shown,
         target_words=[[row] for row in range(len(rows))],
@@ -141,7 +147,7 @@ def shares(
         share = sum(piece.share for piece in pieces if piece.part == number)
         own = _ranked(sequence.words, words.mean(axis=0), inside)
         role = f"{turns[number]['role']}: " if turns and segments == "turns" else ""
-        parts.append(Part(role + " ".join(sequence.text[start:stop].split()), share, own))
+        parts.append(Part(role + _told(sequence.text, start, stop, prompt, found), share, own))
     best = max(range(len(parts)), key=lambda number: parts[number].share)
     in_best = [index for index, part in enumerate(part_of) if part == best and index]
     answered = written_tokens(reading)
@@ -149,14 +155,15 @@ def shares(
     unseen = np.pad(weights[size:], (0, 1))[: len(answered)]
     return Shares(
         subject=subject,
-        scope=_scope(layers, tables, layer, head),
+        scope=scope_of(layers, tables, layer, head),
         has_answer=count > 0,
         prompt=float(shown.mean(axis=0).sum()),
         template=float(weights[1:size][template[1:]].sum()),
+        images=float(weights[:size][in_image].sum()),
         answer=float(weights[size:].sum()),
-        first=float(weights[0]),
+        first=0.0 if in_image[0] else float(weights[0]),
         outside=max(0.0, 1 - float(weights.sum())),
-        first_token=keys[0].text,
+        first_token="" if in_image[0] else keys[0].text,
         pieces=pieces,
         written=_pieces(sequence.text, answered, unseen, [NO_PART] * len(answered), has_first=False),
         parts=parts,
@@ -183,7 +190,7 @@ def written_tokens(reading: Reading) -> list[Token]:
     return tokens[count : len(tokens) - reading.settings.get("end_tokens", 0)] if count else []
 
 
-def _chosen(reading: Reading, kind: str, count: int, token: str | None) -> tuple[list[int], str]:
+def chosen_rows(reading: Reading, kind: str, count: int, token: str | None) -> tuple[list[int], str]:
     """The kept rows to look at, and what to call them."""
     positions = reading.rows(kind)
     # of an encoder, which writes nothing, the tokens that look
@@ -193,9 +200,11 @@ def _chosen(reading: Reading, kind: str, count: int, token: str | None) -> tuple
         raise RegardError("no row was kept whole; name other rows, or all")
     if token is None:
         if len(rows) > 1:
-            return rows, f"the whole answer ({len(rows)} tokens)" if count else f"{len(rows)} tokens of the text"
+            is_text = all(each is None or each.sort == "token" for each in asked)
+            whole = f"{len(rows)} tokens of the text" if is_text else f"{len(rows)} positions"
+            return rows, f"the whole answer ({len(rows)} tokens)" if count else whole
         last = asked[rows[0]]
-        return rows, f"the token after {_quoted(reading.queries(kind)[rows[0]].text)}" if last is None else _name(
+        return rows, f"the token after {_quoted(reading.queries(kind)[rows[0]].text)}" if last is None else name_of(
             [last]
         )
     if re.fullmatch(r"-?\d+", token):
@@ -205,7 +214,7 @@ def _chosen(reading: Reading, kind: str, count: int, token: str | None) -> tuple
                 f"was written is found in quotes: --token '\"{token}\"'"
             )
         row = rows[int(token)]
-        return [row], _name([asked[row]])
+        return [row], name_of([asked[row]])
     return _rows_of_text(reading.sequences[reading.sides[kind][0]].text, asked, rows, token.strip('"'))
 
 
@@ -216,12 +225,12 @@ def _rows_of_text(text: str, asked: Sequence[Token | None], rows: list[int], wan
         start, end = match.span()
         found = [row for row, token in tokens.items() if token.start < end and start < token.end]
         if found and tokens[found[0]].start <= start and end <= tokens[found[-1]].end:
-            return found, _name([tokens[row] for row in found])
+            return found, name_of([tokens[row] for row in found])
     written = shorten(printable("".join(token.text for token in tokens.values()).strip()), 60)
     raise RegardError(f"{wanted!r} was not written; the rows that were read wrote {_quoted(written)}")
 
 
-def _name(tokens: Sequence[Token | None]) -> str:
+def name_of(tokens: Sequence[Token | None]) -> str:
     name = _quoted("".join(token.text for token in tokens if token is not None))
     return name if len(tokens) == 1 else f"{name} ({len(tokens)} tokens)"
 
@@ -230,7 +239,7 @@ def _quoted(text: str) -> str:
     return f"“{shorten(printable(text.strip() or text), LONGEST_NAME)}”"
 
 
-def _mean_head(tables: list[np.ndarray], layer: int | None, head: int | None) -> Float[np.ndarray, "row key"]:
+def mean_head(tables: list[np.ndarray], layer: int | None, head: int | None) -> Float[np.ndarray, "row key"]:
     heads = len(tables[0])
     if head is not None and not 0 <= head < heads:
         where = "the model's layers have" if layer is None else f"layer {layer} has"
@@ -241,7 +250,7 @@ def _mean_head(tables: list[np.ndarray], layer: int | None, head: int | None) ->
     return np.asarray(sum(table.sum(axis=0, dtype=np.float64) for table in tables)) / sum(map(len, tables))
 
 
-def _scope(layers: list[int], tables: list[np.ndarray], layer: int | None, head: int | None) -> str:
+def scope_of(layers: list[int], tables: list[np.ndarray], layer: int | None, head: int | None) -> str:
     heads = {len(table) for table in tables}
     how_many = f"{heads.pop()} heads each" if len(heads) == 1 else f"{sum(map(len, tables))} heads in all"
     if head is None:
@@ -284,6 +293,25 @@ def _part(text: str, starts: list[int], token: Token) -> int:
     return max(0, bisect_right(starts, begin) - 1)
 
 
+def _inside(found: Sequence[Fold], size: int) -> list[Fold | None]:
+    """Of each position the picture that it stands for."""
+    inside: list[Fold | None] = [None] * size
+    for fold in found:
+        inside[fold.first : fold.last] = [fold] * (fold.last - fold.first)
+    return inside
+
+
+def _told(text: str, start: int, stop: int, keys: Sequence[Token], found: Sequence[Fold]) -> str:
+    """A part of a text on one line, with pictures by their names."""
+    told = ""
+    for fold in found:
+        first, last = keys[fold.first].start, keys[fold.last - 1].end
+        if start <= first and last <= stop:
+            told += f"{text[start:first]} [{fold.name}] "
+            start = last
+    return " ".join((told + text[start:stop]).split())
+
+
 def _folded(
     text: str,
     keys: Sequence[Token],
@@ -291,17 +319,24 @@ def _folded(
     parts: Sequence[int],
     turn_of: Sequence[int | None],
     turns: Sequence[dict[str, Any]],
+    fold_of: Sequence[Fold | None],
 ) -> Iterator[Piece]:
-    """The pieces of a prompt, with the template's tokens before each message as one."""
+    """The pieces of a prompt, with the template's tokens before each message as one, and those of a picture."""
     roles = [turn["role"] for turn in turns] + ["assistant"]
     start = next_turn = 0
-    for turn, group in groupby(turn_of):
+    is_opened = False
+    for (turn, fold), group in groupby(zip(turn_of, fold_of, strict=True)):
         stop = start + sum(1 for _ in group)
-        if turn is None:
-            mark = "\n" * (start > 0) + f"{roles[next_turn]}: "
-            yield Piece(mark, 0.0, stop - start, NO_PART, start == 0, is_template=True)
+        if fold is not None:
+            share = percent(float(weights[start:stop].sum()))
+            yield Piece(f" [{fold.name}: {share}] ", 0.0, stop - start, NO_PART, start == 0, is_folded=True)
+        elif turn is None:
+            # a picture may be in the midst of a template
+            mark = "" if is_opened else "\n" * (start > 0) + f"{roles[next_turn]}: "
+            yield Piece(mark, 0.0, stop - start, NO_PART, start == 0, is_folded=True)
+            is_opened = True
         else:
-            next_turn = turn + 1
+            next_turn, is_opened = turn + 1, False
             yield from _pieces(text, keys[start:stop], weights[start:stop], parts[start:stop], has_first=start == 0)
         start = stop
 

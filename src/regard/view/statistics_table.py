@@ -9,9 +9,8 @@ from rich.text import Text
 
 from regard.reading.compute.statistics import STATISTICS
 from regard.reading.reading import Reading
-from regard.view.answer import percent
 from regard.view.heads import by_head, label
-from regard.view.words import printable
+from regard.view.words import percent, printable
 
 
 def statistics_tables(reading: Reading) -> Iterator[Table]:

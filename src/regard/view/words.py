@@ -66,3 +66,9 @@ def check_alignment(
         target, source = (int(index) for index in np.argwhere(wrong)[0])
         raise RegardError(f"weights[{target}, {source}] is {weights[target, source]}; a weight is between 0 and 1")
     return weights
+
+
+def percent(share: float) -> str:
+    """Of shares below 1 % two digits that count."""
+    value = 100 * share
+    return f"{value:.1f} %" if value >= 0.995 or value == 0 else f"{value:.2f} %" if value >= 0.01 else "<0.01 %"
