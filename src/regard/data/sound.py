@@ -49,8 +49,8 @@ class Waveform:
 
 
 def open_sound(source: Any, *, rate: int, most_seconds: float = MOST_SECONDS, number: int = 0) -> Waveform:
-    """A sound at `rate` from a path, from samples with their rate, `(array, 44100)`, or from a mapping such as
-    {"array": …, "sampling_rate": …}.
+    """A sound at `rate` from a path, from samples with their rate, `(array, 44100)`, from a mapping such as
+    {"array": …, "sampling_rate": …}, or from one that was opened at another rate.
 
     Samples are [sample], or [channel, sample] or [sample, channel], whose longer axis is that of samples; whole numbers
     are taken as shares of their type's largest. The mean of several channels is heard; another rate is brought to
@@ -60,6 +60,9 @@ def open_sound(source: Any, *, rate: int, most_seconds: float = MOST_SECONDS, nu
     """
     if isinstance(source, str | os.PathLike):
         name, frames, own = _of_file(source, most_seconds)
+    elif isinstance(source, Waveform):
+        name, frames, own = source.name, source.samples[:, None], source.rate
+        _check_length(name, len(frames), own, most_seconds)
     else:
         name = f"sound {number + 1}"
         frames, own = _of_array(source, name)
@@ -126,8 +129,7 @@ def _of_array(source: Any, name: str) -> tuple[np.ndarray, int]:
     if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or int(rate) != rate:
         raise RegardError(f"{name}: its rate is {rate!r}, which must be a whole number of samples a second")
     try:
-        # a tensor of any library too
-        samples = np.asarray(array)
+        samples = np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
     except (TypeError, ValueError, RuntimeError) as error:
         raise RegardError(f"{name}: no array of samples ({error}); {HOW}") from None
     if samples.dtype.kind not in "iuf" or samples.ndim not in (1, 2):

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -21,10 +22,12 @@ from regard.kernels.threads import fastest_threads
 from regard.language_model.adapters import adapter_for, ends_of
 from regard.language_model.asking import asking
 from regard.language_model.batch import write_all, write_batch
+from regard.language_model.heard import generate_heard, read_heard
 from regard.models.compiled import compiled_step
 from regard.models.gpt import quantise
 from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
+from regard.models.pretrained.listening import Listening, hears, listening_of
 from regard.models.pretrained.lora import Name, find_merged
 from regard.models.pretrained.texts import Encoded, Offsets, Texts
 from regard.reading.language import read_noted, read_tokens
@@ -36,6 +39,8 @@ from regard.reading.sources import SourceOptions, find_sources
 logger = logging.getLogger("regard")
 # what is written to find out how fast that is
 PROBE_TOKENS = 4
+# of an answer that is read
+MAX_NEW_TOKENS = 64
 
 
 @final
@@ -47,7 +52,15 @@ class LanguageModel:
     """
 
     def __init__(
-        self, module: nn.Module, tokenizer: Any, *, name: str, device: torch.device, ends: frozenset[int] = frozenset()
+        self,
+        module: nn.Module,
+        tokenizer: Any,
+        *,
+        name: str,
+        device: torch.device,
+        ends: frozenset[int] = frozenset(),
+        folder: Path | None = None,
+        processor: Any = None,
     ) -> None:
         self.adapter = adapter = adapter_for(module.to(device), name)
         self.library = adapter.library
@@ -57,6 +70,7 @@ class LanguageModel:
         self.ends = ends
         self.name = name
         self.device = device
+        self._folder, self._processor = folder, processor
 
     @classmethod
     def load(
@@ -81,7 +95,12 @@ class LanguageModel:
         if library == "regard":
             raise RegardError(f"{name}: Regard has no model of its own for this architecture; leave out library")
         module, tokenizer = load_folder(folder, dtype=dtype, adapters=adapters)
-        return cls(module, tokenizer, name=name, device=device, ends=ends_of(module))
+        return cls(module, tokenizer, name=name, device=device, ends=ends_of(module), folder=folder)
+
+    @cached_property
+    def listening(self) -> Listening:
+        """What prepares a sound for it, and how its transcripts begin. Raises RegardError where its folder lacks it."""
+        return listening_of(self.module, self._folder, self._processor, self.name)
 
     @property
     def module(self) -> Any:
@@ -188,7 +207,8 @@ class LanguageModel:
             if type(value) is not int or value < 1:
                 raise RegardError(f"{name} must be a whole number, at least 1, not {value!r}")
         if not self.writes:
-            raise RegardError(f"{self.name} goes on with no text; name a decoder-only model")
+            how = "; transcribe writes what it hears" if hears(self.module) else "; name a decoder-only model"
+            raise RegardError(f"{self.name} goes on with no text{how}")
         is_single = prompts is None or isinstance(prompts, str)
         several: list[Any] = [prompts] if is_single else list(prompts or ())
         if (stream is not None or read) and len(several) * n != 1:
@@ -208,6 +228,18 @@ class LanguageModel:
             groups = [found[start : start + n] for start in range(0, len(found), n)]
             return groups[0] if is_single else groups
         return found[0] if is_single else found
+
+    def transcribe(
+        self, audio: Any, *, language: str | None = None, task: str | None = None, max_new_tokens: int | None = None
+    ) -> Generation:
+        """What a speech model such as Whisper writes of a sound, always its most likely token.
+
+        A sound is a path, samples with their rate such as `(array, 16000)`, or {"array": …, "sampling_rate": …}.
+        `language` is such as "en", by default the one that the model hears; `task` "transcribe" or, into English,
+        "translate". By default it writes as much as it can.
+        Raises RegardError for a sound that cannot be heard, and for a model that writes nothing of one.
+        """
+        return generate_heard(self, audio, language=language, task=task, max_new_tokens=max_new_tokens)
 
     def log_probabilities(self, text: str) -> list[float]:
         """The log-probability of every token of a text but the first, given those before it.
@@ -236,22 +268,31 @@ class LanguageModel:
         prompt: str | None = None,
         *,
         text: str | None = None,
+        audio: Any = None,
+        language: str | None = None,
+        task: str | None = None,
         chat: bool = False,
         messages: Sequence[Message] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
         tools: Sequence[Any] | None = None,
-        max_new_tokens: int = 64,
+        max_new_tokens: int | None = None,
         **options: Any,
     ) -> Reading:
-        """What the model looks at: when it continues a `prompt`, or in a `text`.
+        """What the model looks at: when it continues a `prompt`, in a `text`, or in `audio`, which it writes down.
 
         It writes first, always its most likely token, then runs once over all of it and is read there. `chat`,
-        `messages`, `documents` and `tools` are those of `generate`.
+        `messages`, `documents` and `tools` are those of `generate`; `audio`, `language` and `task` are those of
+        `transcribe`. It writes at most `max_new_tokens`: 64, or of a sound as many as it can.
         Raises RegardError for none or several of the texts, one that is empty or too long, options that make no sense,
         and for what the model cannot do.
         """
         inputs = (("prompt", prompt), ("messages", messages), ("text", text))
         texts = {name: value for name, value in inputs if value is not None}
+        if audio is not None or hears(self.module):
+            heard = {"language": language, "task": task, "max_new_tokens": max_new_tokens}
+            return read_heard(self, audio, texts, options, **heard)
+        if language is not None or task is not None:
+            raise RegardError("language and task go with audio, which a speech model hears")
         if len(texts) != 1:
             raise RegardError(f"give one of prompt, messages and text, not {' and '.join(texts) or 'none'}")
         ((name, value),) = texts.items()
@@ -270,7 +311,7 @@ class LanguageModel:
         usual = "generated" if asks else "last" if self.writes and name == "text" else "all"
         read = ReadOptions.of(options, rows=usual)
         self._texts().log_frames([given])
-        written = self._answer(given, max_new_tokens) if asks else []
+        written = self._answer(given, MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens) if asks else []
         return self._read_tokens(given, written, read)
 
     @shows(SourceOptions)

@@ -4,7 +4,7 @@ A feature extractor is transformers' own, made of the folder's settings; no code
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,26 +106,35 @@ def hears(module: Any) -> bool:
     return getattr(module, "main_input_name", None) in SOUND
 
 
-def listening(folder: Path, module: Any, name: str) -> Listening:
-    """How the model of a folder hears. Raises RegardError where the folder has no feature extractor to use."""
-    from transformers import AutoFeatureExtractor
+def listening_of(module: Any, folder: Path | None, given: Any, name: str) -> Listening:
+    """How a model hears, by the feature extractor or processor that is `given`, or else by that of its folder.
 
-    paths = [folder / each for each in PREPROCESSORS if (folder / each).is_file()]
-    if not paths:
-        raise RegardError(
-            f"{folder}: it has no {PREPROCESSORS[0]}, which says how sounds are prepared; fetch it as well"
-        )
-    for path in paths:
-        if "auto_map" in read_json(path):
-            raise RegardError(f"{path}: auto_map asks to run code that came with the model, which Regard never does")
-    with quiet(), told(f"{folder}: transformers cannot make its feature extractor"):
-        extractor = AutoFeatureExtractor.from_pretrained(str(folder), local_files_only=True)
-    facts = _facts(folder)
+    Raises RegardError where there is none, or none that can be used.
+    """
+    if given is not None:
+        config = vars(getattr(module, "generation_config", None) or object) if folder is None else {}
+        return Listening(module, getattr(given, "feature_extractor", given), name, _checked(config, name))
+    if folder is None:
+        raise RegardError(f"{name} has nothing that prepares its sounds: give the model's processor=")
+    extractor, facts = _extractor(folder), _facts(folder)
     if transcribes(module):
         # so that the module's own generate knows them too
         for fact, value in facts.items():
             setattr(module.generation_config, fact, value)
     return Listening(module, extractor, name, facts)
+
+
+def _extractor(folder: Path) -> Any:
+    from transformers import AutoFeatureExtractor
+
+    paths = [folder / each for each in PREPROCESSORS if (folder / each).is_file()]
+    if not paths:
+        raise RegardError(f"{folder}: it has no {PREPROCESSORS[0]}, which says how sounds are prepared; fetch it too")
+    for path in paths:
+        if "auto_map" in read_json(path):
+            raise RegardError(f"{path}: auto_map asks to run code that came with the model, which Regard never does")
+    with quiet(), told(f"{folder}: transformers cannot make its feature extractor"):
+        return AutoFeatureExtractor.from_pretrained(str(folder), local_files_only=True)
 
 
 def transcribes(module: Any) -> bool:
@@ -135,7 +144,10 @@ def transcribes(module: Any) -> bool:
 
 def _facts(folder: Path) -> dict[str, Any]:
     path = folder / GENERATION_CONFIG
-    values = read_json(path) if path.is_file() else {}
+    return _checked(read_json(path), str(path)) if path.is_file() else {}
+
+
+def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     found = {name: values[name] for name in (*LISTS, *TABLES, *IDS, *FLAGS) if values.get(name) is not None}
     for name, value in found.items():
         numbers: Any = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
@@ -144,5 +156,5 @@ def _facts(folder: Path) -> dict[str, Any]:
             numbers = [number for pair in pairs for number in pair]
         sort = dict if name in TABLES else list if name in LISTS else bool if name in FLAGS else int
         if type(value) is not sort or not all(isinstance(number, int) and number >= 0 for number in numbers):
-            raise RegardError(f"{path}: {name} must hold numbers, of tokens or of layers and heads; fetch it again")
+            raise RegardError(f"{where}: {name} must hold numbers, of tokens or of layers and heads; fetch it again")
     return found
