@@ -38,6 +38,8 @@ READING = [
     "parts",
     "segments",
     "media",
+    "sound_frames",
+    "time_warping",
     "record",
     "runs",
     "labels",
@@ -71,6 +73,7 @@ READING = [
     "choices",
     "tables",
     "alignment",
+    "word_times",
     "ranks",
     "frames",
     "files",
@@ -84,6 +87,7 @@ READING = [
     "replay",
     "unknown",
     "language",
+    "hearing",
 ]
 ROOT = Path(regard.__file__).parent
 # what `import regard` and `python -m regard` are made of stands above the order

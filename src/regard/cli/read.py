@@ -28,14 +28,17 @@ if TYPE_CHECKING:
 
 
 def _one_of_them(arguments: ArgumentCollection) -> None:
-    given = [argument.name for argument in arguments if argument.has_tokens]
-    if len(given) != 1:
+    texts = [argument for argument in arguments if argument.name not in MEDIA]
+    given = [argument.name for argument in texts if argument.has_tokens]
+    has_media = any(argument.has_tokens for argument in arguments if argument.name in MEDIA)
+    if len(given) > 1 or not (given or has_media):
         told = f", not {' and '.join(given)}" if given else ""
-        *others, last = (argument.name for argument in arguments)
+        *others, last = (argument.name for argument in texts)
         raise ValueError(f"give one of {', '.join(others)} and {last}{told}")
 
 
-INPUT = Group("Input", help="One of these.", validator=_one_of_them)
+MEDIA = ("--image", "--audio")
+INPUT = Group("Input", help="One of these; a sound also by itself.", validator=_one_of_them)
 Text = Annotated[HyphenOrText | None, Parameter(group=INPUT)]
 File = Annotated[Path | None, Parameter(group=INPUT, allow_leading_hyphen=True)]
 
@@ -50,6 +53,9 @@ def read(
     text: Text = None,
     text_file: File = None,
     source: Text = None,
+    audio: Annotated[tuple[str, ...], Parameter(group=INPUT, consume_multiple=False)] = (),
+    language: str | None = None,
+    task: str | None = None,
     target: str | None = None,
     system: str | None = None,
     options: ReadingFlags = USUAL,
@@ -83,6 +89,13 @@ def read(
         A text file to be read as it stands.
     source
         The text to translate; `-` is standard input.
+    audio
+        A sound that the model hears: a WAV file or, with soundfile installed, FLAC, OGG or MP3. A speech model writes
+        it down first.
+    language
+        The language of the sound, such as en; by default the one that the model hears.
+    task
+        What a speech model does: transcribe or, into English, translate.
     target
         A translation to read instead of the model's own.
     system
@@ -113,12 +126,17 @@ def read(
     from regard.view.pictures import has_pictures
     from regard.view.renderers import PICTURES, draw
     from regard.view.sources import with_sources
+    from regard.view.speech import has_sound
+    from regard.view.speech_terminal import speech_view
     from regard.view.statistics_table import statistics_tables
 
     _check_out(out, {"--prompt-file": prompt_file, "--messages": messages, "--text-file": text_file})
     if target is not None and source is None:
         raise RegardError("--target goes with --source")
     inputs = inputs_of(prompt, prompt_file, messages, text, text_file, source, system=system)
+    if audio:
+        inputs["audio"] = list(audio)
+    inputs |= {name: value for name, value in (("language", language), ("task", task)) if value is not None}
     opened = load(model, device=device, dtype=dtype, **vars(languages))
     beams = [
         name
@@ -129,11 +147,17 @@ def read(
         _refuse(beams, f"{opened.name} is a language model, which is read on its likeliest tokens")
         if source is not None:
             raise RegardError(f"{opened.name} takes a prompt or a text, not a source")
-        reading = opened.read(**inputs, **vars(options))
+        settings = vars(options)
+        if audio and "--max-new-tokens" not in options.changed():
+            # a transcript is as long as it is
+            settings = {**settings, "max_new_tokens": None}
+        reading = opened.read(**inputs, **settings)
     else:
+        if inputs.keys() - {"source"}:
+            raise RegardError(f"{opened.name} is a translator: it takes a --source alone, and perhaps a --target")
         if source is None:
             raise RegardError(f"{opened.name} is a translator; give it a --source")
-        settings: dict[str, Any] = {"num_beams": num_beams, "length_penalty": length_penalty}
+        settings = {"num_beams": num_beams, "length_penalty": length_penalty}
         if not opened.is_pretrained:
             _refuse(options.changed(), f"{opened.name} is a run of Regard, which is read whole")
         else:
@@ -146,6 +170,8 @@ def read(
     # what cannot be shown is told before a file is written
     if has_pictures(reading):
         view = picture_view(reading, **shown)
+    elif has_sound(reading):
+        view = speech_view(reading, layer=layer, head=head, token=token)
     else:
         view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
     view[1:1] = rests
@@ -205,9 +231,10 @@ def inputs_of(
         is_prompt = prompt is not None or prompt_file is not None
         name, given, file = ("prompt", prompt, prompt_file) if is_prompt else ("text", text, text_file)
         inputs = {name: text_of_file(file or "-") if file is not None or given == "-" else given}
+        inputs = {name: value for name, value in inputs.items() if value is not None}
     if system is None:
         return inputs
-    if "prompt" not in inputs:
+    if inputs.get("prompt") is None:
         raise RegardError("--system goes with a prompt; in --messages it is a message of its own")
     return {"messages": with_system(system, inputs["prompt"])}
 

@@ -66,7 +66,7 @@ def open_sound(source: Any, *, rate: int, most_seconds: float = MOST_SECONDS, nu
     else:
         name = f"sound {number + 1}"
         frames, own = _of_array(source, name)
-        _check_length(name, len(frames), own, most_seconds)
+        _check_length(name, len(frames) if frames.size else 0, own, most_seconds)
     if not np.isfinite(frames).all():
         raise RegardError(f"{name}: its samples are not all numbers (NaN or infinite); it is damaged")
     largest = float(np.abs(frames).max())
@@ -91,9 +91,10 @@ def _of_file(source: str | os.PathLike[str], most_seconds: float) -> tuple[str, 
         if not path.is_file():
             raise RegardError(f"{path}: {'a folder' if path.is_dir() else 'there is no such file'}; name a sound file")
         if is_wav(path):
-            head = read_head(path)
-            _check_length(path.name, head.frames, head.rate, most_seconds)
-            return path.name, read_samples(path, head), head.rate
+            with path.open("rb") as file:
+                head = read_head(file, told)
+                _check_length(path.name, head.frames, head.rate, most_seconds)
+                return path.name, read_samples(file, head), head.rate
         return path.name, *_by_soundfile(path, most_seconds)
     except (OSError, ValueError) as error:
         raise RegardError(f"{told[:80]!a}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
@@ -147,7 +148,7 @@ def _of_array(source: Any, name: str) -> tuple[np.ndarray, int]:
 def _check_length(name: str, frames: int, rate: int, most_seconds: float) -> None:
     if not RATES[0] <= rate <= RATES[1]:
         raise RegardError(f"{name}: its rate is {rate} Hz; rates from {RATES[0]} to {RATES[1]} Hz are heard")
-    if frames == 0:
+    if not frames:
         raise RegardError(f"{name}: it is empty, 0 seconds of sound")
     if frames > most_seconds * rate:
         raise RegardError(

@@ -41,20 +41,18 @@ def is_wav(path: Path) -> bool:
     return head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE"
 
 
-def read_head(path: Path) -> WavHead:
+def read_head(file: BinaryIO, name: str) -> WavHead:
     """Raises RegardError for a file that is damaged, or holds its samples in a way that is not known."""
     try:
-        with path.open("rb") as file:
-            return _head(file)
+        return _head(file)
     except (ValueError, struct.error) as error:
-        raise RegardError(f"{path}: not a WAV file that can be read: {error}; {OTHERWISE}") from None
+        raise RegardError(f"{name}: not a WAV file that can be read: {error}; {OTHERWISE}") from None
 
 
-def read_samples(path: Path, head: WavHead) -> Float[np.ndarray, "frame channel"]:
+def read_samples(file: BinaryIO, head: WavHead) -> Float[np.ndarray, "frame channel"]:
     """The samples, from −1 to 1."""
-    with path.open("rb") as file:
-        file.seek(head.start)
-        data = file.read(head.frames * head.channels * head.bits // 8)
+    file.seek(head.start)
+    data = file.read(head.frames * head.channels * head.bits // 8)
     if head.format == FLOAT:
         found = np.frombuffer(data, f"<f{head.bits // 8}").astype(np.float32)
     elif head.bits == 24:
