@@ -16,7 +16,7 @@ from regard.reading.reading import Reading
 from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Span, Token
 from regard.reading.segments import SEGMENTERS
-from regard.view.folds import Fold, folds
+from regard.view.folds import Fold, folds, shown_text
 from regard.view.words import percent, printable, shorten
 
 LONGEST_NAME = 24
@@ -124,8 +124,7 @@ def shares(
     turn_of = [_turn(turns, key) for key in prompt]
     spans = _parts(sequence.text, max((key.end for key in prompt), default=0), turns, segments)
     starts = [start for start, _ in spans]
-    found = folds(prompt)
-    fold_of = _inside(found, size)
+    fold_of = _inside(folds(prompt), size)
     in_image = np.array([fold is not None for fold in fold_of])
     part_of = [
         NO_PART if turn is None or is_image else _part(sequence.text, starts, key)
@@ -147,7 +146,7 @@ def shares(
         share = sum(piece.share for piece in pieces if piece.part == number)
         own = _ranked(sequence.words, words.mean(axis=0), inside)
         role = f"{turns[number]['role']}: " if turns and segments == "turns" else ""
-        parts.append(Part(role + _told(sequence.text, start, stop, prompt, found), share, own))
+        parts.append(Part(role + shown_text(sequence, start, stop), share, own))
     best = max(range(len(parts)), key=lambda number: parts[number].share)
     in_best = [index for index, part in enumerate(part_of) if part == best and index]
     answered = written_tokens(reading)
@@ -299,17 +298,6 @@ def _inside(found: Sequence[Fold], size: int) -> list[Fold | None]:
     for fold in found:
         inside[fold.first : fold.last] = [fold] * (fold.last - fold.first)
     return inside
-
-
-def _told(text: str, start: int, stop: int, keys: Sequence[Token], found: Sequence[Fold]) -> str:
-    """A part of a text on one line, with pictures by their names."""
-    told = ""
-    for fold in found:
-        first, last = keys[fold.first].start, keys[fold.last - 1].end
-        if start <= first and last <= stop:
-            told += f"{text[start:first]} [{fold.name}] "
-            start = last
-    return " ".join((told + text[start:stop]).split())
 
 
 def _folded(

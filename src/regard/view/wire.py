@@ -15,9 +15,11 @@ from jaxtyping import Float, UInt8
 
 from regard.errors import RegardError
 from regard.reading.compute.statistics import STATISTICS
+from regard.reading.media import ImageArea, Medium, Picture
 from regard.reading.reading import Reading
-from regard.reading.record import Sequence, Span
+from regard.reading.record import Sequence, Span, Token
 from regard.reading.segments import paragraphs, sentences
+from regard.view.folds import folds
 from regard.view.heads import by_head, has_one_number
 
 FORMAT = "regard-view-1"
@@ -41,6 +43,7 @@ def header(reading: Reading) -> dict[str, Any]:
         "model": reading.model,
         "settings": _settings(reading),
         "rounding": {"floor": FLOOR, "steps": STEPS, "relative": ROUNDING},
+        **({"media": [_medium(medium) for medium in reading.media]} if reading.media else {}),
         "sequences": {name: _sequence(sequence) for name, sequence in reading.sequences.items()},
         "statistics": {
             name: {"axes": each.axes, "unit": each.unit, "label": {"en": each.label, "zh": each.label_zh}}
@@ -96,8 +99,9 @@ def answer(
 ) -> tuple[dict[str, Any], list[bytes]]:
     """What a viewer's message asks for: a message that repeats the question, and its table if it is one.
 
-    The types are `mean`, `layer`, `exact`, and what runs the model: `sources` and `removal`, which stay with the
-    reading; `progress` hears of the steps of these as they are done. Raises RegardError for any other, for what is
+    The types are `mean`, `layer`, `exact`, `medium` (the file of a picture or sound), and what runs the model:
+    `sources` and `removal`, which stay with the reading; `progress` hears of the steps of these as they are done.
+    Raises RegardError for any other, for what is
     missing in it, and for what the reading does not have.
     """
     match message:
@@ -107,6 +111,8 @@ def answer(
             return message, [layer(reading, kind, number)]
         case {"type": "exact", "kind": str(kind), "layer": int(number), "head": int(head), "row": int(row)}:
             return message, [exact(reading, kind, number, head, row)]
+        case {"type": "medium", "number": int(number)} if 0 <= number < len(reading.media):
+            return message, [reading.media[number].data]
         case {"type": "removal", "start": int(start), "end": int(end)}:
             return {**message, "removals": _remove(reading, (start, end), progress)}, []
         case {"type": "sources", "grain": str(grain), "of": None}:
@@ -116,7 +122,8 @@ def answer(
             _seek_sources(reading, grain, (start, end), progress)
             return {**message, "sources": _settings(reading)["sources"]}, []
     raise RegardError(
-        f"a viewer asks for mean, layer, exact, sources or removal, with its places, not for {str(message)[:200]}"
+        "a viewer asks for mean, layer, exact, medium, sources or removal, with its places, not for "
+        f"{str(message)[:200]}"
     )
 
 
@@ -288,7 +295,33 @@ def _sequence(sequence: Sequence) -> dict[str, Any]:
         "words": [token.words[0] if token.words else -1 for token in tokens],
         "sentences": units[sentences(sequence.text)].tolist(),
         "paragraphs": units[paragraphs(sequence.text)].tolist(),
+        **_areas(tokens),
     }
+
+
+def _medium(medium: Medium) -> dict[str, Any]:
+    """A picture or sound without its file, of which only the size is told."""
+    facts = {name: value for name, value in vars(medium).items() if name != "data"}
+    return {"sort": "image" if isinstance(medium, Picture) else "sound", **facts, "bytes": len(medium.data)}
+
+
+def _areas(tokens: list[Token]) -> dict[str, Any]:
+    """Where patches are in pictures, what stands for a picture in the text, and positions that are neither."""
+    placed = [(place, token.area) for place, token in enumerate(tokens) if isinstance(token.area, ImageArea)]
+    others: dict[str, list[int]] = {}
+    for place, token in enumerate(tokens):
+        if token.sort != "token" and not isinstance(token.area, ImageArea):
+            others.setdefault(token.sort, []).append(place)
+    found: dict[str, Any] = {"sorts": others} if others else {}
+    if stretches := folds(tokens):
+        found["folds"] = [fold._asdict() for fold in stretches]
+    if placed:
+        found["areas"] = {
+            "tokens": [place for place, _ in placed],
+            **{name: [getattr(area, name) for _, area in placed] for name in ("image", "row", "column")},
+            "boxes": [round(edge, 3) for _, area in placed for edge in area[3:]],
+        }
+    return found
 
 
 def _little(table: np.ndarray) -> bytes:
