@@ -1,11 +1,12 @@
-"""Tokens that stand for a picture, which a text shows as one: "image 1 · 24×24 patches"."""
+"""Tokens that stand for a picture or a sound, which a text shows as one: "image 1 · 24×24 patches"."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from regard.reading.media import ImageArea
+from regard.reading.media import ImageArea, SoundSpan
 from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Token
+from regard.reading.sound_frames import FRAME, PADDING
 
 PATCH = "image patch"
 # tokens between two patches of one picture that count as its separators: the end of a row, the mark of a tile
@@ -15,7 +16,8 @@ SEPARATORS = 3
 class Fold(NamedTuple):
     """Tokens from `first` to before `last` that stand for picture `image`, None where that is not known.
 
-    `patches` are those among them, and `grid` their rows and columns where they are one grid.
+    `patches` are those among them, and `grid` their rows and columns where they are one grid. Where they stand for a
+    sound, `is_sound`, `image` is its number and `patches` are its frames.
     """
 
     image: int | None
@@ -23,9 +25,12 @@ class Fold(NamedTuple):
     last: int
     patches: int
     grid: tuple[int, int] | None
+    is_sound: bool = False
 
     @property
     def name(self) -> str:
+        if self.is_sound:
+            return f"sound{'' if self.image is None else f' {self.image + 1}'} · {self.patches:,} frames"
         title = "image" if self.image is None else f"image {self.image + 1}"
         return f"{title} · {patches_of(self.patches, self.grid)}"
 
@@ -34,24 +39,33 @@ def is_patch(token: Token) -> bool:
     return token.sort == PATCH or isinstance(token.area, ImageArea)
 
 
+def is_frame(token: Token) -> bool:
+    return token.sort in (FRAME, PADDING) or isinstance(token.area, SoundSpan)
+
+
 def folds(tokens: Sequence[Token]) -> list[Fold]:
-    """The stretches of tokens that each stand for one picture, separators between its rows and tiles included."""
+    """The stretches of tokens that each stand for one picture or sound.
+
+    Separators between a picture's rows and tiles, and the silence after a sound, are part of it.
+    """
     found: list[Fold] = []
     patches: list[list[Token]] = []
     for place, token in enumerate(tokens):
-        if not is_patch(token):
+        is_sound = is_frame(token)
+        if not is_sound and not is_patch(token):
             continue
-        image = token.area.image if isinstance(token.area, ImageArea) else None
-        last = found[-1] if found else None
-        if last is not None and last.image == image and place - last.last <= SEPARATORS:
+        image = None if token.area is None else token.area[0]
+        last = found[-1] if found and found[-1].is_sound == is_sound else None
+        is_padding = token.sort == PADDING and last is not None and last.last == place
+        if last is not None and (is_padding or (last.image == image and place - last.last <= SEPARATORS)):
             found[-1] = last._replace(last=place + 1)
             patches[-1].append(token)
         else:
-            found.append(Fold(image, place, place + 1, 0, None))
+            found.append(Fold(image, place, place + 1, 0, None, is_sound))
             patches.append([token])
     areas = [[token.area for token in own if isinstance(token.area, ImageArea)] for own in patches]
     return [
-        fold._replace(patches=len(own), grid=grid_of(known) if len(known) == len(own) else None)
+        fold._replace(patches=len(own), grid=grid_of(known) if known and len(known) == len(own) else None)
         for fold, own, known in zip(found, patches, areas, strict=True)
     ]
 

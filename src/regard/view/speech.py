@@ -169,13 +169,13 @@ def _lines(
     for place, row in enumerate(rows):
         for word in getattr(written[row], "words", []):
             by_word.setdefault(word, []).append(place)
-    known = dict(zip(_timed(sequence.words, times), times, strict=True))
+    known = dict(zip(timed(sequence.words, times), times, strict=True))
     return [
         Line(sequence.words[word], weights[places].mean(axis=0), known.get(word)) for word, places in by_word.items()
     ]
 
 
-def _timed(words: list[str], times: list[WordTime]) -> list[int]:
+def timed(words: list[str], times: list[WordTime]) -> list[int]:
     """Which word each time is of: they come in order."""
     found, place = [], 0
     for time in times:
