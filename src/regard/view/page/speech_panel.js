@@ -87,7 +87,7 @@ export class SpeechPanel {
       if (this.address) URL.revokeObjectURL(this.address);
       const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
       this.address = URL.createObjectURL(new Blob([bytes], { type }));
-      this.player.src = this.address;
+      this.player.setAttribute("src", this.address);
       if (seconds > MOST_SECONDS) throw new Error(`${seconds} s`);
       const decoded = await new OfflineAudioContext(1, 1, 16000).decodeAudioData(bytes);
       if (this.shown === track) this.peaks = decoded.getChannelData(0);
