@@ -69,6 +69,7 @@ READING = [
     "source_curves",
     "source_record",
     "sources",
+    "media_sources",
     "spans",
     "choices",
     "tables",

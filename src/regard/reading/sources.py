@@ -114,7 +114,7 @@ def find_sources(
         by_part = list(first.estimates)
         if contrast is not None:
             by_part = [one - other for one, other in zip(by_part, compared[1][0].estimates or (), strict=True)]
-        effects = _confirmed(by_part[: len(spans)], lambda number: removed(spans[number]), options.confirm)
+        effects = confirmed(by_part[: len(spans)], lambda number: removed(spans[number]), options.confirm)
     tried = sorted((number for number in effects if number < len(spans)), key=lambda number: effects[number][0])
     # two may say the same, each enough without the other
     tried = tried[: options.confirm] if first.estimates is None else tried
@@ -160,7 +160,7 @@ def find_sources(
     )
 
 
-def _confirmed(
+def confirmed(
     estimates: Sequence[float], removed: Callable[[int], tuple[float, np.ndarray]], confirm: int
 ) -> dict[int, tuple[float, np.ndarray]]:
     """What removing the strongest does: at least `confirm` of them, unless the next could not be named any more."""
