@@ -88,6 +88,7 @@ READING = [
     "replay",
     "unknown",
     "language",
+    "areas",
     "hearing",
 ]
 ROOT = Path(regard.__file__).parent

@@ -38,7 +38,7 @@ def _one_of_them(arguments: ArgumentCollection) -> None:
 
 
 MEDIA = ("--image", "--audio")
-INPUT = Group("Input", help="One of these; a sound also by itself.", validator=_one_of_them)
+INPUT = Group("Input", help="One of these; images or a sound also by themselves.", validator=_one_of_them)
 Text = Annotated[HyphenOrText | None, Parameter(group=INPUT)]
 File = Annotated[Path | None, Parameter(group=INPUT, allow_leading_hyphen=True)]
 
@@ -53,6 +53,7 @@ def read(
     text: Text = None,
     text_file: File = None,
     source: Text = None,
+    image: Annotated[tuple[str, ...], Parameter(group=INPUT, consume_multiple=False)] = (),
     audio: Annotated[tuple[str, ...], Parameter(group=INPUT, consume_multiple=False)] = (),
     language: str | None = None,
     task: str | None = None,
@@ -75,7 +76,8 @@ def read(
     Parameters
     ----------
     model
-        A run folder, a Hugging Face folder, a name of its hub, a GGUF file, smollm2 or gemma3-270m.
+        A run folder, a Hugging Face folder, a name of its hub, a GGUF file, smollm2, gemma3-270m, whisper-tiny or
+        whisper-base.
     prompt
         A language model goes on from this; `-` is standard input.
     prompt_file
@@ -89,6 +91,8 @@ def read(
         A text file to be read as it stands.
     source
         The text to translate; `-` is standard input.
+    image
+        A picture that the model is given, before the prompt or in its places for pictures; may be given again.
     audio
         A sound that the model hears: a WAV file or, with soundfile installed, FLAC, OGG or MP3. A speech model writes
         it down first.
@@ -121,6 +125,7 @@ def read(
         float32, bfloat16 or float64.
     """
     from regard.api import load
+    from regard.data.media import open_image
     from regard.language_model import LanguageModel
     from regard.view.picture_terminal import picture_view
     from regard.view.pictures import has_pictures
@@ -134,6 +139,9 @@ def read(
     if target is not None and source is None:
         raise RegardError("--target goes with --source")
     inputs = inputs_of(prompt, prompt_file, messages, text, text_file, source, system=system)
+    if image:
+        # what no picture can be made of is told before a model is loaded
+        inputs["images"] = [open_image(each) for each in image]
     if audio:
         inputs["audio"] = list(audio)
     inputs |= {name: value for name, value in (("language", language), ("task", task)) if value is not None}
@@ -153,8 +161,8 @@ def read(
             settings = {**settings, "max_new_tokens": None}
         reading = opened.read(**inputs, **settings)
     else:
-        if inputs.keys() - {"source"}:
-            raise RegardError(f"{opened.name} is a translator: it takes a --source alone, and perhaps a --target")
+        if useless := inputs.keys() & {"images", "audio", "language", "task"}:
+            raise RegardError(f"{opened.name} is a translator, which takes no {sorted(useless)[0]}; give it a --source")
         if source is None:
             raise RegardError(f"{opened.name} is a translator; give it a --source")
         settings = {"num_beams": num_beams, "length_penalty": length_penalty}

@@ -9,6 +9,7 @@ from regard.data.sound import Waveform, open_sound
 from regard.errors import RegardError
 from regard.generation.result import Generation
 from regard.generation.transcribing import Transcript, transcribe
+from regard.language_model.taken import check_takes
 from regard.models.pretrained.listening import Listening, hears, transcribes
 from regard.models.pretrained.needs import quiet, told
 from regard.reading.hearing import read_encoder, read_transcript
@@ -31,8 +32,9 @@ def sounds_of(audio: Any) -> list[Any]:
 
 def check_hears(model: "LanguageModel") -> Listening:
     """How the model hears. Raises RegardError for one that takes no sound."""
+    check_takes(model, "audio")
     if not hears(model.module):
-        raise RegardError(f"{model.name} is a {type(model.module).__name__}, which takes no sound; leave out audio")
+        raise RegardError(f"{model.name} hears beside a text: give it a prompt too")
     return model.listening
 
 

@@ -62,6 +62,11 @@ class Part:
             yield part
             part = part.outer
 
+    @property
+    def main(self) -> "Part":
+        """The innermost part that was given a sequence, or the innermost."""
+        return next((each for each in self.chain if each.modality is not None), self)
+
 
 def part_of(path: str, module: Any, given: Mapping[str, Any], outer: Part | None, fed: Tensor | None = None) -> Part:
     """What a model is given, by the names of its arguments; `fed` are the ids that `generate` was given, if any."""

@@ -3,7 +3,6 @@
 Queries and keys are let go of with the call; what stays is a `Recording` of plain data.
 """
 
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 from regard.attention.key_values import KeyValues
 from regard.generation.steps import cache_of
 from regard.reading import labels, layers
-from regard.reading.call import AttentionCall
+from regard.reading.call import AttentionCall, by_item
+from regard.reading.capture import session
 from regard.reading.capture.patches import watch_runs
 from regard.reading.capture.session import SESSION
 from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
@@ -54,12 +54,16 @@ class Recorder:
         paths: dict[int, list[str]],
         wanted: Wanted,
         wanted_layers: frozenset[int] | None,
+        *,
+        is_one: bool = False,
     ) -> None:
         self.recording = recording
         self.model = model
         self.paths = paths
         self.wanted = wanted
         self.layers = wanted_layers
+        # whether a batch of pictures is one sequence
+        self.is_one = is_one
         # parts of the model that are running, the innermost last, and the run that they are
         self.parts: list[Part] = []
         self.run: Run | None = None
@@ -94,7 +98,7 @@ class Recorder:
 
     def _begin(self, part: Part, given: dict[str, Any]) -> Run:
         run = Run(
-            batch_size=part.batch_size or 1,
+            batch_size=1 if self.is_one else part.batch_size or 1,
             start=part.start,
             length=part.length,
             tokens=part.tokens,
@@ -234,7 +238,7 @@ class Recorder:
         run = self._current(call)
         if run is None:
             return
-        main = _main(part)
+        main = None if part is None else part.main
         if call.flat:
             call = unflattened(call, (main.batch_size if main is not None else None) or run.batch_size)
         is_plain = not hasattr(self.model, "config")
@@ -255,6 +259,10 @@ class Recorder:
             return
         if kind in ("decoder", "cross"):
             self._settle(run, part, call)
+        for each in self._by_picture(run, kind, call):
+            self._note(run, kind, key, order, each)
+
+    def _note(self, run: Run, kind: str, key: LayerKey, order: str, call: AttentionCall) -> None:
         found = call.refused or self._read(run, kind, key, call)
         if order == "again" and isinstance(found, dict) and (kind not in ("vision", "encoder") or call.total is None):
             found = "it calls its kernel several times in one run, for parts that are not told apart"
@@ -269,6 +277,12 @@ class Recorder:
             if call.total is not None:
                 run.totals[key] = call.total
             run.pieces.setdefault(key, []).append(found)
+
+    def _by_picture(self, run: Run, kind: str, call: AttentionCall) -> list[AttentionCall]:
+        """A call over several pictures or tiles of one sequence as one for each; else the call itself."""
+        count = call.context.shape[0]
+        is_theirs = kind in ("vision", "queries", "resampler") or self.is_one
+        return by_item(call) if count > run.batch_size == 1 and is_theirs and call.refused is None else [call]
 
     def _read(self, run: Run, kind: str, key: LayerKey, call: AttentionCall) -> Any:
         sizes = [_size(pieces) for pieces in run.pieces.get(key, [])]
@@ -354,7 +368,7 @@ class Recorder:
         """
         if self.run is not None:
             return self.run
-        if _is_running(self.model):
+        if session.is_running(self.model):
             return None
         if self.loose is None or call.path in self._attended:
             self.loose = Run(batch_size=1 if call.flat else call.context.shape[0])
@@ -376,21 +390,3 @@ def _size(pieces: dict[int, Piece]) -> tuple[int, int]:
     """The queries and keys of a call that was read."""
     first = next(iter(pieces.values()))
     return first.num_queries, first.num_keys
-
-
-def _main(part: Part | None) -> Part | None:
-    """The innermost part that was given a sequence, or the innermost."""
-    for each in part.chain if part is not None else ():
-        if each.modality is not None:
-            return each
-    return part
-
-
-def _is_running(model: nn.Module) -> bool:
-    """Whether this thread is inside a run of a model."""
-    frame: Any = sys._getframe()
-    while frame is not None:
-        if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals["self"] is model:
-            return True
-        frame = frame.f_back
-    return False
