@@ -187,7 +187,7 @@ def test_what_a_model_cannot_hear_is_told(models, family, given, says):
 
 def test_what_does_not_hear_is_told(models, tiny_smollm2):
     other = regard.load(tiny_smollm2 / "models" / "smollm2")
-    with pytest.raises(RegardError, match="takes no sound"):
+    with pytest.raises(RegardError, match="takes no audio; give it a text"):
         other.read(audio=(tone(1), RATE))
     with pytest.raises(RegardError, match="language and task go with audio"):
         other.read("One.", language="en")
