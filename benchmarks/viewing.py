@@ -24,7 +24,7 @@ from regard.data.words import word_spans
 from regard.reading.labels import placed
 from regard.reading.media import ImageArea, Picture
 from regard.reading.reading import Reading
-from regard.reading.record import Check, Top
+from regard.reading.record import Check, Sequence, Token, Top
 
 LAYERS, HEADS, ROWS, TOP = 30, 9, 64, 8
 # of a picture's grid of patches
@@ -192,19 +192,22 @@ def pictured(rows: int, side: int, *, layers: int = LAYERS, heads: int = HEADS, 
     pieces = ["<s>", *(f" {patch}" for patch in patches), *question, *answer]
     ends = np.cumsum([0, *map(len, pieces)]).tolist()
     text = "".join(pieces)
-    sorts = ["token", *["image patch"] * len(patches), *["token"] * (len(question) + rows)]
-    ids = [place if sort == "token" else -1 for place, sort in enumerate(sorts)]
-    placed_tokens = placed(text, ids, pieces, list(itertools.pairwise(ends)), word_spans(text), sorts=sorts)
     step = pixels / side
-    areas = [
-        ImageArea(0, row, column, column * step, row * step, (column + 1) * step, (row + 1) * step)
-        for row in range(side)
-        for column in range(side)
-    ]
-    first = 1
+    areas: dict[int, ImageArea] = {}
+    for place in range(side * side):
+        row, column = divmod(place, side)
+        areas[1 + place] = ImageArea(0, row, column, column * step, row * step, (column + 1) * step, (row + 1) * step)
     tokens = [
-        token._replace(area=areas[place - first]) if token.sort == "image patch" else token
-        for place, token in enumerate(placed_tokens.tokens)
+        Token(
+            -1 if place in areas else place,
+            piece,
+            start,
+            end,
+            [],
+            "image patch" if place in areas else "token",
+            areas.get(place),
+        )
+        for place, (piece, (start, end)) in enumerate(zip(pieces, itertools.pairwise(ends), strict=True))
     ]
     keys = len(tokens) - 1
     kept = list(range(keys - rows, keys))
@@ -214,7 +217,7 @@ def pictured(rows: int, side: int, *, layers: int = LAYERS, heads: int = HEADS, 
         maps["decoder", layer] = weights / weights.sum(axis=2, keepdims=True)
     return Reading(
         model="synthetic",
-        sequences={"text": dataclasses.replace(placed_tokens, tokens=tokens)},
+        sequences={"text": Sequence(text, tokens, [])},
         maps=maps,
         checks={key: Check(1e-7, 1e-7, rows) for key in maps},
         settings={"prompt_tokens": keys - rows + 1},

@@ -110,9 +110,9 @@ def test_a_text_model_takes_no_pictures(cli, folders, folder_of_text):
     done = cli("read", folder_of_text, "--prompt", "hello", "--image", folders / "cat.png")
     assert done.code == 1
     assert "takes no images" in " ".join(done.err.split())
-    chat = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
-    with pytest.raises(regard.RegardError, match="takes no images"):
-        regard.load(folder_of_text).read(messages=chat)
+    for part, why in (({"type": "text", "text": "hello"}, "must be a text"), ({"type": "image"}, "takes no images")):
+        with pytest.raises(regard.RegardError, match=why):
+            regard.load(folder_of_text).read(messages=[{"role": "user", "content": [part]}])
 
 
 @pytest.fixture(scope="module")

@@ -213,6 +213,13 @@ def test_in_the_text_a_picture_is_one_piece_and_a_click_marks_all_of_it(show):
     assert page.locator(".find .count").inner_text() == "not found"
 
 
+def test_a_chat_tells_the_role_of_a_message_with_pictures_once(show):
+    page = opened(show, pictured.chatted())
+    pieces = page.locator('[data-spine="input"] .t').all_inner_texts()
+    names = ["image 1 · 2×3 patches", "⋯", "image 2 · 3×2 patches", "⋯"]
+    assert [piece.strip() for piece in pieces] == ["user", *names, "What", "is", "red", "?", "assistant"]
+
+
 def test_a_patch_of_an_image_encoder_shows_what_it_looked_at(show):
     reading = pictured.seen()
     page = opened(show, reading)

@@ -120,7 +120,7 @@ def generate(
     if not isinstance(opened, LanguageModel):
         raise RegardError(f"{opened.name} is a translator; `regard translate {model}` runs it")
     if audio is not None:
-        speech = {"language": language, "task": task}
+        speech: dict[str, Any] = {"language": language, "task": task}
         if options.max_new_tokens != GREEDY.max_new_tokens:
             speech["max_new_tokens"] = options.max_new_tokens
         transcript = opened.transcribe(audio, **speech)

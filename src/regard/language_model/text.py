@@ -35,8 +35,8 @@ def generate_text(
         if type(value) is not int or value < 1:
             raise RegardError(f"{name} must be a whole number, at least 1, not {value!r}")
     if not model.writes:
-        how = "transcribe writes what it hears" if hears(model.module) else "name a decoder-only model"
-        raise RegardError(f"{model.name} goes on with no text; {how}")
+        told = "transcribe writes what it hears" if hears(model.module) else "name a decoder-only model"
+        raise RegardError(f"{model.name} goes on with no text; {told}")
     is_single = prompts is None or isinstance(prompts, str)
     several: list[Any] = [prompts] if is_single else list(prompts or ())
     if (stream is not None or read) and len(several) * n != 1:

@@ -27,7 +27,7 @@ from regard.reading.media import ImageArea
 from regard.reading.probe import Probe
 from regard.reading.record import Sequence as Tokens
 from regard.reading.source_record import Verdict, numbered
-from regard.reading.sources import CONFIRMED, RESTS, confirmed
+from regard.reading.sources import CONFIRMED, RESTS, confirm_strongest
 
 # regions of a picture along each side, at most
 MOST_REGIONS = 8
@@ -165,24 +165,23 @@ def find_media_sources(
         raise RegardError("the answer is empty; there is nothing that could rest on a picture")
     boxes, positions = _regions(asked.tokens, asked.prompt)
     with torch.inference_mode(False):
-        first, estimates, passes = _estimated(asked, positions)
+        first, estimates, cost = _estimated(asked, positions)
     progress(1)
-    judged = first.numpy()
+    judged, runs = first.numpy(), 0
 
     @torch.inference_mode()
     def hidden(*numbers: int) -> tuple[float, np.ndarray]:
+        nonlocal runs
         hide = RegionHiding(asked.attends, [place for number in numbers for place in positions[number]], len(asked.fed))
         with hide.watched():
             change = asked.run().cpu().numpy() - judged
         hide.check()
+        runs += 1
         progress(1)
         return float(change.sum()), change
 
-    effects = confirmed(estimates, hidden, confirm)
-    tried = sorted(effects, key=lambda number: effects[number][0])[:confirm]
-    together, runs = None, len(effects)
-    if len(tried) > 1 and not any(effects[number][0] <= -RESTS for number in tried):
-        together, runs = hidden(*tried)[0], runs + 1
+    found = confirm_strongest(estimates, hidden, lambda numbers: hidden(*numbers), lambda _: cost + runs + 1, confirm)
+    effects = found.effects
     strengths = [effects[number][0] if number in effects else estimate for number, estimate in enumerate(estimates)]
     total = sum(max(0.0, -each) for each in strengths) or 1.0
     order = sorted(range(len(boxes)), key=lambda number: (number not in effects, strengths[number]))
@@ -196,8 +195,9 @@ def find_media_sources(
         )
         for number in order
     )
-    verdict = _verdict(regions, together, len(tried))
-    return MediaSources(asked.text, regions, float(judged.sum()), together, verdict, passes + runs)
+    whole = found.together and found.together[0]
+    verdict = _verdict(regions, whole, found.tried)
+    return MediaSources(asked.text, regions, float(judged.sum()), whole, verdict, cost + runs)
 
 
 def _verdict(regions: Sequence[Region], together: float | None, tried: int) -> Verdict:

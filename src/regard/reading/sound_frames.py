@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from regard.reading.media import SoundSpan
 
 # what a frame that lies beyond the sound's end is: the model was given silence there
-PADDING = "padding frame"
+PADDING = "audio padding"
 FRAME = "audio frame"
 
 
@@ -85,7 +85,7 @@ EARS: dict[str, Ear] = {
 def frames_of(module: Any, extractor: Any) -> Frames | None:
     """The frames that the encoder within a model attends over; None for one that is not known."""
     for part in module.modules():
-        ear = EARS.get(getattr(getattr(part, "config", None), "model_type", None))
+        ear = EARS.get(str(getattr(getattr(part, "config", None), "model_type", None)))
         if ear is None or not hasattr(part, ear.part):
             continue
         frames = ear.begin(extractor)

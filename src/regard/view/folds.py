@@ -6,9 +6,12 @@ from typing import NamedTuple
 from regard.reading.media import ImageArea, SoundSpan
 from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Token
-from regard.reading.sound_frames import FRAME, PADDING
+from regard.reading.sound_frames import FRAME
+from regard.reading.sound_frames import PADDING as SILENCE
 
-PATCH = "image patch"
+# patches of what a processor added around a picture have none of its pixels
+PATCH, PADDING = "image patch", "image padding"
+PADDINGS = (PADDING, SILENCE)
 # tokens between two patches of one picture that count as its separators: the end of a row, the mark of a tile
 SEPARATORS = 3
 
@@ -36,11 +39,11 @@ class Fold(NamedTuple):
 
 
 def is_patch(token: Token) -> bool:
-    return token.sort == PATCH or isinstance(token.area, ImageArea)
+    return token.sort in (PATCH, PADDING) or isinstance(token.area, ImageArea)
 
 
 def is_frame(token: Token) -> bool:
-    return token.sort in (FRAME, PADDING) or isinstance(token.area, SoundSpan)
+    return token.sort in (FRAME, SILENCE) or isinstance(token.area, SoundSpan)
 
 
 def folds(tokens: Sequence[Token]) -> list[Fold]:
@@ -56,13 +59,15 @@ def folds(tokens: Sequence[Token]) -> list[Fold]:
             continue
         image = None if token.area is None else token.area[0]
         last = found[-1] if found and found[-1].is_sound == is_sound else None
-        is_padding = token.sort == PADDING and last is not None and last.last == place
-        if last is not None and (is_padding or (last.image == image and place - last.last <= SEPARATORS)):
-            found[-1] = last._replace(last=place + 1)
-            patches[-1].append(token)
+        # padding belongs to the picture or sound that is before it, or else to the picture after it
+        is_padding = token.sort in PADDINGS or (bool(patches) and not patches[-1])
+        if last is not None and place - last.last <= SEPARATORS and (is_padding or last.image == image):
+            found[-1] = last._replace(last=place + 1, image=last.image if image is None else image)
         else:
             found.append(Fold(image, place, place + 1, 0, None, is_sound))
-            patches.append([token])
+            patches.append([])
+        if token.sort not in PADDINGS:
+            patches[-1].append(token)
     areas = [[token.area for token in own if isinstance(token.area, ImageArea)] for own in patches]
     return [
         fold._replace(patches=len(own), grid=grid_of(known) if known and len(known) == len(own) else None)

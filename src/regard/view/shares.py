@@ -271,6 +271,8 @@ def _parts(text: str, end: int, turns: Sequence[dict[str, Any]], segments: str) 
     messages = [(turn["start"], turn["end"]) for turn in turns]
     if turns and segments == "turns":
         return messages
+    # a picture has no sentences
+    messages = [place for place, turn in zip(messages, turns, strict=True) if turn["role"] != "image"]
     found: list[Span] = []
     for start, stop in messages or [(0, end)]:
         starts = [start + place for place in SEGMENTERS[segments](text[start:stop])]
@@ -319,8 +321,9 @@ def _folded(
             share = percent(float(weights[start:stop].sum()))
             yield Piece(f" [{fold.name}: {share}] ", 0.0, stop - start, NO_PART, start == 0, is_folded=True)
         elif turn is None:
-            # a picture may be in the midst of a template
-            mark = "" if is_opened else "\n" * (start > 0) + f"{roles[next_turn]}: "
+            # a picture, which is a turn of its own within a message, may be in the midst of a template
+            role = next(role for role in roles[next_turn:] if role != "image")
+            mark = "" if is_opened else "\n" * (start > 0) + f"{role}: "
             yield Piece(mark, 0.0, stop - start, NO_PART, start == 0, is_folded=True)
             is_opened = True
         else:

@@ -134,7 +134,7 @@ def _weights(reading: Reading, kind: str, layer: int | None, head: int | None) -
         heads, is_own = alignment_heads(reading)
         known = [(one, other) for one, other in heads if one in layers and other < len(reading.maps[kind, one])]
         if is_own and known:
-            table = np.mean([reading.weights(kind, one)[other] for one, other in known], axis=0, dtype=np.float64)
+            table = np.stack([reading.weights(kind, one)[other] for one, other in known]).mean(axis=0, dtype=np.float64)
             return table, f"mean of the model's {len(known)} alignment heads"
     tables = [reading.weights(kind, number) for number in layers]
     chosen = tables if layer is None else [reading.weights(kind, layer)]

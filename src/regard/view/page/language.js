@@ -1,5 +1,7 @@
 // The viewer's words in English and Chinese. A value is text, or a function that makes it.
 
+import { SPEECH } from "./speech_words.js";
+
 const percent = (value) => format(value);
 
 export const WORDS = {
@@ -50,9 +52,9 @@ export const WORDS = {
     imagesName: (count) => `${count} images`,
     patchCount: (count, rows, columns) => (rows ? `${rows}×${columns} patches` : `${count} patches`),
     picture: (number, count, grid) => `image${number === null ? "" : ` ${number}`} · ${grid ? grid.join("×") : count} patches`,
-    patch: (number, row, column) => `image ${number}, patch (${row}, ${column})`,
+    patch: (number, row, column, tile) => `image ${number}, ${tile ? `tile ${tile}, ` : ""}patch (${row}, ${column})`,
     patches: (count, number) => `${count} patches of image ${number}`,
-    pictureFacts: (name, width, height, size, patches) => `${name} · ${width} × ${height} pixels, ${size} · ${patches}`,
+    pictureFacts: (name, width, height, size, patches) => `${name && `${name} · `}${width} × ${height} pixels, ${size} · ${patches}`,
     pictureHint: "Point at a place to see which words looked there. A click or a rectangle marks it.",
     patchHint: "Point at a patch to see what it looked at; a click pins it. A rectangle marks: who looked there.",
     noPicture: (why) => `The picture itself cannot be shown (${why}).`,
@@ -62,19 +64,8 @@ export const WORDS = {
     heat: "heat",
     edges: "patches’ edges",
     unplaced: "patches without a place",
-    // of sounds
-    kindOnSound: "text on the sound",
-    kindInSound: "within the sound",
-    soundPart: "Sound",
-    transcript: "Transcript",
-    soundName: (number) => `sound ${number}`,
-    sound: (number, count) => `sound${number === null ? "" : ` ${number}`} · ${count} frames`,
-    seconds: (count) => `${count.toFixed(2)} s`,
-    stretch: (start, end) => `spoken from ${start.toFixed(2)} to ${end.toFixed(2)} s`,
-    listen: "listen",
-    soundHint: "Point at a time to see which words looked there; a click plays from there.",
-    noSound: (why) => `The sound itself cannot be shown (${why}).`,
-    sort: (sort, count) => (count > 1 ? `${sort}s` : sort),
+    ...SPEECH.en,
+    sort: (sort, count) => (count > 1 && !sort.endsWith("padding") ? `${sort}s` : sort),
     input: "the rest of the text",
     strongest: "Strongest",
     heads: "Layers and heads",
@@ -138,6 +129,9 @@ export const WORDS = {
     by: "by",
     passages: { sentences: "sentences", paragraphs: "paragraphs", turns: "turns", documents: "documents", words: "words" },
     ofPart: (part) => `of ${part ?? "the whole answer"}`,
+    within: (passage) => `Within ${passage}`,
+    splitInto: (parts, name) => `${name} by ${parts}`,
+    backTo: (parts) => `← All ${parts}`,
     seeking: (done) =>
       done
         ? `Running the model without the strongest passages: ${done - 1} done…`
@@ -237,9 +231,9 @@ export const WORDS = {
     imagesName: (count) => `${count} 张图`,
     patchCount: (count, rows, columns) => (rows ? `${rows}×${columns} 个图块` : `${count} 个图块`),
     picture: (number, count, grid) => `图${number === null ? "" : ` ${number}`} · ${grid ? grid.join("×") : count} 个图块`,
-    patch: (number, row, column) => `图 ${number} 的图块 (${row}, ${column})`,
+    patch: (number, row, column, tile) => `图 ${number}${tile ? ` 第 ${tile} 片` : ""}的图块 (${row}, ${column})`,
     patches: (count, number) => `图 ${number} 的 ${count} 个图块`,
-    pictureFacts: (name, width, height, size, patches) => `${name} · ${width} × ${height} 像素，${size} · ${patches}`,
+    pictureFacts: (name, width, height, size, patches) => `${name && `${name} · `}${width} × ${height} 像素，${size} · ${patches}`,
     pictureHint: "指向一处，可看哪些词看了那里；点击或框选可标记。",
     patchHint: "指向一个图块，可看它看了哪里；点击可固定。框选可看谁看了那里。",
     noPicture: (why) => `图片本身无法显示（${why}）。`,
@@ -249,19 +243,9 @@ export const WORDS = {
     heat: "热度",
     edges: "图块边界",
     unplaced: "没有位置的图块",
-    kindOnSound: "转写看声音",
-    kindInSound: "声音之内",
-    soundPart: "声音",
-    transcript: "转写",
-    soundName: (number) => `声音 ${number}`,
-    sound: (number, count) => `声音${number === null ? "" : ` ${number}`} · ${count} 帧`,
-    seconds: (count) => `${count.toFixed(2)} 秒`,
-    stretch: (start, end) => `说出于 ${start.toFixed(2)}–${end.toFixed(2)} 秒`,
-    listen: "播放",
-    soundHint: "指向一个时刻，可看哪些词看了那里；点击从那里播放。",
-    noSound: (why) => `声音本身无法显示（${why}）。`,
+    ...SPEECH.zh,
     sort: (sort, count) => {
-      const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", position: "位置" }[sort] ?? sort;
+      const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", "image padding": "图像填充", "audio padding": "其后的静音", position: "位置" }[sort] ?? sort;
       return count > 1 ? `${name} × ${count}` : name;
     },
     input: "文本其余部分",
@@ -325,6 +309,9 @@ export const WORDS = {
     by: "按",
     passages: { sentences: "句", paragraphs: "段", turns: "轮次", documents: "文档", words: "词" },
     ofPart: (part) => `针对${part ?? "整个回答"}`,
+    within: (passage) => `在${passage}之内`,
+    splitInto: (parts, name) => `将${name}按${parts}划分`,
+    backTo: (parts) => `← 全部（按${parts}）`,
     seeking: (done) => (done ? `正在逐一去掉最强的几段运行模型：已完成 ${done - 1} 段…` : "正在对提示和回答运行模型…"),
     waiting: (count) => `前面还有 ${count} 个回答…`,
     thisAnswer: "这个回答",

@@ -95,7 +95,7 @@ export class PicturePanel {
       element("label", { class: "check" }, box, words.edges),
     );
     const { name, width, height, bytes } = canvas.picture;
-    this.caption.textContent = words.pictureFacts(name, width, height, size(bytes), words.patchCount(canvas.count, canvas.rows, canvas.columns));
+    this.caption.textContent = words.pictureFacts(/^image \d+$/.test(name) ? "" : name, width, height, size(bytes), words.patchCount(canvas.count, canvas.rows, canvas.columns));
     this.head.append(this.caption);
     this.strength(view.heat);
   }

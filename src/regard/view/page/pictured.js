@@ -1,5 +1,7 @@
 // Pictures in the text: what stands for one there, what it is called, and what of it is marked.
 
+import { tokenText } from "./units.js";
+
 // whether a token of a sequence stands for a picture, or is a separator within one
 export const isPictured = (sequence, token) => (sequence.stretchOf?.[token] ?? -1) >= 0;
 
@@ -28,7 +30,11 @@ export function pictureName(view, sequence, [first, last]) {
   if (first === fold.first && last === fold.last && (last - first > 1 || fold.patches > 1)) return label(view, fold);
   const place = placeOf(sequence, first);
   if (fold.is_sound) return last - first === 1 ? null : view.words.sound((fold.image ?? 0) + 1, last - first);
-  if (last - first === 1) return place && view.words.patch(place.image + 1, place.row, place.column);
+  if (last - first === 1) {
+    // a name says the tile where there are several
+    const tile = /\btile (\d+)/.exec(tokenText(sequence, first))?.[1];
+    return place && view.words.patch(place.image + 1, place.row, place.column, tile);
+  }
   return view.words.patches(last - first, (fold.image ?? 0) + 1);
 }
 

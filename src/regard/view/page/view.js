@@ -141,7 +141,7 @@ export class View {
     const { apart, keyUnits } = this;
     const [from, to] = (this.asksApart && this.asks) || [0, 0];
     // the silence after a sound, which is in the bar
-    const silent = new Set(this.kind.looked.sorts?.["padding frame"]);
+    const silent = new Set(this.kind.looked.sorts?.["audio padding"]);
     return Uint8Array.from(keyUnits.first, (token, unit) => {
       const begin = this.begin(keyUnits.span(unit));
       return (apart && token === 0) || (from <= begin && begin < to) || this.isFolded(token) || silent.has(token);
@@ -177,7 +177,7 @@ export class View {
     const role = roles[of[token]];
     let last = of.lastIndexOf(of[token]);
     for (let next = token; next < last; next++) if (isPictured(sequence, next + 1)) last = next;
-    return { label: this.words.roles[role] ?? role, last };
+    return { label: role ? (this.words.roles[role] ?? role) : "⋯", last, isInline: !role };
   }
 
   spanName(sequence, [first, last]) {
