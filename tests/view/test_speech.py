@@ -141,7 +141,7 @@ def test_the_header_has_seconds_and_times_and_no_file():
 def test_a_text_shows_a_sound_as_one_piece():
     [fold] = folds(spoken().sequences["source"].tokens)
     assert (fold.first, fold.last, fold.image, fold.is_sound) == (0, FRAMES + SILENT, 0, True)
-    assert fold.name == f"sound 1 · {FRAMES + SILENT} frames"
+    assert fold.name == f"sound 1 · {FRAMES} frames"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
