@@ -3,7 +3,6 @@
 Queries and keys are let go of with the call; what stays is a `Recording` of plain data.
 """
 
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -16,11 +15,13 @@ from regard.attention.key_values import KeyValues
 from regard.generation.steps import cache_of
 from regard.reading import labels, layers
 from regard.reading.call import AttentionCall
+from regard.reading.capture.paged import is_paged
 from regard.reading.capture.patches import watch_runs
 from regard.reading.capture.session import SESSION
 from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
 from regard.reading.layouts import layouts_of
-from regard.reading.parts import Part, batch_size_of, part_of
+from regard.reading.packed import Batch, Packed
+from regard.reading.parts import Part, batch_size_of, is_running, part_of
 from regard.reading.runs import Generation, LayerKey, Piece, Run, compose, end_ids, is_guided
 
 
@@ -28,10 +29,12 @@ from regard.reading.runs import Generation, LayerKey, Piece, Run, compose, end_i
 class Recording:
     """What a watch has seen, in order: runs of the model that began a sequence of their own, and calls of generate."""
 
-    seen: list[Run | Generation] = field(default_factory=list)
+    seen: list[Run | Generation | Batch] = field(default_factory=list)
     numbers: dict[LayerKey, int] = field(default_factory=dict)
     # of each cache that a run filled, that run and the rows that the cache's batch has now
     caches: dict[int, tuple[Any, Run, list[int]]] = field(default_factory=dict)
+    # of each manager of continuous batching, the requests that it runs
+    batches: weakref.WeakKeyDictionary[Any, Batch] = field(default_factory=weakref.WeakKeyDictionary)
     # what failed outside of any run
     failures: list[str] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -60,6 +63,7 @@ class Recorder:
         self.paths = paths
         self.wanted = wanted
         self.layers = wanted_layers
+        self.packed = Packed(recording, model, paths, wanted, wanted_layers)
         # parts of the model that are running, the innermost last, and the run that they are
         self.parts: list[Part] = []
         self.run: Run | None = None
@@ -76,6 +80,8 @@ class Recorder:
     # models
 
     def enter(self, module: nn.Module, given: dict[str, Any]) -> None:
+        if is_paged(given.get("cache")):
+            return
         if self.parts and self.parts[-1].module is module:
             # by way of its class's or its parent's forward
             self.parts.append(self.parts[-1])
@@ -230,6 +236,9 @@ class Recorder:
     # attention
 
     def saw(self, call: AttentionCall) -> None:
+        if self.packed.runs:
+            self.packed.saw(call)
+            return
         part = self.parts[-1] if self.parts else None
         run = self._current(call)
         if run is None:
@@ -354,7 +363,7 @@ class Recorder:
         """
         if self.run is not None:
             return self.run
-        if _is_running(self.model):
+        if is_running(self.model):
             return None
         if self.loose is None or call.path in self._attended:
             self.loose = Run(batch_size=1 if call.flat else call.context.shape[0])
@@ -365,9 +374,11 @@ class Recorder:
 
     def failed(self, path: str, error: Exception) -> None:
         """Something went wrong while reading; the layer, or the run, cannot be read."""
-        run = self.run or self.loose
+        run, why = self.run or self.loose, f"reading it failed: {type(error).__name__}: {error}"
+        if self.packed.failed(path, why):
+            return
         if run is not None:
-            run.failures.setdefault(path, f"reading it failed: {type(error).__name__}: {error}")
+            run.failures.setdefault(path, why)
         else:
             self.recording.failures.append(f"{type(error).__name__}: {error}")
 
@@ -384,13 +395,3 @@ def _main(part: Part | None) -> Part | None:
         if each.modality is not None:
             return each
     return part
-
-
-def _is_running(model: nn.Module) -> bool:
-    """Whether this thread is inside a run of a model."""
-    frame: Any = sys._getframe()
-    while frame is not None:
-        if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals["self"] is model:
-            return True
-        frame = frame.f_back
-    return False
