@@ -69,6 +69,7 @@ READING = [
     "source_curves",
     "source_record",
     "sources",
+    "media_sources",
     "spans",
     "choices",
     "tables",
@@ -90,6 +91,7 @@ READING = [
     "replay",
     "unknown",
     "language",
+    "areas",
 ]
 ROOT = Path(regard.__file__).parent
 # what `import regard` and `python -m regard` are made of stands above the order

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -110,12 +111,33 @@ def test_the_text_shows_a_picture_as_one_piece_and_keeps_it_out_of_its_parts():
     assert not any("patch" in word.text for part in found.parts for word in part.words)
 
 
+def test_a_chat_tells_the_role_of_a_message_with_pictures_once():
+    found = shares(pictured.chatted())
+    told = "".join(piece.text for piece in found.pieces)
+    shown = re.sub(r": [\d.]+ %", "", " ".join(told.split()))
+    assert shown == "user: [image 1 · 2×3 patches] [image 2 · 3×2 patches] What is red? assistant:"
+    assert [part.text for part in found.parts] == ["What is red?"]
+    total = found.prompt + found.template + found.images + found.answer + found.first
+    assert total == pytest.approx(1, abs=1e-6)
+
+
 def test_separators_between_rows_belong_to_the_picture_and_words_do_not():
     rows = pictured.grid(0, 2, 3, (0, 0, 120, 80))
     tokens = pictured.sequence(["<s>", *rows[:3], "\n", *rows[3:], " and", " then", " a", " last", *rows]).tokens
     first, second = folds(tokens)
     assert (first.first, first.last, second.first, second.last) == (1, 8, 12, 18)
     assert second.name == "image 1 · 2×3 patches"
+
+
+def test_padding_belongs_to_its_picture_and_is_counted_apart():
+    padding = ["[image padding 0]", "[image padding 1]", "[image padding 2]"]
+    areas = [*padding, *pictured.grid(0, 2, 3, (0, 0, 120, 80)), *padding, *padding]
+    reading = pictured.asked(areas=areas, before=("<s>",))
+    (fold,) = folds(reading.sequences["text"].tokens)
+    assert (fold.name, fold.first, fold.last) == ("image 1 · 2×3 patches", 1, 16)
+    weights = mean(reading, "decoder", list(range(7)))
+    padded = weights[1:4].sum() + weights[10:16].sum()
+    assert dict(looks(reading).shares)["image padding"] == pytest.approx(padded, rel=1e-5)
 
 
 def test_patches_beyond_the_picture_are_counted_and_not_drawn():

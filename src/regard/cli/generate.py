@@ -33,6 +33,7 @@ def generate(
     *,
     messages: Annotated[Path | None, Parameter(group=INPUT, allow_leading_hyphen=True)] = None,
     system: str | None = None,
+    image: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
     chat: bool = False,
     options: WritingOptions = GREEDY,
     num_samples: Annotated[int, Parameter(alias="-n")] = 1,
@@ -56,6 +57,8 @@ def generate(
         A JSON file with a conversation to answer: a list of {"role": …, "content": …}; `-` is standard input.
     system
         A system message before the prompt, which then is a user's message as with --chat.
+    image
+        A picture that the model is given, before the prompt or in its places for pictures; may be given again.
     chat
         The prompt is a user's message, put into the model's chat template. A model without one is given a page, up to
         the last blank line, and `Question: … Answer:`, in Chinese for a Chinese question.
@@ -78,6 +81,7 @@ def generate(
         compiled, which takes about a minute and a C++ compiler, and then kept.
     """
     from regard.api import load
+    from regard.data.media import open_image
     from regard.kernels.threads import check_threads
     from regard.kernels.threads import threads as compute_on
     from regard.language_model import LanguageModel
@@ -93,12 +97,13 @@ def generate(
     if attention is not None:
         _check_attention(attention, num_samples)
     inputs = _inputs(prompt, messages, system)
+    pictures = [open_image(each) for each in image] or None
     opened = load(model, library=library, device=device, dtype=dtype)
     if not isinstance(opened, LanguageModel):
         raise RegardError(f"{opened.name} is a translator; `regard translate {model}` runs it")
     if compile:
         opened.compile()
-    text, chats = inputs.get("prompt"), {"chat": chat, "messages": inputs.get("messages")}
+    text, chats = inputs.get("prompt"), {"chat": chat, "messages": inputs.get("messages"), "images": pictures}
     settings: dict[str, Any] = {"read": attention is not None, **chats, **vars(options)}
     with compute_on(threads or opened.fastest_threads()):
         if num_samples == 1 and not json:

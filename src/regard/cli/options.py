@@ -127,7 +127,7 @@ def messages_of_file(path: Path) -> list[dict[str, Any]]:
         raise RegardError(f"{name}: not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
     except (RecursionError, ValueError):
         raise RegardError(f"{name}: nested too deeply, or with numbers too long, for a list of messages") from None
-    check_messages(found, name)
+    check_messages(found, name, has_parts=True)
     return found
 
 

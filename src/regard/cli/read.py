@@ -28,14 +28,17 @@ if TYPE_CHECKING:
 
 
 def _one_of_them(arguments: ArgumentCollection) -> None:
-    given = [argument.name for argument in arguments if argument.has_tokens]
-    if len(given) != 1:
+    texts = [argument for argument in arguments if argument.name != IMAGE]
+    given = [argument.name for argument in texts if argument.has_tokens]
+    has_image = any(argument.has_tokens for argument in arguments if argument.name == IMAGE)
+    if len(given) > 1 or not (given or has_image):
         told = f", not {' and '.join(given)}" if given else ""
-        *others, last = (argument.name for argument in arguments)
+        *others, last = (argument.name for argument in texts)
         raise ValueError(f"give one of {', '.join(others)} and {last}{told}")
 
 
-INPUT = Group("Input", help="One of these.", validator=_one_of_them)
+IMAGE = "--image"
+INPUT = Group("Input", help="One of these; images also by themselves.", validator=_one_of_them)
 Text = Annotated[HyphenOrText | None, Parameter(group=INPUT)]
 File = Annotated[Path | None, Parameter(group=INPUT, allow_leading_hyphen=True)]
 
@@ -50,6 +53,7 @@ def read(
     text: Text = None,
     text_file: File = None,
     source: Text = None,
+    image: Annotated[tuple[str, ...], Parameter(group=INPUT, consume_multiple=False)] = (),
     target: str | None = None,
     system: str | None = None,
     options: ReadingFlags = USUAL,
@@ -83,6 +87,8 @@ def read(
         A text file to be read as it stands.
     source
         The text to translate; `-` is standard input.
+    image
+        A picture that the model is given, before the prompt or in its places for pictures; may be given again.
     target
         A translation to read instead of the model's own.
     system
@@ -108,6 +114,7 @@ def read(
         float32, bfloat16 or float64.
     """
     from regard.api import load
+    from regard.data.media import open_image
     from regard.language_model import LanguageModel
     from regard.view.picture_terminal import picture_view
     from regard.view.pictures import has_pictures
@@ -119,6 +126,9 @@ def read(
     if target is not None and source is None:
         raise RegardError("--target goes with --source")
     inputs = inputs_of(prompt, prompt_file, messages, text, text_file, source, system=system)
+    if image:
+        # what no picture can be made of is told before a model is loaded
+        inputs["images"] = [open_image(each) for each in image]
     opened = load(model, device=device, dtype=dtype, **vars(languages))
     beams = [
         name
@@ -131,6 +141,8 @@ def read(
             raise RegardError(f"{opened.name} takes a prompt or a text, not a source")
         reading = opened.read(**inputs, **vars(options))
     else:
+        if image:
+            raise RegardError(f"{opened.name} is a translator, which takes no images; give it a --source")
         if source is None:
             raise RegardError(f"{opened.name} is a translator; give it a --source")
         settings: dict[str, Any] = {"num_beams": num_beams, "length_penalty": length_penalty}
@@ -205,6 +217,7 @@ def inputs_of(
         is_prompt = prompt is not None or prompt_file is not None
         name, given, file = ("prompt", prompt, prompt_file) if is_prompt else ("text", text, text_file)
         inputs = {name: text_of_file(file or "-") if file is not None or given == "-" else given}
+        inputs = {name: value for name, value in inputs.items() if value is not None}
     if system is None:
         return inputs
     if "prompt" not in inputs:

@@ -9,9 +9,12 @@ Message = Mapping[str, Any]
 EXAMPLE = '{"role": "user", "content": "Hello"}'
 
 
-def check_messages(messages: Any, where: str = "messages") -> None:
-    """Raises RegardError for what is no list of messages with a last one to answer; `where` begins the error."""
-    _check_list(messages, where)
+def check_messages(messages: Any, where: str = "messages", *, has_parts: bool = False) -> None:
+    """Raises RegardError for what is no list of messages with a last one to answer; `where` begins the error.
+
+    A content is a text or, with `has_parts`, a list of parts, such as {"type": "image"}.
+    """
+    _check_list(messages, where, has_parts=has_parts)
     if messages[-1]["role"] == "assistant":
         raise RegardError(
             f"{where}: message {len(messages)}, the last, is the assistant's own and leaves nothing to answer; "
@@ -44,16 +47,21 @@ def strings(value: Any) -> Iterator[str]:
             yield from strings(each)
 
 
-def _check_list(messages: Any, where: str) -> None:
+def are_parts(content: Any) -> bool:
+    """Whether a content is a list of texts, pictures and sounds."""
+    return isinstance(content, list | tuple)
+
+
+def _check_list(messages: Any, where: str, *, has_parts: bool = False) -> None:
     if isinstance(messages, str) or not isinstance(messages, Sequence):
         raise RegardError(f"{where}: give a list of messages such as {EXAMPLE}, not {_short(messages)}")
     if not messages:
         raise RegardError(f"{where}: there is no message; give at least one of the user")
     for number, message in enumerate(messages, start=1):
-        _check_message(message, f"{where}: message {number}")
+        _check_message(message, f"{where}: message {number}", has_parts=has_parts)
 
 
-def _check_message(message: Any, where: str) -> None:
+def _check_message(message: Any, where: str, *, has_parts: bool = False) -> None:
     if not isinstance(message, Mapping):
         raise RegardError(f"{where} must be one such as {EXAMPLE}, not {_short(message)}")
     role, content = message.get("role"), message.get("content")
@@ -64,6 +72,10 @@ def _check_message(message: Any, where: str) -> None:
         return
     if "content" not in message:
         raise RegardError(f"{where} ({role}) has no content; give it a text")
+    if has_parts and are_parts(content):
+        if not content:
+            raise RegardError(f"{where} ({role}) is empty; give it a text or a picture, or leave it out")
+        return
     if not isinstance(content, str):
         raise RegardError(f"{where} ({role}): its content must be a text, not {_short(content)}")
     if not has_content(message) and not message.get("tool_calls"):

@@ -86,15 +86,19 @@ def cache_of(output: Any) -> Any:
 class TransformersFeed:
     """A decoder-only model of transformers; its prompts are of equal length, for not every model knows of padding."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, beside: Callable[[Tensor], dict[str, Any]] | None = None) -> None:
         self._module, self._name = module, cache_name(module)
         self._cache: Any = None
+        # makes the arguments of the first run, where these are more than tokens
+        self._beside = beside
 
     def __call__(
         self, tokens: Int[Tensor, "row new"], padding: Int[Tensor, " row"] | None
     ) -> Float[Tensor, "row vocabulary"]:
         assert padding is None
-        output = self._module(input_ids=tokens, use_cache=True, **{self._name: self._cache})
+        given = {"input_ids": tokens} if self._beside is None else self._beside(tokens)
+        self._beside = None
+        output = self._module(**given, use_cache=True, **{self._name: self._cache})
         self._cache = cache_of(output)
         return output.logits[:, -1]
 

@@ -4,6 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -20,14 +21,17 @@ from regard.generation.writing import Writing
 from regard.kernels.threads import fastest_threads
 from regard.language_model.adapters import adapter_for, ends_of
 from regard.language_model.asking import asking
-from regard.language_model.batch import write_all, write_batch
+from regard.language_model.pictured import generate_pictured, has_pictures, pictured, read_answer, read_with
+from regard.language_model.taken import processor_of
+from regard.language_model.text import generate_text, read_encoded, read_text
 from regard.models.compiled import compiled_step
 from regard.models.gpt import quantise
 from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
 from regard.models.pretrained.lora import Name, find_merged
-from regard.models.pretrained.texts import Encoded, Offsets, Texts
-from regard.reading.language import read_noted, read_tokens
+from regard.models.pretrained.processors import Processor, takes
+from regard.models.pretrained.texts import Offsets, Texts
+from regard.reading.language import read_noted
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
 from regard.reading.source_record import Sources
@@ -47,7 +51,15 @@ class LanguageModel:
     """
 
     def __init__(
-        self, module: nn.Module, tokenizer: Any, *, name: str, device: torch.device, ends: frozenset[int] = frozenset()
+        self,
+        module: nn.Module,
+        tokenizer: Any,
+        *,
+        name: str,
+        device: torch.device,
+        ends: frozenset[int] = frozenset(),
+        folder: Path | None = None,
+        processor: Any = None,
     ) -> None:
         self.adapter = adapter = adapter_for(module.to(device), name)
         self.library = adapter.library
@@ -57,6 +69,7 @@ class LanguageModel:
         self.ends = ends
         self.name = name
         self.device = device
+        self._folder, self._processor = folder, processor
 
     @classmethod
     def load(
@@ -81,12 +94,22 @@ class LanguageModel:
         if library == "regard":
             raise RegardError(f"{name}: Regard has no model of its own for this architecture; leave out library")
         module, tokenizer = load_folder(folder, dtype=dtype, adapters=adapters)
-        return cls(module, tokenizer, name=name, device=device, ends=ends_of(module))
+        return cls(module, tokenizer, name=name, device=device, ends=ends_of(module), folder=folder)
 
     @property
     def module(self) -> Any:
         """The torch module."""
         return self.adapter.module
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """What it takes, of "text", "images" and "audio"."""
+        return takes(self.module)
+
+    @cached_property
+    def processor(self) -> Processor:
+        """What prepares its pictures and sounds. Raises RegardError where its folder has none."""
+        return processor_of(self.module, self._folder, self._processor, self.name)
 
     def quantise(self, dtype: str) -> None:
         """Round the weights to int8 or int4, so that writing, which waits for them, is faster.
@@ -158,6 +181,7 @@ class LanguageModel:
         self,
         prompts: str | Sequence[str] | None = None,
         *,
+        images: Any = None,
         chat: bool = False,
         messages: Sequence[Message] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
@@ -176,38 +200,21 @@ class LanguageModel:
         chat template. A model without one takes a single message of the user in the frame that `encode_chat` describes;
         its answer ends at the first newline after text. With n above 1 each prompt has a list of n samples.
 
-        `stream` receives the text of a single one as it comes, in whole characters. `going_on` is asked after every
-        token; where it says no, the text ends early. With `read` the attention of a single one is recorded while it is
-        written, for `read_written`, and the text ends where it fills the model's context; a model of transformers is
-        read afterwards. `batch_size` prompts are written at a time, each as it would be alone.
+        `images` are pictures beside a single prompt: paths, PIL images or arrays, one or a list; a message may have
+        them as parts. `stream` receives the text of a single one as it comes, in whole characters. `going_on` is asked
+        after every token; where it says no, the text ends early. With `read` the attention of a single one is recorded
+        while it is written, for `read_written`, and the text ends where it fills the model's context; a model of
+        transformers is read afterwards. `batch_size` prompts are written at a time, each as it would be alone.
         Raises RegardError for settings that make no sense, for a prompt that is empty or leaves no room, for messages
         that the template cannot take, and for a model that writes no text.
         """
         writing = Writing.of(settings)
-        for name, value in (("n", n), ("batch_size", batch_size)):
-            if type(value) is not int or value < 1:
-                raise RegardError(f"{name} must be a whole number, at least 1, not {value!r}")
-        if not self.writes:
-            raise RegardError(f"{self.name} goes on with no text; name a decoder-only model")
-        is_single = prompts is None or isinstance(prompts, str)
-        several: list[Any] = [prompts] if is_single else list(prompts or ())
-        if (stream is not None or read) and len(several) * n != 1:
-            raise RegardError("only a single text can be streamed or read: one prompt, and n = 1")
-        chats = {"chat": chat, "documents": documents, "tools": tools}
-        texts = self._texts()
-        given = [texts.given(prompt, messages, **chats) for prompt in several]
-        if not chat and messages is None:
-            texts.warn_of_special("\n".join(several))
-        texts.log_frames(given)
-        ids, ends = [each.ids for each in given], self.ends.union(*(each.ends for each in given))
-        # all of them are framed, or none
-        one_line = any(each.frame for each in given)
-        how: dict[str, Any] = {"ends": ends, "one_line": one_line, "stream": stream, "going_on": going_on, "read": read}
-        found = write_all(self, ids, writing, batch_size=batch_size, samples=n, **how)
-        if n > 1:
-            groups = [found[start : start + n] for start in range(0, len(found), n)]
-            return groups[0] if is_single else groups
-        return found[0] if is_single else found
+        if has_pictures(self, images, messages):
+            chats = {"messages": messages, "documents": documents, "tools": tools}
+            return generate_pictured(self, prompts, images, writing, chats, n=n, stream=stream, going_on=going_on)
+        chats = {"chat": chat, "messages": messages, "documents": documents, "tools": tools}
+        how = {"stream": stream, "going_on": going_on, "read": read, "batch_size": batch_size}
+        return generate_text(self, prompts, writing, chats, n=n, **how)
 
     def log_probabilities(self, text: str) -> list[float]:
         """The log-probability of every token of a text but the first, given those before it.
@@ -236,6 +243,7 @@ class LanguageModel:
         prompt: str | None = None,
         *,
         text: str | None = None,
+        images: Any = None,
         chat: bool = False,
         messages: Sequence[Message] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
@@ -243,35 +251,20 @@ class LanguageModel:
         max_new_tokens: int = 64,
         **options: Any,
     ) -> Reading:
-        """What the model looks at: when it continues a `prompt`, or in a `text`.
+        """What the model looks at: when it continues a `prompt`, or in a `text`, or in `images` alone or beside these.
 
-        It writes first, always its most likely token, then runs once over all of it and is read there. `chat`,
+        Images are paths, PIL images or arrays, one or a list; messages may have them as parts. It writes first, always
+        its most likely token, then runs once over all of it and is read there. `chat`,
         `messages`, `documents` and `tools` are those of `generate`.
         Raises RegardError for none or several of the texts, one that is empty or too long, options that make no sense,
         and for what the model cannot do.
         """
         inputs = (("prompt", prompt), ("messages", messages), ("text", text))
         texts = {name: value for name, value in inputs if value is not None}
-        if len(texts) != 1:
-            raise RegardError(f"give one of prompt, messages and text, not {' and '.join(texts) or 'none'}")
-        ((name, value),) = texts.items()
-        if isinstance(value, str) and not value.strip():
-            raise RegardError(f"the {name} is empty; there is nothing to read")
-        asks = name in ("prompt", "messages")
-        if chat and not asks:
-            raise RegardError("chat goes with a prompt")
-        if asks and not self.writes:
-            raise RegardError(f"{self.name} writes nothing; give it a text")
-        chats = {"chat": chat, "documents": documents, "tools": tools}
-        given = self._texts().given(prompt or text, messages, **chats)
-        if prompt is not None and not chat:
-            self._texts().warn_of_special(prompt)
-        self.check_length(len(given.ids))
-        usual = "generated" if asks else "last" if self.writes and name == "text" else "all"
-        read = ReadOptions.of(options, rows=usual)
-        self._texts().log_frames([given])
-        written = self._answer(given, max_new_tokens) if asks else []
-        return self._read_tokens(given, written, read)
+        chats = {"documents": documents, "tools": tools}
+        if has_pictures(self, images, messages):
+            return read_with(self, texts, images, options, max_new_tokens=max_new_tokens, **chats)
+        return read_text(self, texts, options, chat=chat, max_new_tokens=max_new_tokens, **chats)
 
     @shows(SourceOptions)
     def sources(
@@ -311,6 +304,7 @@ class LanguageModel:
         prompt: str | None,
         written: Generation,
         *,
+        images: Any = None,
         chat: bool = False,
         messages: Sequence[Message] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
@@ -322,32 +316,16 @@ class LanguageModel:
         With `messages` the prompt is None. Where `generate` recorded it and only rows are asked for, the record is
         returned; else the model runs once over the very tokens. Raises RegardError where they outgrew its context.
         """
-        given = self._texts().given(prompt, messages, chat=chat, documents=documents, tools=tools)
         read = ReadOptions.of(options, rows="generated")
+        if has_pictures(self, images, messages):
+            chats = {"messages": messages, "documents": documents, "tools": tools}
+            return read_answer(self, pictured(self, prompt, images=images, **chats), written.tokens, read)
+        given = self._texts().given(prompt, messages, chat=chat, documents=documents, tools=tools)
         self.check_length(len(given.ids), len(written.tokens))
         if written.attention and read == ReadOptions(rows="generated", segments=read.segments):
             ends = self.ends | self._texts().ends(given, written.tokens)
             return read_noted(self.module, self.tokenizer, given, written, ends=ends, name=self.name)
-        return self._read_tokens(given, written.tokens, read)
-
-    def _read_tokens(self, given: Encoded, written: list[int], read: ReadOptions) -> Reading:
-        return read_tokens(
-            self.module,
-            self.tokenizer,
-            given,
-            written,
-            read,
-            ends=self.ends | self._texts().ends(given, written),
-            inputs=self.adapter.inputs,
-            name=self.name,
-        )
-
-    def _answer(self, given: Encoded, max_new_tokens: int) -> list[int]:
-        if given.frame is None:
-            return self.generate_ids(given.ids, max_new_tokens, ends=given.ends)
-        self.check_length(len(given.ids), max_new_tokens)
-        writing = Writing.of({"max_new_tokens": max_new_tokens})
-        return write_batch(self, [given.ids], writing, ends=self.ends, one_line=True)[0].tokens
+        return read_encoded(self, given, written.tokens, read)
 
     def export(self, target: str, folder: str | os.PathLike[str]) -> None:
         """Write the model into a new folder for another library, whose logits must be the same: "hf", Hugging Face's.

@@ -15,6 +15,9 @@ from regard.generation.writing import Writing
 from regard.models.gpt import GPT
 from regard.models.pretrained.needs import quiet, told
 
+# the arguments of a run over tokens that has other inputs beside these
+Beside = Callable[[Tensor], dict[str, Any]] | None
+
 
 @runtime_checkable
 class Adapter(Protocol):
@@ -29,16 +32,30 @@ class Adapter(Protocol):
     # None where the model does not say
     context_length: int | None
 
-    def feed(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, reads: bool = False) -> Feed:
-        """The module with a cache for these prompts, which it has not seen yet; `reads` records attention."""
+    def feed(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, reads: bool = False, beside: Beside = None
+    ) -> Feed:
+        """The module with a cache for these prompts, which it has not seen yet; `reads` records attention.
+
+        `beside` makes all arguments of the first run from its tokens, where there are others, such as pictures.
+        """
         ...
 
-    def generate(self, tokens: Int[Tensor, "1 prompt"], max_new_tokens: int, ends: frozenset[int]) -> list[int]:
-        """What it writes after these tokens, always the most likely token, up to one of `ends`."""
+    def generate(
+        self, tokens: Int[Tensor, "1 prompt"], max_new_tokens: int, ends: frozenset[int], **beside: Any
+    ) -> list[int]:
+        """What it writes after these tokens, always the most likely token, up to one of `ends`.
+
+        `beside` are other inputs of a prompt, such as pictures.
+        """
         ...
 
     def inputs(self, tokens: Int[Tensor, "1 token"]) -> dict[str, Any]:
         """Arguments of one forward pass that is read."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of such a pass that are no inputs."""
         ...
 
     def logits(self, tokens: Int[Tensor, "1 token"], at_once: int) -> Iterator[Float[Tensor, "token vocabulary"]]:
@@ -59,19 +76,26 @@ class OwnAdapter:
         self.writes, self.pads = True, True
         self.context_length = module.config.max_length
 
-    def feed(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, reads: bool = False) -> Feed:
+    def feed(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, reads: bool = False, beside: Beside = None
+    ) -> Feed:
         lengths = [len(prompt) for prompt in prompts]
         room = max(lengths) + min(max_new_tokens, self.context_length - min(lengths))
         return OwnFeed(self.module, room, reads=reads)
 
-    def generate(self, tokens: Int[Tensor, "1 prompt"], max_new_tokens: int, ends: frozenset[int]) -> list[int]:
+    def generate(
+        self, tokens: Int[Tensor, "1 prompt"], max_new_tokens: int, ends: frozenset[int], **beside: Any
+    ) -> list[int]:
         prompts, writing = tokens.tolist(), Writing(max_new_tokens=max_new_tokens)
         feed = self.feed(prompts, max_new_tokens)
         steps = write(feed, prompts, writing, ends=ends, context_length=self.context_length, device=tokens.device)
         return [step.tokens[0] for step in steps]
 
     def inputs(self, tokens: Int[Tensor, "1 token"]) -> dict[str, Any]:
-        return {"tokens": tokens, "last": 1}
+        return {"tokens": tokens, **self.settings()}
+
+    def settings(self) -> dict[str, Any]:
+        return {"last": 1}
 
     def logits(self, tokens: Int[Tensor, "1 token"], at_once: int) -> Iterator[Float[Tensor, "token vocabulary"]]:
         past = KeyValues(tokens.shape[1])
@@ -95,14 +119,18 @@ class TransformersAdapter:
         length = getattr(config, "max_position_embeddings", None)
         self.context_length = length if isinstance(length, int) else None
 
-    def feed(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, reads: bool = False) -> Feed:
-        return TransformersFeed(self.module)
+    def feed(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, reads: bool = False, beside: Beside = None
+    ) -> Feed:
+        return TransformersFeed(self.module, beside)
 
-    def generate(self, tokens: Int[Tensor, "1 prompt"], max_new_tokens: int, ends: frozenset[int]) -> list[int]:
+    def generate(
+        self, tokens: Int[Tensor, "1 prompt"], max_new_tokens: int, ends: frozenset[int], **beside: Any
+    ) -> list[int]:
         with quiet(), told(f"{self.name}: transformers cannot generate"):
             written = self.module.generate(
                 tokens,
-                attention_mask=torch.ones_like(tokens),
+                **{"attention_mask": torch.ones_like(tokens), **beside},
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 num_beams=1,
@@ -112,13 +140,14 @@ class TransformersAdapter:
         return written[0, tokens.shape[1] :].tolist()
 
     def inputs(self, tokens: Int[Tensor, "1 token"]) -> dict[str, Any]:
-        inputs: dict[str, Any] = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-        if self.writes:
-            # nothing continues from a cache, and nobody reads the logits
-            inputs["use_cache"] = False
-            if "logits_to_keep" in inspect.signature(self.module.forward).parameters:
-                inputs["logits_to_keep"] = 1
-        return inputs
+        return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), **self.settings()}
+
+    def settings(self) -> dict[str, Any]:
+        # nothing continues from a cache, and nobody reads the logits
+        found = {"use_cache": False, "logits_to_keep": 1} if self.writes else {}
+        return {
+            name: value for name, value in found.items() if name in inspect.signature(self.module.forward).parameters
+        }
 
     def logits(self, tokens: Int[Tensor, "1 token"], at_once: int) -> Iterator[Float[Tensor, "token vocabulary"]]:
         yield self.module(tokens).logits[0]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from regard.errors import RegardError
+from regard.language_model.text import answered
 from regard.reading.asked import Asked, passages_in
 from regard.reading.language import followed, settings_of
 
@@ -30,7 +31,7 @@ def asking(
     given = texts.given(**chat_inputs, chat=chat)
     if answer is None:
         model.check_length(len(given.ids))
-    written = model._answer(given, max_new_tokens) if answer is None else texts.encode_answer(answer)
+    written = answered(model, given, max_new_tokens) if answer is None else texts.encode_answer(answer)
     other = None if contrast is None else texts.encode_answer(contrast)
     model.check_length(len(given.ids) + max(len(written), len(other or ())))
     ended = settings_of(given, written, model.ends | given.ends)["end_tokens"]

@@ -44,23 +44,25 @@ def write_batch(
     first: int = 0,
     samples: int = 1,
     prefix: Prefix | None = None,
+    beside: Callable[..., dict[str, Any]] | None = None,
 ) -> list[Generation]:
     """`samples` samples of each prompt, those of a prompt adjacent; `first` is the place among all of the first prompt.
 
     A text ends with a token of `ends`, with `one_line` also at the first newline after text. `stream`, `going_on` and
-    `read` are those of `LanguageModel.generate`; a text that is read never slides. Raises RegardError for an empty
+    `read` are those of `LanguageModel.generate`; a text that is read never slides, and none that has other inputs
+    `beside` its tokens. Raises RegardError for an empty
     prompt and for one that leaves no room.
     """
     # a prefix is spelt in as many tokens as it has bytes at most, and one before it that decoding drops
     most = writing.max_new_tokens + (0 if prefix is None else len(writing.prefix.encode()) + 1)
-    feed_for = partial(model.adapter.feed, max_new_tokens=most, reads=read)
+    feed_for = partial(model.adapter.feed, max_new_tokens=most, reads=read, beside=beside)
     feed = feed_for(prompts)
     count = len(prompts) * samples
     show = stream or (lambda text: None)
     streams = [TextStream(model.decode, writing.stop, one_line=one_line) for _ in range(count)]
     tokens: list[list[int]] = [[] for _ in range(count)]
     sums = [0.0] * count
-    ends_there = read or writing.past_context == "end"
+    ends_there = read or beside is not None or writing.past_context == "end"
     full: list[bool] = []
     try:
         for step in write(

@@ -65,7 +65,7 @@ def reading(watch: Any, seen: Run | Generation | Batch, item: int) -> Reading:
             refused.setdefault(key, "it was not seen in every step; a step ran compiled, or where it could not be seen")
     layers, lengths = _layers(parts, refused, numbers)
     _complete(seen, steps, lengths, layers, refused, numbers)
-    rows = _rows(watch, layers, lengths, _prompt_length(seen, steps))
+    rows = _rows(watch, layers, lengths, watch.wanted.prompt or _prompt_length(seen, steps))
     why = {(kind, numbers[kind, path, index]): why for (kind, path, index), why in refused.items()}
     for path, reason in failed.items():
         if not any(key[1] == path for key in refused):

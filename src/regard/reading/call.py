@@ -5,7 +5,7 @@ are computed for the queries that are asked for, never for all pairs at once.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -209,6 +209,45 @@ def contexts(
     """Weights times values."""
     value = value.to(weights.dtype)
     return (grouped(weights, value) @ value).view(*weights.shape[:2], -1)
+
+
+def by_item(call: AttentionCall) -> list[AttentionCall]:
+    """A call for each item of the batch, of which each sees a part of the positions that are given in all."""
+    count = call.context.shape[0]
+    total = count * call.num_queries if call.total is None else count * call.total
+
+    def own(tensor: Tensor | None, item: int) -> Tensor | None:
+        return tensor if tensor is None or tensor.shape[0] == 1 else tensor[item : item + 1]
+
+    def seen(visibility: Visibility, item: int) -> Visibility:
+        mask, bias = (
+            None if each is None else own(each[(None,) * (4 - each.dim())], item)
+            for each in (visibility.mask, visibility.bias)
+        )
+        at = torch.tensor(item, device=call.value.device)
+        mods = {
+            name: None if mod is None else (lambda *given, mod=mod: mod(*_at(given, at)))
+            for name, mod in (("mask_mod", visibility.mask_mod), ("score_mod", visibility.score_mod))
+        }
+        return replace(visibility, mask=mask, bias=bias, **mods)
+
+    return [
+        replace(
+            call,
+            **{name: own(getattr(call, name), item) for name in ("query", "key", "value", "context", "weights")},
+            padding=own(call.padding, item),
+            visibilities=tuple(seen(each, item) for each in call.visibilities),
+            output=None,
+            total=total,
+        )
+        for item in range(count)
+    ]
+
+
+def _at(given: tuple[Any, ...], item: Tensor) -> tuple[Any, ...]:
+    """The arguments of a function of FlexAttention, for an item of the whole batch: a score may be the first."""
+    *before, _, head, query, key = given
+    return (*before, item, head, query, key)
 
 
 def refused(module: Any, path: str, why: str, *, like: Tensor | None = None, **sort: Any) -> AttentionCall:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from regard.data.words import word_spans
 from regard.errors import RegardError
+from regard.reading.media import Area
 from regard.reading.parts import Part, placeholders
 from regard.reading.record import Sequence, Token
 from regard.reading.runs import Run, path_of
@@ -24,11 +25,17 @@ TOKEN, POSITION = "token", "position"
 
 
 class Label(NamedTuple):
-    """An id, −1 where it is not known or is none; a sort; and the place among those of that sort."""
+    """An id, −1 where it is not known or is none; a sort; the place among those of that sort; its area, if known."""
 
     id: int
     sort: str = TOKEN
     place: str = ""
+    area: Area | None = None
+
+    @property
+    def name(self) -> str:
+        """What stands in a text for what is no token."""
+        return f"{self.sort} {self.place}".strip()
 
 
 def of_sequence(run: Run, item: int) -> list[Label]:
@@ -91,15 +98,23 @@ def _of_picture(part: Part, count: int) -> list[Label]:
     if part.pixels is None or len(part.pixels) != 4 or not all(isinstance(size, int) and size > 0 for size in patch):
         return _placed([Label(-1, POSITION)] * count)
     height, width = (size // step for size, step in zip(part.pixels[-2:], patch, strict=True))
-    names = {name.rpartition(".")[2] for name, _ in part.module.named_parameters()}
+    before = before_patches(part.module)
+    patches = [Label(-1, "image patch", f"({row}, {column})") for row in range(height) for column in range(width)]
+    if before is not None and count == len(before) + len(patches):
+        return [*before, *patches]
+    return _placed([Label(-1, POSITION)] * count)
+
+
+def before_patches(module: Any) -> list[Label] | None:
+    """The class token and registers that a vision model puts before its patches; None where it puts more after them."""
+    config = getattr(module, "config", None)
+    config = getattr(config, "vision_config", config)
+    names = {name.rpartition(".")[2] for name, _ in module.named_parameters()}
     before = [Label(-1, "class token")] * bool(names & {"cls_token", "class_embedding"})
     registers = getattr(config, "num_register_tokens", 0) or 0
     before += [Label(-1, "register", str(index)) for index in range(registers)]
     before += [Label(-1, "distillation token")] * ("distillation_token" in names)
-    patches = [Label(-1, "image patch", f"({row}, {column})") for row in range(height) for column in range(width)]
-    if count == len(before) + len(patches) and not names & {"detection_tokens"}:
-        return [*before, *patches]
-    return _placed([Label(-1, POSITION)] * count)
+    return None if names & {"detection_tokens"} else before
 
 
 def _placed(labels: list[Label]) -> list[Label]:
@@ -166,12 +181,20 @@ def sequence(labels: Sequences[Label], tokenizer: Any) -> Sequence:
             text += spelt
         else:
             for label in stretch:
-                name = str(label.id) if label.sort == TOKEN else f"{label.sort} {label.place}".strip()
+                name = str(label.id) if label.sort == TOKEN else label.name
                 text += " " * bool(text)
                 spans.append((len(text), len(text) + len(name)))
                 text += name
-    ids, names = [label.id for label in labels], [text[start:end] for start, end in spans]
-    return placed(text, ids, names, spans, word_spans(text), sorts=[label.sort for label in labels])
+    names = [text[start:end] for start, end in spans]
+    return placed(
+        text,
+        [label.id for label in labels],
+        names,
+        spans,
+        word_spans(text),
+        sorts=[label.sort for label in labels],
+        areas=[label.area for label in labels],
+    )
 
 
 def placed(
@@ -182,9 +205,11 @@ def placed(
     words: list[tuple[int, int]],
     *,
     sorts: list[str] | None = None,
+    areas: Sequences[Area | None] | None = None,
 ) -> Sequence:
     """A sequence of tokens that stand at these characters of a text, of whose words these are."""
     starts, ends = [start for start, _ in words], [end for _, end in words]
+    sorts, areas = sorts or [TOKEN] * len(ids), areas or [None] * len(ids)
     return Sequence(
         text=text,
         tokens=[
@@ -195,8 +220,9 @@ def placed(
                 end=end,
                 words=list(range(bisect_right(ends, start), bisect_left(starts, end))) if end > start else [],
                 sort=sort,
+                area=area,
             )
-            for id, name, (start, end), sort in zip(ids, names, spans, sorts or [TOKEN] * len(ids), strict=True)
+            for id, name, (start, end), sort, area in zip(ids, names, spans, sorts, areas, strict=True)
         ],
         words=[text[start:end] for start, end in words],
     )

@@ -1,7 +1,7 @@
 """Reading a transformers model by replay: it writes by its fastest path, then runs once over all of it, watched."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -22,8 +22,9 @@ from regard.reading.replay import proved, sequences
 from regard.reading.watch import watching
 
 
-def followed(given: Encoded, written: list[int], tokenizer: Any) -> Tokens:
-    """The text that a model was given with the tokens that it wrote after it."""
+def followed(given: Encoded, written: list[int], tokenizer: Any, others: Mapping[int, Label] | None = None) -> Tokens:
+    """The text that a model was given with the tokens that it wrote after it; `others` are positions of no token."""
+    others = others or {}
     added = sequence([Label(id) for id in written], tokenizer)
     start, ids = len(given.text), [*given.ids, *written]
     text = given.text + added.text
@@ -36,7 +37,17 @@ def followed(given: Encoded, written: list[int], tokenizer: Any) -> Tokens:
     special = {id: token.content for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     # what is unknown has a special token too, and is a part of its word
     apart = [span for id, span, name in zip(ids, spans, names, strict=True) if special.get(id) == name.strip()]
-    return placed(text, ids, names, spans, _words(text, [*apart, *(turn[1:] for turn in given.turns)]))
+    apart += [spans[position] for position in others]
+    labels = [others.get(position, Label(id)) for position, id in enumerate(ids)]
+    return placed(
+        text,
+        [label.id for label in labels],
+        names,
+        spans,
+        _words(text, [*apart, *(turn[1:] for turn in given.turns)]),
+        sorts=[label.sort for label in labels],
+        areas=[label.area for label in labels],
+    )
 
 
 def _words(text: str, apart: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -65,31 +76,32 @@ def read_tokens(
     ends: frozenset[int],
     inputs: Callable[[Tensor], dict[str, Any]],
     name: str,
+    others: Mapping[int, Label] | None = None,
 ) -> Reading:
     """What a model of one sequence looked at in a text and, all but the last, the tokens that it wrote after it.
 
     `inputs` makes the module's arguments from token ids; `ends` are those that end a text. Rows "generated" are those
     that wrote a token, or else the last. Of a chat the segments "turns" are its messages, and what the template puts
-    before, between and behind them.
+    before, between and behind them. `others` are the positions of the text that are no tokens, such as patches.
     """
     ids = [*given.ids, *written]
     fed = ids[:-1] if written else ids
-    if options.rows == "generated":
-        options = replace(options, rows=slice(max(0, len(given.ids) - 1), len(fed)))
     if options.segments == "turns" and given.turns:
         starts = _turn_starts(given, fed, tokenizer)
         options = replace(options, segments=lambda text: starts)
     tokens = torch.tensor([fed], device=next(module.parameters()).device)
     with watching(module, tokenizer=tokenizer, name=name, **vars(options)) as watch:
+        watch.wanted = replace(watch.wanted, prompt=len(given.ids))
         module(**inputs(tokens))
     reading = watch.reading(0)
-    others = {side for kind in reading.kinds for side in reading.sides[kind]} - {"text"}
+    beside = {side for kind in reading.kinds for side in reading.sides[kind]} - {"text"}
+    text = followed(given, written, tokenizer, others)
     return replace(
         reading,
         # the text is there, whatever was read of it
-        sequences={"text": followed(given, written, tokenizer), **{name: reading.sequences[name] for name in others}},
+        sequences={"text": text, **{name: reading.sequences[name] for name in beside}},
         settings={**reading.settings, **settings_of(given, written, ends)},
-        knockout=Effects(module, ids) if reading.kinds == ["decoder"] else None,
+        knockout=Effects(module, ids) if reading.kinds == ["decoder"] and not others else None,
     )
 
 

@@ -196,14 +196,17 @@ class Packed:
 
     # attention
 
-    def saw(self, call: AttentionCall) -> None:
+    def saw(self, call: AttentionCall) -> bool:
+        """Read a call of the step under way; whether there is one."""
+        if not self.runs:
+            return False
         key = (KIND, call.path, 0)
         with self.recording.lock:
             if key not in self.recording.numbers:
                 number = layers.number_of(key, call.module, self.paths[id(call.module)], self.recording.numbers)
                 self.recording.numbers[key] = number
         if self.layers is not None and self.recording.numbers[key] not in self.layers:
-            return
+            return True
         for place, run in enumerate(self.runs):
             found = call.refused or self._read(run, call, place)
             if isinstance(found, dict) and key in run.pieces:
@@ -213,6 +216,7 @@ class Packed:
                 run.pieces.pop(key, None)
             elif key not in run.refused:
                 run.pieces[key] = [found]
+        return True
 
     def _read(self, run: Run, call: AttentionCall, place: int) -> Any:
         own = alone(call, place)
@@ -227,12 +231,6 @@ class Packed:
     def _text(self, run: Run, kind: str, item: int, sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
         own = labels.ids_of(labels.of_sequence(run, item))
         return own, own
-
-    def failed(self, path: str, why: str) -> bool:
-        """Note that reading a layer of the step under way failed; whether there is one."""
-        for run in self.runs:
-            run.failures.setdefault(path, why)
-        return bool(self.runs)
 
 
 def alone(call: AttentionCall, place: int) -> AttentionCall | str:

@@ -1,14 +1,13 @@
 """What a model, or a model within it, was given: its sequence, where that begins, and which ids were fed in truth."""
 
 import inspect
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from regard.attention.key_values import KeyValues
 from regard.generation.steps import CACHES as FOREIGN_CACHES
@@ -62,6 +61,11 @@ class Part:
         while part is not None:
             yield part
             part = part.outer
+
+    @property
+    def main(self) -> "Part":
+        """The innermost part that was given a sequence, or the innermost."""
+        return next((each for each in self.chain if each.modality is not None), self)
 
 
 def part_of(path: str, module: Any, given: Mapping[str, Any], outer: Part | None, fed: Tensor | None = None) -> Part:
@@ -223,13 +227,3 @@ def batch_size_of(value: Any) -> int | None:
     if isinstance(value, list | tuple):
         return next((size for size in map(batch_size_of, value) if size is not None), None)
     return None
-
-
-def is_running(model: nn.Module) -> bool:
-    """Whether this thread is inside a run of a model."""
-    frame: Any = sys._getframe()
-    while frame is not None:
-        if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals["self"] is model:
-            return True
-        frame = frame.f_back
-    return False

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from regard.attention.key_values import KeyValues
 from regard.generation.steps import cache_of
 from regard.reading import labels, layers
-from regard.reading.call import AttentionCall
+from regard.reading.call import AttentionCall, by_item
+from regard.reading.capture import session
 from regard.reading.capture.paged import is_paged
 from regard.reading.capture.patches import watch_runs
 from regard.reading.capture.session import SESSION
 from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
 from regard.reading.layouts import layouts_of
 from regard.reading.packed import Batch, Packed
-from regard.reading.parts import Part, batch_size_of, is_running, part_of
+from regard.reading.parts import Part, batch_size_of, part_of
 from regard.reading.runs import Generation, LayerKey, Piece, Run, compose, end_ids, is_guided
 
 
@@ -57,6 +58,8 @@ class Recorder:
         paths: dict[int, list[str]],
         wanted: Wanted,
         wanted_layers: frozenset[int] | None,
+        *,
+        is_one: bool = False,
     ) -> None:
         self.recording = recording
         self.model = model
@@ -64,6 +67,8 @@ class Recorder:
         self.wanted = wanted
         self.layers = wanted_layers
         self.packed = Packed(recording, model, paths, wanted, wanted_layers)
+        # whether a batch of pictures is one sequence
+        self.is_one = is_one
         # parts of the model that are running, the innermost last, and the run that they are
         self.parts: list[Part] = []
         self.run: Run | None = None
@@ -100,7 +105,7 @@ class Recorder:
 
     def _begin(self, part: Part, given: dict[str, Any]) -> Run:
         run = Run(
-            batch_size=part.batch_size or 1,
+            batch_size=1 if self.is_one else part.batch_size or 1,
             start=part.start,
             length=part.length,
             tokens=part.tokens,
@@ -236,14 +241,13 @@ class Recorder:
     # attention
 
     def saw(self, call: AttentionCall) -> None:
-        if self.packed.runs:
-            self.packed.saw(call)
+        if self.packed.saw(call):
             return
         part = self.parts[-1] if self.parts else None
         run = self._current(call)
         if run is None:
             return
-        main = _main(part)
+        main = None if part is None else part.main
         if call.flat:
             call = unflattened(call, (main.batch_size if main is not None else None) or run.batch_size)
         is_plain = not hasattr(self.model, "config")
@@ -264,6 +268,10 @@ class Recorder:
             return
         if kind in ("decoder", "cross"):
             self._settle(run, part, call)
+        for each in self._by_picture(run, kind, call):
+            self._note(run, kind, key, order, each)
+
+    def _note(self, run: Run, kind: str, key: LayerKey, order: str, call: AttentionCall) -> None:
         found = call.refused or self._read(run, kind, key, call)
         if order == "again" and isinstance(found, dict) and (kind not in ("vision", "encoder") or call.total is None):
             found = "it calls its kernel several times in one run, for parts that are not told apart"
@@ -278,6 +286,12 @@ class Recorder:
             if call.total is not None:
                 run.totals[key] = call.total
             run.pieces.setdefault(key, []).append(found)
+
+    def _by_picture(self, run: Run, kind: str, call: AttentionCall) -> list[AttentionCall]:
+        """A call over several pictures or tiles of one sequence as one for each; else the call itself."""
+        count = call.context.shape[0]
+        is_theirs = kind in ("vision", "queries", "resampler") or self.is_one
+        return by_item(call) if count > run.batch_size == 1 and is_theirs and call.refused is None else [call]
 
     def _read(self, run: Run, kind: str, key: LayerKey, call: AttentionCall) -> Any:
         sizes = [_size(pieces) for pieces in run.pieces.get(key, [])]
@@ -363,7 +377,7 @@ class Recorder:
         """
         if self.run is not None:
             return self.run
-        if is_running(self.model):
+        if session.is_running(self.model):
             return None
         if self.loose is None or call.path in self._attended:
             self.loose = Run(batch_size=1 if call.flat else call.context.shape[0])
@@ -374,12 +388,9 @@ class Recorder:
 
     def failed(self, path: str, error: Exception) -> None:
         """Something went wrong while reading; the layer, or the run, cannot be read."""
-        run, why = self.run or self.loose, f"reading it failed: {type(error).__name__}: {error}"
-        if self.packed.failed(path, why):
-            return
-        if run is not None:
-            run.failures.setdefault(path, why)
-        else:
+        for run in (runs := self.packed.runs or [each for each in (self.run or self.loose,) if each is not None]):
+            run.failures.setdefault(path, f"reading it failed: {type(error).__name__}: {error}")
+        if not runs:
             self.recording.failures.append(f"{type(error).__name__}: {error}")
 
 
@@ -387,11 +398,3 @@ def _size(pieces: dict[int, Piece]) -> tuple[int, int]:
     """The queries and keys of a call that was read."""
     first = next(iter(pieces.values()))
     return first.num_queries, first.num_keys
-
-
-def _main(part: Part | None) -> Part | None:
-    """The innermost part that was given a sequence, or the innermost."""
-    for each in part.chain if part is not None else ():
-        if each.modality is not None:
-            return each
-    return part

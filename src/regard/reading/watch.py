@@ -37,6 +37,8 @@ class Watch:
         self.wanted = wanted
         self.layers = None if layers is None else frozenset(layers)
         self.recording = Recording()
+        # whether a batch of pictures is read as one sequence; told before the model runs
+        self.is_one = False
         # of each module all its places in the model
         self._paths: dict[int, list[str]] = {}
         for path, module in model.named_modules(remove_duplicate=False):
@@ -64,7 +66,9 @@ class Watch:
 
     def recorder(self) -> Recorder:
         if not hasattr(self._local, "recorder"):
-            self._local.recorder = Recorder(self.recording, self.model, self._paths, self.wanted, self.layers)
+            self._local.recorder = Recorder(
+                self.recording, self.model, self._paths, self.wanted, self.layers, is_one=self.is_one
+            )
         return self._local.recorder
 
     def models(self) -> list[nn.Module]:

@@ -37,16 +37,20 @@ class PictureView:
         found, width = self.found, options.max_width
         has_colour = console.color_system is not None and not console.no_color
         yield heading(f"What {found.subject} looked at in the images", found.scope, width)
-        for heat in found.heats:
+        for place, heat in enumerate(found.heats):
             picture = heat.picture
-            told = f"image {heat.number + 1} · {printable(picture.name)} · {heat.grid} · {percent(heat.share)}"
+            if place:
+                yield Text()
+            title = f"image {heat.number + 1}"
+            name = [printable(picture.name)] if picture.name != title else []
+            told = " · ".join([title, *name, heat.grid, percent(heat.share)])
             yield Text(shorten(told, width), QUIET_STYLE)
             columns = max(1, min(WIDEST, width - 2, round(TALLEST * picture.width / picture.height)))
             lines = half_blocks(heat, columns) if has_colour else digits(heat, columns)
             yield Padding(Text("\n").join(lines), (0, 1))
             yield Padding(_legend(heat, has_colour=has_colour), (0, 1))
-            yield Text()
         if self.has_shares:
+            yield Text()
             yield from _balance(found.shares, width=width)
         if len(found.by_token) > 1:
             yield heading("Token by token", "its weight on each image, and on the strongest patch", width)

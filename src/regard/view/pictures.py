@@ -13,7 +13,7 @@ from regard.reading.choices import nothing_read
 from regard.reading.media import ImageArea, Picture
 from regard.reading.reading import Reading
 from regard.reading.record import Token
-from regard.view.folds import grid_of, is_patch
+from regard.view.folds import PADDING, grid_of, is_patch, patches_of
 from regard.view.shares import chosen_rows, mean_head, name_of, scope_of
 from regard.view.words import printable
 
@@ -172,7 +172,7 @@ def _canvas(number: int, picture: Picture, keys: Sequence[Token]) -> _Canvas | N
     _, group, counts = np.unique(np.round(sizes / sizes.max(), DIGITS), return_inverse=True, return_counts=True)
     unit = float(sizes[group == counts.argmax()].mean())
     places = np.array([place for place, _ in found])[inside]
-    grid = grid_of([area for _, area in found])
+    grid = patches_of(len(found), grid_of([area for _, area in found]))
     return _Canvas(number, picture, xs, ys, places, boxes, sizes, unit, grid)
 
 
@@ -187,10 +187,11 @@ def _shares(
     for place, token in enumerate(keys):
         if names[place]:
             continue
-        if is_patch(token):
+        if is_patch(token) and token.sort != PADDING:
             names[place] = "image patches that have no place"
         elif token.sort != "token":
-            names[place] = f"{token.sort}s" if counts[token.sort] > 1 else token.sort
+            has_several = counts[token.sort] > 1 and token.sort != PADDING
+            names[place] = f"{token.sort}s" if has_several else token.sort
         elif is_text and place == 0:
             names[place] = f"first token {printable(token.text.strip() or token.text)}"
         else:

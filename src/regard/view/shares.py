@@ -16,7 +16,7 @@ from regard.reading.reading import Reading
 from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Span, Token
 from regard.reading.segments import SEGMENTERS
-from regard.view.folds import Fold, folds
+from regard.view.folds import Fold, folds, shown_text
 from regard.view.words import percent, printable, shorten
 
 LONGEST_NAME = 24
@@ -124,8 +124,7 @@ def shares(
     turn_of = [_turn(turns, key) for key in prompt]
     spans = _parts(sequence.text, max((key.end for key in prompt), default=0), turns, segments)
     starts = [start for start, _ in spans]
-    found = folds(prompt)
-    fold_of = _inside(found, size)
+    fold_of = _inside(folds(prompt), size)
     in_image = np.array([fold is not None for fold in fold_of])
     part_of = [
         NO_PART if turn is None or is_image else _part(sequence.text, starts, key)
@@ -147,7 +146,7 @@ def shares(
         share = sum(piece.share for piece in pieces if piece.part == number)
         own = _ranked(sequence.words, words.mean(axis=0), inside)
         role = f"{turns[number]['role']}: " if turns and segments == "turns" else ""
-        parts.append(Part(role + _told(sequence.text, start, stop, prompt, found), share, own))
+        parts.append(Part(role + shown_text(sequence, start, stop), share, own))
     best = max(range(len(parts)), key=lambda number: parts[number].share)
     in_best = [index for index, part in enumerate(part_of) if part == best and index]
     answered = written_tokens(reading)
@@ -272,6 +271,8 @@ def _parts(text: str, end: int, turns: Sequence[dict[str, Any]], segments: str) 
     messages = [(turn["start"], turn["end"]) for turn in turns]
     if turns and segments == "turns":
         return messages
+    # a picture has no sentences
+    messages = [place for place, turn in zip(messages, turns, strict=True) if turn["role"] != "image"]
     found: list[Span] = []
     for start, stop in messages or [(0, end)]:
         starts = [start + place for place in SEGMENTERS[segments](text[start:stop])]
@@ -301,17 +302,6 @@ def _inside(found: Sequence[Fold], size: int) -> list[Fold | None]:
     return inside
 
 
-def _told(text: str, start: int, stop: int, keys: Sequence[Token], found: Sequence[Fold]) -> str:
-    """A part of a text on one line, with pictures by their names."""
-    told = ""
-    for fold in found:
-        first, last = keys[fold.first].start, keys[fold.last - 1].end
-        if start <= first and last <= stop:
-            told += f"{text[start:first]} [{fold.name}] "
-            start = last
-    return " ".join((told + text[start:stop]).split())
-
-
 def _folded(
     text: str,
     keys: Sequence[Token],
@@ -331,8 +321,9 @@ def _folded(
             share = percent(float(weights[start:stop].sum()))
             yield Piece(f" [{fold.name}: {share}] ", 0.0, stop - start, NO_PART, start == 0, is_folded=True)
         elif turn is None:
-            # a picture may be in the midst of a template
-            mark = "" if is_opened else "\n" * (start > 0) + f"{roles[next_turn]}: "
+            # a picture, which is a turn of its own within a message, may be in the midst of a template
+            role = next(role for role in roles[next_turn:] if role != "image")
+            mark = "" if is_opened else "\n" * (start > 0) + f"{role}: "
             yield Piece(mark, 0.0, stop - start, NO_PART, start == 0, is_folded=True)
             is_opened = True
         else:

@@ -106,4 +106,5 @@ def _line(name: str, source: Source, most: float, width: int, *, is_named: bool)
 
 
 def _figure(loss: float, is_known: bool) -> str:
-    return f"{'' if is_known else '≈'}{loss:.2f}".rjust(8)
+    # what rounds to 0 has no sign
+    return f"{'' if is_known else '≈'}{round(loss, 2) + 0.0:.2f}".rjust(8)

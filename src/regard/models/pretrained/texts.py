@@ -265,26 +265,16 @@ class Texts:
         for message in messages:
             _check_text(message.get("content") or "")
         text, shape = (self._render(each, extras, asks=asks) for each in (messages, marked))
-        first, *parts = _PLACEHOLDERS.split(shape)
-        order, position, turns = [int(index) for index in parts[::2]], len(first), []
-        for index in (index for index, message in enumerate(messages) if has_content(message)):
-            if order.count(index) != 1:
-                how = "repeats" if index in order else "leaves out"
-                raise RegardError(
-                    f"{self._name}: its chat template {how} {_name(messages, index)}; change or remove it"
-                )
-        for index, after in zip(order, parts[1::2], strict=True):
-            content = messages[index]["content"]
-            # many templates strip a message
-            stripped = (content, content.strip(), content.lstrip(), content.rstrip())
-            shown = [each for each in stripped if text.startswith(each + after, position)]
-            if not shown or not text.startswith(first):
-                raise self._changed(messages, index)
-            turns.append(Turn(messages[index]["role"], position, position + len(shown[0])))
-            position = turns[-1].end + len(after)
-        if position != len(text):
-            raise self._changed(messages, order[-1])
-        return _Chat(text, tuple(turns))
+        contents = {index: message["content"] for index, message in enumerate(messages) if has_content(message)}
+        try:
+            spans = located(text, shape, contents)
+        except NotThere as error:
+            if error.how == "changes":
+                raise self._changed(messages, error.index) from None
+            raise RegardError(
+                f"{self._name}: its chat template {error.how} {_name(messages, error.index)}; change or remove it"
+            ) from None
+        return _Chat(text, tuple(Turn(messages[index]["role"], *span) for index, span in spans))
 
     def _documents(self, chat: "_Chat", documents: Sequence[Any]) -> Iterator[Turn]:
         """Where the template put the text of each document."""
@@ -325,6 +315,38 @@ class Texts:
             return self._tokenizer.apply_chat_template(
                 [dict(message) for message in messages], tokenize=False, add_generation_prompt=asks, **extras
             )
+
+
+class NotThere(Exception):
+    """A chat template `how` ("repeats", "leaves out" or "changes") treats the content of this index."""
+
+    def __init__(self, index: int, how: str) -> None:
+        self.index, self.how = index, how
+
+
+def located(text: str, shape: str, contents: Mapping[int, str]) -> list[tuple[int, tuple[int, int]]]:
+    """Where a chat template has put each content, in the order of the text: its index and its characters.
+
+    `shape` is the same chat with `PLACEHOLDER`s of these indices. Raises NotThere.
+    """
+    first, *parts = _PLACEHOLDERS.split(shape)
+    order, position = [int(index) for index in parts[::2]], len(first)
+    for index in contents:
+        if order.count(index) != 1:
+            raise NotThere(index, "repeats" if index in order else "leaves out")
+    found: list[tuple[int, tuple[int, int]]] = []
+    for index, after in zip(order, parts[1::2], strict=True):
+        content = contents[index]
+        # many templates strip a message
+        stripped = (content, content.strip(), content.lstrip(), content.rstrip())
+        shown = [each for each in stripped if text.startswith(each + after, position)]
+        if not shown or not text.startswith(first):
+            raise NotThere(index, "changes")
+        found.append((index, (position, position + len(shown[0]))))
+        position += len(shown[0]) + len(after)
+    if position != len(text):
+        raise NotThere(order[-1], "changes")
+    return found
 
 
 class _Chat(NamedTuple):

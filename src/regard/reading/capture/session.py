@@ -249,3 +249,13 @@ def without_mode() -> Iterator[None]:
         yield
     finally:
         mode.__enter__()
+
+
+def is_running(model: nn.Module) -> bool:
+    """Whether this thread is inside a run of a model."""
+    frame: Any = sys._getframe()
+    while frame is not None:
+        if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals["self"] is model:
+            return True
+        frame = frame.f_back
+    return False

@@ -32,10 +32,14 @@ ROW_WEIGHTS = 1 << 21
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted(ReadOptions):
-    """What is to be read of every call, and the tokenizer that knows its text."""
+    """What is to be read of every call, and the tokenizer that knows its text.
+
+    `prompt` is how many of the tokens of a single run were given, where it runs over those that were written as well.
+    """
 
     rows: Rows = "last"
     tokenizer: Any
+    prompt: int | None = None
 
     def __post_init__(self) -> None:
         if any("segment" in STATISTICS[each].axes for each in self.statistics) and self.tokenizer is None:
@@ -164,7 +168,7 @@ def _is_own_sequence(run: Run, kind: str, call: AttentionCall) -> bool:
     )
 
 
-def kept_slots(rows: Rows, run: Run, kind: str, layout: Layout) -> list[int]:
+def kept_slots(rows: Rows, run: Run, kind: str, layout: Layout, prompt: int | None = None) -> list[int]:
     """The queries of a call whose rows are to be kept, as slots."""
     slots = range(layout.queries.start, layout.queries.stop)
     if rows == "all" or not slots:
@@ -175,6 +179,8 @@ def kept_slots(rows: Rows, run: Run, kind: str, layout: Layout) -> list[int]:
     if rows == "generated":
         if kind not in ("decoder", "cross"):
             return []
+        if prompt is not None:
+            return list(slots[max(0, prompt - 1 - layout.query_position) :])
         if run.generation is not None and run.generation.runs:
             # a prompt may be fed in parts, and without a cache each step runs over all of it
             first = run.position(layout.item, max(0, run.generation.prompt_length - 1))
@@ -207,7 +213,7 @@ def _rows(
 ) -> Piece:
     """The kept rows of an item, and how well they and some others prove themselves."""
     device, of_rows = call.value.device, wanted.of_rows
-    kept = kept_slots(wanted.rows, run, kind, frame)
+    kept = kept_slots(wanted.rows, run, kind, frame, wanted.prompt)
     piece = Piece(
         check=Check(0.0, 0.0, 0),
         first_query=frame.query_position,

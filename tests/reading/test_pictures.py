@@ -1,0 +1,176 @@
+"""Readings of models that see: every row exact, and every patch where its pixels are."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from benchmarks import witness
+from benchmarks.truths import by_place
+
+import regard
+from regard.language_model.pictured import pictured
+
+transformers = pytest.importorskip("transformers")
+Image = pytest.importorskip("PIL.Image")
+
+from tests.media_models import FAMILIES, WRITERS, make, picture  # noqa: E402
+
+FLOAT32_ROUNDING = 2.0**-24
+PROMPT = "What is on the mat?"
+
+
+@pytest.fixture(scope="module")
+def model_of(tmp_path_factory):
+    made = {}
+
+    def model(name):
+        if name not in made:
+            made[name] = regard.load(make(name, tmp_path_factory.mktemp(name)))
+        return made[name]
+
+    return model
+
+
+def pictures_for(name):
+    return [picture(60, 40, 1), picture(35, 70, 2)]
+
+
+def inputs_of(model, images):
+    """What the model is given, as the reading's replay has it, without what was written."""
+    if model.writes:
+        asked = pictured(model, PROMPT, images=images)
+        return asked.inputs(torch.tensor([asked.given.ids]), model.module)
+    return dict(model.processor.prepare(None, images).inputs)
+
+
+# exact
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_rows_of_what_was_written_are_those_of_a_witness_and_of_the_run_that_wrote_it(name, model_of):
+    model, images = model_of(name), pictures_for(name)
+    reading = model.read(PROMPT, images=images, max_new_tokens=5)
+    assert reading.refused == {}
+    count = reading.settings["prompt_tokens"]
+    written = [token.id for token in reading.sequences["text"].tokens[count:]]
+    asked = pictured(model, PROMPT, images=images)
+    prompt = torch.tensor([asked.given.ids])
+    tokens = torch.tensor([[*asked.given.ids, *written]])
+    inputs = asked.inputs(tokens[:, :-1], model.module)
+    calls = witness.capture(model.module, lambda: model.module(**inputs), kinds=reading.kinds)
+    truths = by_place(calls)
+    for place in reading.maps:
+        if place[0] not in ("decoder", "cross"):
+            continue
+        truth = truths[place][0][:, reading.rows(place[0])]
+        assert reading.weights(*place).shape[1] == len(written)
+        assert np.abs(reading.weights(*place) - truth.numpy()).max() <= 2 * FLOAT32_ROUNDING
+    # step by step, with a cache
+    given = asked.inputs(prompt, model.module)
+    with regard.watching(model, rows="generated") as watch:
+        found = model.module.generate(**given, max_new_tokens=5, do_sample=False)
+    assert found[0, prompt.shape[1] :].tolist() == written
+    stepped = watch.reading(0)
+    for place in reading.maps:
+        if place[0] in ("decoder", "cross"):
+            assert np.abs(reading.weights(*place) - stepped.weights(*place)).max() < 1e-5
+    assert model.generate(PROMPT, images=images, max_new_tokens=5).tokens == written
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_vision_model_is_read_exactly_in_all_tiles_of_all_pictures(name, model_of):
+    model, images = model_of(name), pictures_for(name)
+    if model.writes:
+        reading = model.read(PROMPT, images=images, max_new_tokens=1, rows="all")
+    else:
+        reading = model.read(images=images)
+    calls = witness.capture(model.module, lambda: run(model, images), kinds=("vision",))
+    found = [place for place in reading.maps if place[0] == "vision"]
+    assert found
+    for place in found:
+        own = [call for call in calls if (call.kind, call.layer) == place and call.key is not None]
+        blocks = [each for call in own for each in witness.truth(call)]
+        weights = torch.as_tensor(reading.weights(*place)).double()
+        assert weights.shape[1:] == (sum(each.shape[1] for each in blocks),) * 2
+        start = 0
+        for block in blocks:
+            end = start + block.shape[1]
+            assert (weights[:, start:end, start:end] - block).abs().max() <= 2 * FLOAT32_ROUNDING
+            # no picture or tile sees another
+            assert not weights[:, start:end, :start].any()
+            assert not weights[:, start:end, end:].any()
+            start = end
+
+
+def run(model, images):
+    with torch.no_grad():
+        if model.writes:
+            return model.module(**inputs_of(model, images))
+        from regard.models.pretrained.processors import vision_of
+
+        return vision_of(model.module)(pixel_values=inputs_of(model, images)["pixel_values"])
+
+
+# places
+
+ATTENDS = re.compile(r"(out_proj|o_proj|attention\.output\.dense|attn\.proj|attention\.output_dense)$")
+
+
+def apart(module):
+    """Let no patch see another in the vision model: its features are its own pixels' alone."""
+    for name, each in module.named_modules():
+        is_text = "language_model" in name or "text_model" in name
+        if ATTENDS.search(name) and not is_text and isinstance(each, torch.nn.Linear):
+            torch.nn.init.zeros_(each.weight)
+            torch.nn.init.zeros_(each.bias) if each.bias is not None else None
+
+
+def keys_of(model, images, kind, kinds):
+    """The keys of the first layer, [key, feature]."""
+    calls = witness.capture(model.module, lambda: run(model, images), kinds=kinds)
+    calls = [call for call in calls if call.kind == kind]
+    own = [call for call in calls if call.layer == min(each.layer for each in calls)]
+    return torch.cat([item.transpose(0, 1).flatten(1) for call in own for item in call.key])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, "vision") for name in FAMILIES] + [(name, "decoder") for name in WRITERS]
+)
+def test_painted_pixels_change_the_keys_whose_areas_they_are_in_and_no_others(name, kind, tmp_path):
+    model = regard.load(make(name, tmp_path), dtype="float64")
+    apart(model.module)
+    images = pictures_for(name)
+    reading = model.read(PROMPT, images=images, max_new_tokens=1) if model.writes else model.read(images=images)
+    tokens = reading.sequences[reading.sides[kind][1]].tokens
+    areas, kinds = [token.area for token in tokens], tuple(reading.kinds)
+    assert any(areas)
+    before = keys_of(model, images, kind, kinds)
+    assert len(before) == len(tokens) - (kind == "decoder")
+    random = np.random.default_rng(3)
+    for image in range(len(images)):
+        for _ in range(3):
+            target = [area for area in areas if area is not None and area.image == image]
+            own = target[int(random.integers(len(target)))]
+            painted = [each.copy() for each in images]
+            box = tuple(round(x) for x in (own.left, own.top, own.right, own.bottom))
+            painted[image].paste((255, 0, 200) if random.random() < 0.5 else (0, 255, 90), box)
+            changed = (keys_of(model, painted, kind, kinds) - before).abs().amax(1) > 1e-9
+            touched = {
+                index: depth(area, box)
+                for index, area in enumerate(areas[: len(before)])
+                if area is not None and area.image == image
+            }
+            for index, is_changed in enumerate(changed.tolist()):
+                if touched.get(index, -1e9) > 0.3:
+                    assert is_changed, (areas[index], box)
+                # as far as an interpolation reaches
+                elif touched.get(index, -1e9) < -0.6:
+                    assert not is_changed, (areas[index], box)
+
+
+def depth(area, box):
+    """How far an area and a painted box reach into each other, in parts of the area; less than 0 where they do not."""
+    across = (min(area.right, box[2]) - max(area.left, box[0])) / (area.right - area.left)
+    down = (min(area.bottom, box[3]) - max(area.top, box[1])) / (area.bottom - area.top)
+    return min(across, down)
