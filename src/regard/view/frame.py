@@ -10,8 +10,9 @@ from regard.reading.reading import Reading
 from regard.reading.record import Token
 from regard.view.heat import data_url, heated
 from regard.view.pictures import has_pictures, looks
+from regard.view.pieces import Piece
 from regard.view.proof import proof
-from regard.view.shares import Piece, shares
+from regard.view.shares import shares
 from regard.view.words import percent, printable
 
 # pieces to each side of the strongest, where the whole text would be too long
@@ -42,6 +43,7 @@ def frame(reading: Reading) -> str | None:
         heading += f"; first token apart, {percent(found.first)}" if found.first_token else ""
         heading += f"; images, {percent(found.images)}" if found.images else ""
         heading += f", and the template, {percent(found.template)}" if found.template else ""
+        heading += f", and the question, {percent(found.question)}" if found.question else ""
     written = f"<div>→ {html.escape(printable(told))}</div>" if told else ""
     heading = html.escape(f"{printable(reading.model)}: {heading}")
     return (
