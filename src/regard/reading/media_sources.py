@@ -130,6 +130,11 @@ class AskedMedia:
         return self.tokens.text[own[0].start : own[-1].end].strip()
 
     @property
+    def length(self) -> int:
+        """How many tokens a run is fed: nothing is asked of the answer's last."""
+        return self.prompt + len(self.answer) - 1
+
+    @property
     def attends(self) -> nn.Module:
         """The part of the model that runs over the tokens; the vision model is no part of it."""
         find = getattr(self.module, "get_decoder", None)
@@ -138,7 +143,7 @@ class AskedMedia:
 
     def run(self) -> Float[Tensor, " answer"]:
         """log p of each token of the answer."""
-        fed, count = self.fed[: self.prompt + len(self.answer) - 1], len(self.answer)
+        fed, count = self.fed[: self.length], len(self.answer)
         device = next(self.module.parameters()).device
         arguments = self.inputs(torch.tensor([fed], device=device))
         try:
@@ -175,7 +180,7 @@ def find_media_sources(
     @torch.inference_mode()
     def hidden(*numbers: int) -> tuple[float, np.ndarray]:
         nonlocal runs
-        hide = RegionHiding(asked.attends, [place for number in numbers for place in positions[number]], len(asked.fed))
+        hide = RegionHiding(asked.attends, [place for number in numbers for place in positions[number]], asked.length)
         with hide.watched():
             change = asked.run().cpu().numpy() - judged
         hide.check()
@@ -243,7 +248,7 @@ def _estimated(
     asked: AskedMedia, positions: Sequence[tuple[int, ...]]
 ) -> tuple[Float[Tensor, " answer"], list[float], float]:
     """log p of the answer's tokens, each region's estimate, and the cost in runs."""
-    parts = torch.full((asked.prompt + len(asked.answer) - 1,), -1)
+    parts = torch.full((asked.length,), -1)
     for number, own in enumerate(positions):
         parts[list(own)] = number
     probe = Probe(asked.attends, parts, [asked.prompt - 1])
@@ -298,7 +303,7 @@ class RegionHiding(session.CallWatch):
         if call.flat:
             call = unflattened(call, 1)
         size = call.num_keys
-        if len(call.context) != 1 or call.num_queries != size or size not in (self._total, self._total - 1):
+        if len(call.context) != 1 or call.num_queries != size or size != self._total:
             return f"its {call.num_queries} queries and {size} keys are not the tokens"
         proved = _proved(call)
         if isinstance(proved, str):
