@@ -38,6 +38,8 @@ READING = [
     "parts",
     "segments",
     "media",
+    "sound_frames",
+    "time_warping",
     "record",
     "runs",
     "labels",
@@ -72,6 +74,7 @@ READING = [
     "choices",
     "tables",
     "alignment",
+    "word_times",
     "ranks",
     "frames",
     "files",
@@ -90,6 +93,7 @@ READING = [
     "unknown",
     "language",
     "areas",
+    "hearing",
 ]
 ROOT = Path(regard.__file__).parent
 # what `import regard` and `python -m regard` are made of stands above the order
