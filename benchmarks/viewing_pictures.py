@@ -69,8 +69,8 @@ def run() -> None:
         rows,
         json.loads(json.dumps(figures)),
         f"A picture of 1,344 × 1,344 pixels in {SIDE}×{SIDE} patches before a question, {ROWS} rows of {LAYERS} layers "
-        f"× {HEADS} heads, as one HTML file. Chromium without a GPU, at 1,280 × 800. Hover is the work from the event to "
-        "the end of the frame that shows it, style and layout included: median, 95th percentile and largest of "
+        f"× {HEADS} heads, as one HTML file. Chromium without a GPU, at 1,280 × 800. Hover is the work from the event "
+        "to the end of the frame that shows it, style and layout included: median, 95th percentile and largest of "
         f"{ROUNDS} × {HOVERS}. The machine's load, which is 0 when nothing runs, was {os.getloadavg()[0]:.1f}.",
     )
 
