@@ -21,6 +21,7 @@ from benchmarks import (
     training,
     translating,
     viewing,
+    viewing_pictures,
 )
 
 BENCHMARKS = {
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "sources": sources.run,
     "speech": speech.run,
     "viewing": viewing.run,
+    "viewing-pictures": viewing_pictures.run,
     "opening": opening.run,
     "generating": generating.run,
     "gpt-training": gpt_training.run,

@@ -132,6 +132,17 @@ def test_separators_between_rows_belong_to_the_picture_and_words_do_not():
     assert second.name == "image 1 · 2×3 patches"
 
 
+def test_a_kind_of_which_no_row_was_kept_shows_nothing():
+    reading = pictured.both()
+    empty = {place: table[:, :0] for place, table in reading.maps.items() if place[0] == "decoder"}
+    without = dataclasses.replace(reading, maps=reading.maps | empty, kept=reading.kept | {"decoder": []})
+    assert looks(without).kind == "vision"
+    nothing = dataclasses.replace(without, maps=empty, kept={"decoder": []})
+    assert not has_pictures(nothing)
+    with pytest.raises(RegardError, match="no row was kept"):
+        looks(nothing)
+
+
 def test_what_was_gathered_is_one_piece_without_a_place():
     reading = pictured.asked(areas=[f"[gathered image {place}]" for place in range(9)])
     (fold,) = folds(reading.sequences["text"].tokens)

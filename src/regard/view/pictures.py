@@ -77,8 +77,8 @@ class Looks:
 
 
 def has_pictures(reading: Reading) -> bool:
-    """Whether some kind of attention looks at patches of a picture that the reading has."""
-    return any(_looks_at(reading, kind) for kind in reading.kinds)
+    """Whether some kept row looks at patches of a picture that the reading has."""
+    return any(reading.rows(kind) and _looks_at(reading, kind) for kind in reading.kinds)
 
 
 def pictures(reading: Reading) -> list[Picture]:
@@ -229,8 +229,9 @@ def _chosen_kind(reading: Reading, kind: str | None) -> str:
     if kind is not None and kind not in reading.kinds:
         raise nothing_read(reading, kind)
     known = [name for name in PREFERRED if name in reading.kinds and _looks_at(reading, name)]
-    if kind is None and known:
-        return known[0]
+    seen = [name for name in known if reading.rows(name)] or known
+    if kind is None and seen:
+        return seen[0]
     if kind is None or kind not in known:
         where = f"; {' and '.join(known)} attention does" if known else ""
         who = f"{kind} attention looks at no patches" if kind else "no attention looks at patches"
