@@ -13,6 +13,7 @@ from regard.reading.media_sources import MediaSources, Region
 from regard.reading.reading import Reading
 from regard.reading.source_record import Sentence, Source, Sources, numbered
 from regard.reading.sources import CONFIRMED
+from regard.view.pictures import has_pictures
 from regard.view.progress import counting
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
 from regard.view.words import printable, shorten
