@@ -7,8 +7,9 @@ from regard.reading.media import ImageArea
 from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Token
 
-# patches of what a processor added around a picture have none of its pixels
-PATCH, PADDING = "image patch", "image padding"
+# patches of what a processor added around a picture have none of its pixels; what gathers a picture into a few vectors
+# has seen all of it
+PATCH, PADDING, GATHERED = "image patch", "image padding", "gathered image"
 # tokens between two patches of one picture that count as its separators: the end of a row, the mark of a tile
 SEPARATORS = 3
 
@@ -16,7 +17,8 @@ SEPARATORS = 3
 class Fold(NamedTuple):
     """Tokens from `first` to before `last` that stand for picture `image`, None where that is not known.
 
-    `patches` are those among them, and `grid` their rows and columns where they are one grid.
+    `patches` are those among them, `grid` their rows and columns where they are one grid, and `gathered` the number of
+    vectors into which the picture was gathered instead.
     """
 
     image: int | None
@@ -24,15 +26,17 @@ class Fold(NamedTuple):
     last: int
     patches: int
     grid: tuple[int, int] | None
+    gathered: int = 0
 
     @property
     def name(self) -> str:
         title = "image" if self.image is None else f"image {self.image + 1}"
-        return f"{title} · {patches_of(self.patches, self.grid)}"
+        own = f"{self.gathered:,} vectors" if self.gathered else patches_of(self.patches, self.grid)
+        return f"{title} · {own}"
 
 
 def is_patch(token: Token) -> bool:
-    return token.sort in (PATCH, PADDING) or isinstance(token.area, ImageArea)
+    return token.sort in (PATCH, PADDING, GATHERED) or isinstance(token.area, ImageArea)
 
 
 def folds(tokens: Sequence[Token]) -> list[Fold]:
@@ -55,7 +59,11 @@ def folds(tokens: Sequence[Token]) -> list[Fold]:
             patches[-1].append(token)
     areas = [[token.area for token in own if isinstance(token.area, ImageArea)] for own in patches]
     return [
-        fold._replace(patches=len(own), grid=grid_of(known) if known and len(known) == len(own) else None)
+        fold._replace(
+            patches=len(own),
+            grid=grid_of(known) if known and len(known) == len(own) else None,
+            gathered=sum(token.sort == GATHERED for token in own),
+        )
         for fold, own, known in zip(found, patches, areas, strict=True)
     ]
 

@@ -11,8 +11,8 @@ export function stretch(sequence, token) {
   return [first, last];
 }
 
-function label({ words }, { image, patches, grid }) {
-  return words.picture(image === null ? null : image + 1, patches, grid);
+function label({ words }, { image, patches, grid, gathered }) {
+  return words.picture(image === null ? null : image + 1, patches, grid, gathered);
 }
 
 // a picture is one piece of the text
