@@ -247,9 +247,7 @@ def _about_verdicts(judged: Sequence[dict[str, Any]]) -> str:
         named = statistics.mean(len(each["named"]) for each in follows) if follows else math.nan
         right, none = [each["target"] in each["named"] for each in follows], [not each["named"] for each in knows]
         questions = len({each["question"] for each in knows})
-        costs = [
-            f"{statistics.mean(each['passes'] for each in kind):.1f}" if kind else "–" for kind in (follows, knows)
-        ]
+        costs = [_mean([each["passes"] for each in kind if "passes" in each]) for kind in (follows, knows)]
         rows.append([name, _rate(right), f"{named:.1f}", costs[0], _rate(none), costs[1], str(questions)])
     has_both = all({each["kind"] for each in answers} == {"follows", "knows"} for answers in every.values())
     for criterion in CRITERIA if has_both else ():
@@ -279,6 +277,10 @@ def _about_verdicts(judged: Sequence[dict[str, Any]]) -> str:
     beside = "Other criteria for single removals, each with the threshold that makes fewest errors on the first set:"
     columns = [f"{what}, {name}" for name in sets for what in ("names the sentence", "names none")]
     return f"{about}\n\n{_table(header, rows)}\n\n{beside}\n\n{_table(['change of', 'threshold', *columns], others)}"
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.1f}" if values else "–"
 
 
 def _rate(hits: Sequence[bool]) -> str:
