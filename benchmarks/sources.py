@@ -135,7 +135,8 @@ def write_page(parts: dict[str, Any]) -> None:
         groups[f"{len(every)} measured in every way"] = every
     for model, language in ((MODEL, "English"), (CHINESE_MODEL, "Chinese")):
         chosen = [each for each in prompts if each["model"] == model]
-        groups[f"{language}, {len(chosen)}"] = chosen
+        if 0 < len(chosen) < len(prompts):
+            groups[f"{language}, {len(chosen)}"] = chosen
     rows = [
         [name, WAYS[way], *_means(chosen, way)]
         for name, chosen in groups.items()
