@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import json
+import math
 import os
 import resource
 import statistics
@@ -134,7 +135,8 @@ def write_page(parts: dict[str, Any]) -> None:
         groups[f"{len(every)} measured in every way"] = every
     for model, language in ((MODEL, "English"), (CHINESE_MODEL, "Chinese")):
         chosen = [each for each in prompts if each["model"] == model]
-        groups[f"{language}, {len(chosen)}"] = chosen
+        if 0 < len(chosen) < len(prompts):
+            groups[f"{language}, {len(chosen)}"] = chosen
     rows = [
         [name, WAYS[way], *_means(chosen, way)]
         for name, chosen in groups.items()
@@ -238,15 +240,18 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _about_verdicts(judged: Sequence[dict[str, Any]]) -> str:
-    sets = {name: [each for each in judged if each["set"] == name] for name in (CHOSEN_ON, MEASURED_ON)}
+    every = {name: [each for each in judged if each["set"] == name] for name in (CHOSEN_ON, MEASURED_ON)}
+    sets = {name: answers for name, answers in every.items() if answers}
     rows, others = [], []
     for name, answers in sets.items():
         follows, knows = ([each for each in answers if each["kind"] == kind] for kind in ("follows", "knows"))
-        named = statistics.mean(len(each["named"]) for each in follows)
+        named = statistics.mean(len(each["named"]) for each in follows) if follows else math.nan
         right, none = [each["target"] in each["named"] for each in follows], [not each["named"] for each in knows]
         questions = len({each["question"] for each in knows})
-        rows.append([name, _rate(right), f"{named:.1f}", _rate(none), str(questions)])
-    for criterion in CRITERIA:
+        costs = [_mean([each["passes"] for each in kind if "passes" in each]) for kind in (follows, knows)]
+        rows.append([name, _rate(right), f"{named:.1f}", costs[0], _rate(none), costs[1], str(questions)])
+    has_both = all({each["kind"] for each in answers} == {"follows", "knows"} for answers in every.values())
+    for criterion in CRITERIA if has_both else ():
         threshold = best_threshold(sets[CHOSEN_ON], criterion)
         rates = [_rate(hits) for answers in sets.values() for hits in outcomes(answers, criterion, threshold)]
         others.append([criterion, f"{threshold:.2f}", *rates])
@@ -256,22 +261,32 @@ def _about_verdicts(judged: Sequence[dict[str, Any]]) -> str:
         "sentence's value, and has another value once the sentence says that one. An answer is known when it is right "
         "and the same under two pages that share no fact with it; its first sentence alone is judged, for the next may "
         f"quote the page. Pages of {sizes}, {MODEL}'s own answers; 95 % Wilson intervals. The threshold, {RESTS:g} nat "
-        "for each sentence that is removed, alone or with the others that are confirmed, was chosen on the first set "
-        "and measured on the second, whose pages and questions are others."
+        "for each sentence that is removed, alone or with the others that are confirmed, was chosen on other pages "
+        f"and questions than those of “{MEASURED_ON}”."
     )
     header = [
         "set",
         "names the sentence that the answer follows",
         "sentences named",
+        "passes",
         "names none for what is known",
+        "passes",
         "questions known",
     ]
+    if not has_both:
+        return f"{about}\n\n{_table(header, rows)}"
     beside = "Other criteria for single removals, each with the threshold that makes fewest errors on the first set:"
     columns = [f"{what}, {name}" for name in sets for what in ("names the sentence", "names none")]
     return f"{about}\n\n{_table(header, rows)}\n\n{beside}\n\n{_table(['change of', 'threshold', *columns], others)}"
 
 
+def _mean(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.1f}" if values else "–"
+
+
 def _rate(hits: Sequence[bool]) -> str:
+    if not hits:
+        return "–"
     low, high = wilson(sum(hits), len(hits))
     return f"{sum(hits)} of {len(hits)} ({low:.0%}–{high:.0%})"
 

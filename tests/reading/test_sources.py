@@ -529,8 +529,8 @@ def test_the_strongest_are_removed_until_no_more_can_be_named():
     assert asked == [0, (0, 1, 2), 1]
     assert found.together is None
     # what is found ends it where more would cost too much
-    assert confirmed([-5.0, -4.0], 0.0, cost=4.5)[0] == [0]
-    assert confirmed([-0.5, -4.0], -4.0, estimates=[-2.0, -1.0], cost=4.5)[0] == [0, (0, 1), 1]
+    assert confirmed([-5.0, -4.0], 0.0, cost=6.5)[0] == [0]
+    assert confirmed([-0.5, -4.0], -4.0, estimates=[-2.0, -1.0], cost=6.5)[0] == [0, (0, 1), 1]
     assert confirmed([-0.5, -0.4], -9.0, confirm=1)[0] == [0]
 
 

@@ -30,7 +30,7 @@ CONFIRMED = 3
 RESTS = 1.0
 # passages that are removed at most, one after another, while the answer rests on each, and the passes over prompt and
 # answer that all of it may cost then
-MOST_CONFIRMED, MOST_PASSES = 10, 4.0
+MOST_CONFIRMED, MOST_PASSES = 10, 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class SourceOptions:
         The part of the answer that is judged, as its text; in Python also a pair of tokens of the answer.
     confirm
         How many passages, the strongest by estimate, are removed to see their true effect, alone and together: fewer
-        where no more can be named, more while the answer rests on each and all of it costs less than four passes.
+        where no more can be named, more while the answer rests on each and all of it costs less than six passes.
     """
 
     grain: Grain = "sentences"
