@@ -38,6 +38,8 @@ READING = [
     "parts",
     "segments",
     "media",
+    "sound_frames",
+    "time_warping",
     "record",
     "runs",
     "labels",
@@ -74,6 +76,7 @@ READING = [
     "choices",
     "tables",
     "alignment",
+    "word_times",
     "ranks",
     "frames",
     "files",
@@ -92,6 +95,7 @@ READING = [
     "unknown",
     "language",
     "areas",
+    "hearing",
 ]
 ROOT = Path(regard.__file__).parent
 # what `import regard` and `python -m regard` are made of stands above the order

@@ -2,6 +2,7 @@
 
 import { regions } from "./chat.js";
 import { canvases, stretches } from "./pictures.js";
+import { track } from "./speech.js";
 import { joining } from "./units.js";
 
 const TYPES = { float32: Float32Array, uint16: Uint16Array, uint32: Uint32Array, uint8: Uint8Array };
@@ -18,7 +19,9 @@ export class Reading {
     this.bitmaps = new Map();
     for (const sequence of Object.values(this.sequences)) sequence.stretchOf = stretches(sequence);
     model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
-    this.kinds = header.kinds.map((facts) => new Kind(this, facts));
+    // of a kind without rows there is nothing to see, but where the strongest keys of all queries are known
+    const isRead = (kind) => kind.rows.length > 0 || kind.hasTop();
+    this.kinds = header.kinds.map((facts) => new Kind(this, facts)).filter(isRead);
   }
 
   // one answer for each question, however often it is put; `hear` is given what comes before it
@@ -107,6 +110,7 @@ export class Kind {
     this.lookup = decoding(reading.rounding);
     this.regions = regions(this, reading.settings);
     this.canvases = canvases(this, reading.media);
+    this.track = track(this, reading);
     // whether patches look, and no text: then a place in the picture is asked what it looked at
     this.isImage = this.within && this.canvases.length > 0 && this.sequence.ids.every((id) => id < 0);
   }

@@ -17,6 +17,7 @@ import { Reading } from "./reading.js";
 import { Reader } from "./reader.js";
 import { Removals } from "./removals.js";
 import { Sources } from "./sources.js";
+import { SpeechPanel } from "./speech_panel.js";
 import { Summary } from "./summary.js";
 import { Numbers } from "./table.js";
 import { View } from "./view.js";
@@ -44,6 +45,7 @@ class Viewer {
     this.heatmap = new Heatmap(view, { row: pinRow });
     this.lines = new Lines(view, { row: pinRow });
     this.pictures = new PicturePanel(view, (changes) => this.set(changes));
+    this.speech = new SpeechPanel(view, (changes) => this.set(changes));
     this.numbers = new Numbers(view);
     this.panels = new Panels(view, this);
     this.about = new About(view);
@@ -86,6 +88,7 @@ class Viewer {
       removeEventListener("afterprint", printed);
       observer.disconnect();
       this.pictures.observer.disconnect();
+      this.speech.close();
       clearInterval(this.timer);
     };
   }
