@@ -36,7 +36,7 @@ EXACT = 3e-8
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Whenever a manager stops, transformers collects garbage, which takes a second."""
-    monkeypatch.setattr(gc, "collect", lambda: 0)
+    monkeypatch.setattr(gc, "collect", lambda generation=2: 0)
 
 
 def settings(**how):
@@ -326,6 +326,17 @@ def test_there_is_no_other_request(llama):
         run(llama, PROMPTS[:1])
     with pytest.raises(RegardError, match="there is no item 1; 1 requests were run"):
         watch.reading(1)
+
+
+def test_steps_that_run_compiled_are_said_to_and_run_as_ever(llama):
+    how = {"varlen_compile_config": transformers.CompileConfig(backend="eager", mode=None)}
+    plain = run(llama, PROMPTS[:1], paged=paging(**how))
+    with regard.watching(llama, rows="generated") as watch:
+        outputs = run(llama, PROMPTS[:1], paged=paging(**how))
+    torch.compiler.reset()
+    assert [ids_of(each) for each in outputs.values()] == [ids_of(each) for each in plain.values()]
+    with pytest.raises(RegardError, match="no attention of request 'req_0' was seen: its steps ran compiled"):
+        watch.reading(0)
 
 
 def test_asynchronous_batching_is_refused_with_the_remedy(llama):

@@ -252,11 +252,34 @@ def test_a_compiled_model_is_refused_with_the_remedy():
     by_part, by_method = copy.deepcopy(model), copy.deepcopy(model)
     by_part.model.layers[1].mlp = torch.compile(by_part.model.layers[1].mlp, backend="eager")
     by_method.model.layers[0].compile(backend="eager")
-    for each in (torch.compile(model, backend="eager"), by_part, by_method):
+    by_forward, by_inner_forward = copy.deepcopy(model), copy.deepcopy(model)
+    for module in (by_forward, by_inner_forward.model.layers[1].self_attn):
+        module.forward = torch.compile(module.forward, backend="eager")
+    for each in (torch.compile(model, backend="eager"), by_part, by_method, by_forward, by_inner_forward):
         with pytest.raises(RegardError, match=r"before torch\.compile"), regard.watching(each):
             pass
     with pytest.raises(RegardError, match="takes a torch module"), regard.watching("llama"):
         pass
+
+
+def test_a_class_whose_forward_was_compiled_is_refused_before_it_runs(monkeypatch):
+    model, _ = model_of("llama")
+    cls = type(model.model.layers[0].mlp)
+    monkeypatch.setattr(cls, "forward", torch.compile(cls.forward, backend="eager"))
+    with pytest.raises(RegardError, match=r"before torch\.compile"), regard.watching(model):
+        pass
+
+
+def test_a_compiled_function_around_a_model_runs_as_ever_and_says_why_nothing_was_read():
+    model, inputs = model_of("llama")
+    function = torch.compile(lambda ids: model(ids, use_cache=False).logits, backend="eager")
+    expected = function(inputs["input_ids"])
+    with regard.watching(model) as watch:
+        found = function(inputs["input_ids"])
+    assert torch.equal(found, expected)
+    with pytest.raises(RegardError, match=r"ran compiled or traced \(torch\.compile"):
+        watch.reading(0)
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize(

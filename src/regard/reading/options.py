@@ -82,7 +82,11 @@ class ReadOptions:
 def refuse_compiled(model: Any) -> None:
     """Raises RegardError for a model of which any part is compiled."""
     for module in model.modules():
-        if type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
+        compiled = (
+            type(module).__name__ == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None
+        )
+        # torch.compile names the function that it took in the place of
+        if compiled or hasattr(getattr(module, "forward", None), "_torchdynamo_orig_callable"):
             raise RegardError(
                 "a compiled model cannot be read: its attention is part of a larger kernel; watch the model as it was "
                 "before torch.compile"

@@ -76,6 +76,11 @@ class Batch:
         state, found = request.state, request.generation
         if state.error is not None:
             raise RegardError(f"request {state.request_id!r} failed while the model ran: {state.error}")
+        if not any(run.pieces or run.refused or run.failures for run in found.runs):
+            raise RegardError(
+                f"no attention of request {state.request_id!r} was seen: its steps ran compiled or as a CUDA graph; "
+                "generate with ContinuousBatchingConfig(use_cuda_graph=False) and without compile configs"
+            )
         found.sequences = torch.tensor([[*state.initial_tokens, *state.generated_tokens]])
         shared = found.first.start
         if shared >= (found.prompt or 0):
