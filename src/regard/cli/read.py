@@ -179,7 +179,7 @@ def read(
     if has_pictures(reading):
         view = picture_view(reading, **shown)
     elif has_sound(reading):
-        view = speech_view(reading, layer=layer, head=head, token=token)
+        view = speech_view(reading, **shown)
     else:
         view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
     view[1:1] = rests

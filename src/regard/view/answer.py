@@ -115,7 +115,7 @@ def balance(found: Shares, *, whole: str, width: int) -> Iterator[Text]:
     if found.template:
         rows.append(("the template", found.template, "what a chat adds to the messages"))
     if found.images:
-        rows.append(("images", found.images, "left out of shades and parts"))
+        rows.append((found.media, found.images, "left out of shades and parts"))
     if found.has_answer:
         rows.append(("the answer itself", found.answer, ""))
     if name:
