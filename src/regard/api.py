@@ -23,6 +23,7 @@ from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.lora import ADAPTER_CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.models.pretrained.translators import Languages, translates
+from regard.reading.media_sources import MediaSources
 from regard.reading.reading import Reading
 from regard.reading.served.assemble import reading_of
 from regard.reading.served.request import ServedLayer, ServedRequest
@@ -211,8 +212,8 @@ def sources(
     *,
     tokenizer: Any = None,
     **settings: Any,
-) -> Sources:
-    """Which passages of a prompt, or of a `source=`, an answer rests on.
+) -> Sources | MediaSources:
+    """Which passages of a prompt, or of a `source=`, an answer rests on, or which regions of its `images=`.
 
     It is `LanguageModel.sources` or `Translator.sources`, of a model or its name.
     """

@@ -134,8 +134,8 @@ def crossed(*, layers=2, heads=2, seed=4):
     return reading("cross", ("text", "source"), sequences, tables, rows, [drawn()], prompt_tokens=5)
 
 
-def chatted():
-    """A chat whose one message has two pictures before its text; each picture is a turn of its own."""
+def chatted(*, has_turns=True):
+    """A chat whose one message has two pictures before its text; each may be a turn of its own."""
     pictures = [grid(0, 2, 3, (0, 0, 120, 80)), grid(1, 3, 2, (0, 0, 60, 100))]
     pieces = [
         "user",
@@ -161,7 +161,9 @@ def chatted():
     settings = {
         "prompt_tokens": count,
         "turns": [
-            {"role": role, "start": tokens[first].start, "end": tokens[last - 1].end} for role, first, last in turns
+            {"role": role, "start": tokens[first].start, "end": tokens[last - 1].end}
+            for role, first, last in turns
+            if has_turns or role != "image"
         ],
     }
     rows = list(range(count - 1, keys))

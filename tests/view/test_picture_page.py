@@ -16,7 +16,7 @@ from regard.view.pictures import looks, pictures
 
 Image = pytest.importorskip("PIL.Image")
 # the page's colours of heat: how much of the picture they cover, from no weight to the largest
-COVERS = (0, 0.55, 0.78, 0.9)
+COVERS = (0, 0.55, 0.78, 0.88)
 
 
 def told(value):
@@ -120,7 +120,7 @@ def test_of_one_head_the_heat_is_that_head_s(show):
     written(page, 2).click()
     page.wait_for_timeout(100)
     (heat,) = looks(reading, layer=1, head=0, token="2").heats
-    assert pixel(page, "heat", 0.25, 0.375)[3] == pytest.approx(230, abs=2)
+    assert pixel(page, "heat", 0.25, 0.375)[3] == pytest.approx(0.88 * 255, abs=2)
     shown = page.locator(".pictures .panel-head b").inner_text()
     # a file has the weights of single heads as one byte each
     assert float(shown.removesuffix(" %")) == pytest.approx(100 * heat.share, rel=wire.ROUNDING)
@@ -213,10 +213,15 @@ def test_in_the_text_a_picture_is_one_piece_and_a_click_marks_all_of_it(show):
     assert page.locator(".find .count").inner_text() == "not found"
 
 
-def test_a_chat_tells_the_role_of_a_message_with_pictures_once(show):
-    page = opened(show, pictured.chatted())
+@pytest.mark.parametrize("has_turns", [True, False])
+def test_a_chat_tells_the_role_of_a_message_with_pictures_once(show, has_turns):
+    page = opened(show, pictured.chatted(has_turns=has_turns))
     pieces = page.locator('[data-spine="input"] .t').all_inner_texts()
     names = ["image 1 · 2×3 patches", "⋯", "image 2 · 3×2 patches", "⋯"]
+    reading = pictured.chatted(has_turns=has_turns)
+    folded = [place for place in range(23) if place not in (*range(2, 8), *range(9, 15), *range(16, 20))]
+    weights = np.concatenate([*reading.maps.values()])[:, :, folded[1:]].sum(2).mean()
+    assert f"{told(weights)} template" in page.locator(".balance li").all_inner_texts()
     assert [piece.strip() for piece in pieces] == ["user", *names, "What", "is", "red", "?", "assistant"]
 
 

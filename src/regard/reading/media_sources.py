@@ -58,7 +58,9 @@ class Region:
         """The effect where it is known, else the estimate."""
         return self.estimate if self.effect is None else self.effect
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """What it is called."""
         left, top, right, bottom = (round(each) for each in (self.left, self.top, self.right, self.bottom))
         return f"image {self.image + 1}, x {left}–{right}, y {top}–{bottom}"
 
@@ -73,20 +75,21 @@ class MediaSources(Sequence[Region]):
     """
 
     answer: str
-    regions: tuple[Region, ...]
+    sources: tuple[Region, ...]
     log_probability: float
     together: float | None
     verdict: Verdict
     passes: float
+    method: str = "gradient"
 
     def __repr__(self) -> str:
         return f"<MediaSources of {self.answer!r}: {self.verdict}>"
 
     def __len__(self) -> int:
-        return len(self.regions)
+        return len(self.sources)
 
     def __getitem__(self, index: Any) -> Any:
-        return self.regions[index]
+        return self.sources[index]
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -98,7 +101,7 @@ class MediaSources(Sequence[Region]):
             "log_probability": self.log_probability,
             "together": self.together,
             "passes": round(self.passes, 2),
-            "regions": [{name: getattr(region, name) for name in names} for region in self.regions],
+            "sources": [{name: getattr(region, name) for name in names} for region in self.sources],
         }
 
 

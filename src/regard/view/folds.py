@@ -9,8 +9,9 @@ from regard.reading.record import Token
 from regard.reading.sound_frames import FRAME
 from regard.reading.sound_frames import PADDING as SILENCE
 
-# patches of what a processor added around a picture have none of its pixels
-PATCH, PADDING = "image patch", "image padding"
+# patches of what a processor added around a picture have none of its pixels; what gathers a picture into a few vectors
+# has seen all of it
+PATCH, PADDING, GATHERED = "image patch", "image padding", "gathered image"
 PADDINGS = (PADDING, SILENCE)
 # tokens between two patches of one picture that count as its separators: the end of a row, the mark of a tile
 SEPARATORS = 3
@@ -19,8 +20,9 @@ SEPARATORS = 3
 class Fold(NamedTuple):
     """Tokens from `first` to before `last` that stand for picture `image`, None where that is not known.
 
-    `patches` are those among them, and `grid` their rows and columns where they are one grid. Where they stand for a
-    sound, `is_sound`, `image` is its number and `patches` are its frames.
+    `patches` are those among them, `grid` their rows and columns where they are one grid, and `gathered` the number of
+    vectors into which the picture was gathered instead. Where they stand for a sound, `is_sound`, `image` is its number
+    and `patches` are its frames.
     """
 
     image: int | None
@@ -28,6 +30,7 @@ class Fold(NamedTuple):
     last: int
     patches: int
     grid: tuple[int, int] | None
+    gathered: int = 0
     is_sound: bool = False
 
     @property
@@ -35,11 +38,12 @@ class Fold(NamedTuple):
         if self.is_sound:
             return f"sound{'' if self.image is None else f' {self.image + 1}'} · {self.patches:,} frames"
         title = "image" if self.image is None else f"image {self.image + 1}"
-        return f"{title} · {patches_of(self.patches, self.grid)}"
+        own = f"{self.gathered:,} vectors" if self.gathered else patches_of(self.patches, self.grid)
+        return f"{title} · {own}"
 
 
 def is_patch(token: Token) -> bool:
-    return token.sort in (PATCH, PADDING) or isinstance(token.area, ImageArea)
+    return token.sort in (PATCH, PADDING, GATHERED) or isinstance(token.area, ImageArea)
 
 
 def is_frame(token: Token) -> bool:
@@ -64,13 +68,17 @@ def folds(tokens: Sequence[Token]) -> list[Fold]:
         if last is not None and place - last.last <= SEPARATORS and (is_padding or last.image == image):
             found[-1] = last._replace(last=place + 1, image=last.image if image is None else image)
         else:
-            found.append(Fold(image, place, place + 1, 0, None, is_sound))
+            found.append(Fold(image, place, place + 1, 0, None, is_sound=is_sound))
             patches.append([])
         if token.sort not in PADDINGS:
             patches[-1].append(token)
     areas = [[token.area for token in own if isinstance(token.area, ImageArea)] for own in patches]
     return [
-        fold._replace(patches=len(own), grid=grid_of(known) if known and len(known) == len(own) else None)
+        fold._replace(
+            patches=len(own),
+            grid=grid_of(known) if known and len(known) == len(own) else None,
+            gathered=sum(token.sort == GATHERED for token in own),
+        )
         for fold, own, known in zip(found, patches, areas, strict=True)
     ]
 

@@ -51,7 +51,8 @@ export const WORDS = {
     imageName: (number) => `image ${number}`,
     imagesName: (count) => `${count} images`,
     patchCount: (count, rows, columns) => (rows ? `${rows}×${columns} patches` : `${count} patches`),
-    picture: (number, count, grid) => `image${number === null ? "" : ` ${number}`} · ${grid ? grid.join("×") : count} patches`,
+    picture: (number, count, grid, gathered) =>
+      `image${number === null ? "" : ` ${number}`} · ${gathered ? `${gathered} vectors` : `${grid ? grid.join("×") : count} patches`}`,
     patch: (number, row, column, tile) => `image ${number}, ${tile ? `tile ${tile}, ` : ""}patch (${row}, ${column})`,
     patches: (count, number) => `${count} patches of image ${number}`,
     pictureFacts: (name, width, height, size, patches) => `${name && `${name} · `}${width} × ${height} pixels, ${size} · ${patches}`,
@@ -230,7 +231,8 @@ export const WORDS = {
     imageName: (number) => `图 ${number}`,
     imagesName: (count) => `${count} 张图`,
     patchCount: (count, rows, columns) => (rows ? `${rows}×${columns} 个图块` : `${count} 个图块`),
-    picture: (number, count, grid) => `图${number === null ? "" : ` ${number}`} · ${grid ? grid.join("×") : count} 个图块`,
+    picture: (number, count, grid, gathered) =>
+      `图${number === null ? "" : ` ${number}`} · ${gathered ? `${gathered} 个向量` : `${grid ? grid.join("×") : count} 个图块`}`,
     patch: (number, row, column, tile) => `图 ${number}${tile ? ` 第 ${tile} 片` : ""}的图块 (${row}, ${column})`,
     patches: (count, number) => `图 ${number} 的 ${count} 个图块`,
     pictureFacts: (name, width, height, size, patches) => `${name && `${name} · `}${width} × ${height} 像素，${size} · ${patches}`,
@@ -245,7 +247,7 @@ export const WORDS = {
     unplaced: "没有位置的图块",
     ...SPEECH.zh,
     sort: (sort, count) => {
-      const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", "image padding": "图像填充", "audio padding": "其后的静音", position: "位置" }[sort] ?? sort;
+      const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", "image padding": "图像填充", "audio padding": "其后的静音", "gathered image": "汇集的图像", position: "位置" }[sort] ?? sort;
       return count > 1 ? `${name} × ${count}` : name;
     },
     input: "文本其余部分",

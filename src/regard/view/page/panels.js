@@ -2,6 +2,9 @@
 
 import { element, keepingFocus, select } from "./dom.js";
 
+// of the whole viewer's height, from which on a picture stands below the text
+const ROOM = 700;
+
 export class Panels {
   constructor(view, viewer) {
     Object.assign(this, { view, viewer });
@@ -22,18 +25,19 @@ export class Panels {
 
   update() {
     const { view, viewer } = this;
-    // beside a short text there is room for it below, or for a picture
+    // beside a short text there is room below it, for a picture if it is enough
     const { pictures } = viewer;
     const hasPictures = view.kind.canvases.length > 0;
-    const isBelow = viewer.reader.isShort();
-    const sign = `${isBelow} ${hasPictures}`;
+    const isShort = viewer.reader.isShort();
+    const isFree = isShort && hasPictures && view.height >= ROOM;
+    const sign = [isShort, hasPictures, isFree].join();
     if (sign !== this.placed) {
       this.placed = sign;
-      pictures.isFree = isBelow;
-      if (isBelow && !hasPictures) viewer.reader.box.append(this.detailPanel);
+      pictures.isFree = isFree;
+      if (isShort && !isFree) viewer.reader.box.append(this.detailPanel);
       else viewer.numbers.box.before(this.detailPanel);
       if (!hasPictures) pictures.panel.remove();
-      else if (isBelow) viewer.reader.box.append(pictures.panel);
+      else if (isFree) viewer.reader.box.append(pictures.panel);
       else viewer.summary.box.before(pictures.panel);
     }
     pictures.update();

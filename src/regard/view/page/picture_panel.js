@@ -5,7 +5,7 @@ import { format } from "./language.js";
 import { middle } from "./pictures.js";
 
 // from no weight to the largest: red, green, blue, and how much of the picture it covers
-const HEAT = [[255, 237, 140, 0], [252, 184, 50, 0.55], [237, 97, 20, 0.78], [173, 13, 26, 0.9]];
+const HEAT = [[252, 237, 140, 0], [252, 184, 50, 0.55], [237, 97, 20, 0.78], [173, 13, 26, 0.88]];
 const STEPS = 256;
 const [LEAST, TALLEST] = [120, 440];
 const DRAG = 4;
@@ -46,6 +46,11 @@ export class PicturePanel {
       this.drag = { from: this.place(event), x: event.offsetX, y: event.offsetY, box: null };
     });
     box.addEventListener("pointerup", (event) => this.release(event));
+    // a finger scrolls the page
+    box.addEventListener("pointercancel", () => {
+      this.drag = null;
+      this.mark();
+    });
     box.addEventListener("keydown", (event) => this.key(event));
     box.addEventListener("blur", () => this.point(null));
   }

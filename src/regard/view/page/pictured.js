@@ -11,9 +11,9 @@ export function stretch(sequence, token) {
   return [first, last];
 }
 
-function label({ words }, { image, patches, grid, is_sound: isSound }) {
+function label({ words }, { image, patches, grid, gathered, is_sound: isSound }) {
   if (isSound) return words.sound(image === null ? null : image + 1, patches);
-  return words.picture(image === null ? null : image + 1, patches, grid);
+  return words.picture(image === null ? null : image + 1, patches, grid, gathered);
 }
 
 // a picture is one piece of the text

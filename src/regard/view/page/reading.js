@@ -19,7 +19,9 @@ export class Reading {
     this.bitmaps = new Map();
     for (const sequence of Object.values(this.sequences)) sequence.stretchOf = stretches(sequence);
     model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
-    this.kinds = header.kinds.map((facts) => new Kind(this, facts));
+    // of a kind without rows there is nothing to see, but where the strongest keys of all queries are known
+    const isRead = (kind) => kind.rows.length > 0 || kind.hasTop();
+    this.kinds = header.kinds.map((facts) => new Kind(this, facts)).filter(isRead);
   }
 
   // one answer for each question, however often it is put; `hear` is given what comes before it

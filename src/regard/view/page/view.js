@@ -174,7 +174,8 @@ export class View {
     const picture = pictureFold(this, token, sequence);
     if (picture || sequence !== this.kind.sequence || !this.isFolded(token)) return picture;
     const { of, roles } = this.kind.regions;
-    const role = roles[of[token]];
+    // a picture may be in the midst of a template, whose role is told once
+    const role = token > 0 && of[token - 1] === of[token] ? "" : roles[of[token]];
     let last = of.lastIndexOf(of[token]);
     for (let next = token; next < last; next++) if (isPictured(sequence, next + 1)) last = next;
     return { label: role ? (this.words.roles[role] ?? role) : "⋯", last, isInline: !role };
@@ -324,7 +325,7 @@ export class View {
     const start = this.apart ? 1 : 0;
     const size = kind.prompt || kind.keys;
     const label = kind.prompt ? words.prompt : kind.within ? words.input : words.source;
-    const template = vector.reduce((sum, weight, token) => sum + (token >= start && this.isTemplate(token) ? weight : 0), 0);
+    const template = vector.reduce((sum, weight, token) => sum + (token >= start && this.isTemplate(token) && !isPictured(kind.looked, token) ? weight : 0), 0);
     const question = this.asks && this.asksApart ? between(...this.asks) : 0;
     const pictures = pictureShares(this, vector);
     const seen = pictures.reduce((sum, { share }) => sum + share, 0);
