@@ -194,7 +194,8 @@ class Viewer {
     }
     const tokens = Array.from({ length: span[1] - span[0] }, (_, place) => span[0] + place);
     const image = kind.canvases.findIndex((canvas) => tokens.some((token) => canvas.patchOf.has(token)));
-    this.set({ span, ...(image >= 0 ? { image, region: { image: kind.canvases[image].image, tokens } } : {}) });
+    // of a patch without a place only the text knows
+    this.set(image < 0 ? { span } : { image, region: { image: kind.canvases[image].image, tokens } });
   }
 
   show(token) {
