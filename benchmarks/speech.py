@@ -21,10 +21,6 @@ TEXTS = (
     "Please call me back tomorrow morning, before the train leaves the station.",
     "In the year two thousand and five, the old bridge across the river was closed for repairs.",
     "My brother bought seven apples, three oranges and a large bag of rice at the market.",
-    "When the rain stopped, the children ran into the garden and played until the evening.",
-    "A good teacher explains difficult things with simple words.",
-    "Nobody knows where the captain hid the letters that he brought from the island.",
-    "The museum opens at nine, but the ticket office is closed on Mondays.",
 )
 
 

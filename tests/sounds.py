@@ -184,3 +184,48 @@ def _saved(folder: Path, model, extractor, generation: dict | None) -> Path:
 
 def _write(path: Path, values: dict) -> None:
     path.write_text(json.dumps(values))
+
+
+def qwen2_audio(folder: Path) -> Path:
+    """A language model that hears beside a text, with its processor and a template for chats."""
+    folder.mkdir(parents=True, exist_ok=True)
+    special = ["<|endoftext|>", "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = tokenizers.Tokenizer(models.BPE({letter: index for index, letter in enumerate(letters)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in special])
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|endoftext|>"
+    )
+    extractor = transformers.WhisperFeatureExtractor(feature_size=80, chunk_length=SECONDS)
+    template = (
+        "{% for message in messages %}{% for part in message['content'] %}"
+        "{% if part['type'] == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>\n{% else %}{{ part['text'] }}{% endif %}"
+        "{% endfor %}{% endfor %}\n"
+    )
+    transformers.Qwen2AudioProcessor(extractor, fast, chat_template=template).save_pretrained(folder)
+    config = transformers.Qwen2AudioConfig(
+        audio_config={
+            "num_mel_bins": 80,
+            "d_model": 16,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 32,
+            "max_source_positions": 50 * SECONDS,
+        },
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": len(letters) + len(special),
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+        },
+        audio_token_index=fast.convert_tokens_to_ids("<|AUDIO|>"),
+    )
+    model = _made(transformers.Qwen2AudioForConditionalGeneration, config)
+    model.save_pretrained(folder)
+    _write(folder / "generation_config.json", {"eos_token_id": fast.eos_token_id, "pad_token_id": fast.eos_token_id})
+    return folder

@@ -44,10 +44,9 @@ def test_the_guide_runs_as_written(tmp_path):
 
 def test_the_guide_names_the_limits_and_families_that_there_are():
     assert (MOST_SECONDS, LARGEST, MEDIAN_WIDTH) == (600, 2, 7)
-    assert "more than\n10 minutes" in GUIDE
-    assert "beyond ±2" in GUIDE
-    assert "over seven frames" in GUIDE
-    assert f"over {ZEROS} zero crossings" in GUIDE
+    told = " ".join(GUIDE.split())
+    for limit in ("more than 10 minutes", "beyond ±2", "over seven frames", f"over {ZEROS} zero crossings"):
+        assert limit in told
     named = re.sub(r"[ .-]", "", GUIDE.lower())
     for family in ("whisper", "moonshine", "speech2text", "wav2vec2", "hubert", "wavlm", "unispeech", "data2vecaudio"):
         assert family in named

@@ -178,10 +178,10 @@ def read(
     # what cannot be shown is told before a file is written
     if has_pictures(reading):
         view = picture_view(reading, **shown)
+    elif has_sound(reading):
+        view = speech_view(reading, **shown)
     elif reading.media and not {"decoder", "encoder", "cross"} & set(reading.kinds):
         view = unplaced_view(reading)
-    elif has_sound(reading):
-        view = speech_view(reading, layer=layer, head=head, token=token)
     else:
         view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
     view[1:1] = rests

@@ -9,6 +9,7 @@ from regard.data.sound import Waveform, open_sound
 from regard.errors import RegardError
 from regard.generation.result import Generation
 from regard.generation.transcribing import Transcript, transcribe
+from regard.language_model.heard_text import read_beside_text
 from regard.language_model.taken import check_takes
 from regard.models.pretrained.listening import Listening, hears, transcribes
 from regard.models.pretrained.needs import quiet, told
@@ -19,6 +20,9 @@ from regard.reading.sound_frames import frames_of
 
 if TYPE_CHECKING:
     from regard.language_model import LanguageModel
+
+# of an answer to a prompt with sounds
+MAX_NEW_TOKENS = 64
 
 
 def sounds_of(audio: Any) -> list[Any]:
@@ -110,6 +114,11 @@ def read_heard(
     max_new_tokens: int | None = None,
 ) -> Reading:
     """The reading of what a model heard: of a transcript that it writes first, or of an encoder's frames."""
+    if audio is not None and not hears(model.module) and model.writes:
+        if language is not None or task is not None:
+            raise RegardError(f"{model.name} is told in its prompt what to do; leave out language and task")
+        most = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
+        return read_beside_text(model, sounds_of(audio), texts, options, max_new_tokens=most)
     listening = check_hears(model)
     if audio is None or texts:
         instead = f", not a {next(iter(texts))}" if texts else ""

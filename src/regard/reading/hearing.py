@@ -111,7 +111,7 @@ def read_transcript(
             **facts,
         },
     )
-    return _without_rows(reading, "encoder") if is_usual and "encoder" in reading.kinds else reading
+    return without_rows(reading, "encoder") if is_usual and "encoder" in reading.kinds else reading
 
 
 @torch.inference_mode()
@@ -138,7 +138,7 @@ def read_encoder(
     )
 
 
-def _without_rows(reading: Reading, kind: str) -> Reading:
+def without_rows(reading: Reading, kind: str) -> Reading:
     """The same with no rows of a kind: what all its queries gave together stays."""
 
     def cut(name: str, table: np.ndarray) -> np.ndarray:

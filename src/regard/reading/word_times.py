@@ -1,7 +1,8 @@
 """When each written word was spoken, from where the tokens of a transcript looked in the sound.
 
-The method is that of openai-whisper (whisper/timing.py, `find_alignment`): the cross-attention of the heads that follow
-the sound, standardised over tokens, smoothed by a median filter over time, averaged, and warped.
+The method is that of openai-whisper (whisper/timing.py, `find_alignment`), in the form that transformers gives it: the
+cross-attention of the heads that follow the sound, cut to the sound as it is after the softmax, standardised over
+tokens, smoothed by a median filter over time, averaged, and warped.
 """
 
 from typing import NamedTuple
@@ -89,8 +90,6 @@ def jump_times(
     if weights.shape[1] == 0:
         return np.zeros(0)
     weights = weights.astype(np.float64)
-    # of what was heard alone: the model was given silence after its end
-    weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), np.finfo(np.float64).tiny)
     deviation = weights.std(axis=1, keepdims=True)
     weights = (weights - weights.mean(axis=1, keepdims=True)) / np.where(deviation > 0, deviation, 1)
     rows, columns = warp(-median_filter(weights, width).mean(axis=0))

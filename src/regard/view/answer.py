@@ -119,7 +119,7 @@ def balance(found: Shares, *, whole: str, width: int) -> Iterator[Text]:
     if found.question:
         rows.append(("the question", found.question, "left out of shades and parts"))
     if found.images:
-        rows.append(("images", found.images, "left out of shades and parts"))
+        rows.append((found.media, found.images, "left out of shades and parts"))
     if found.has_answer:
         rows.append(("the answer itself", found.answer, ""))
     if name:

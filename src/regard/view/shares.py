@@ -71,6 +71,8 @@ class Shares:
     layers: list[int]
     first_by_head: Float[np.ndarray, "layer head"]
     part_by_head: Float[np.ndarray, "layer head"]
+    # what `images` are, where they are sounds
+    media: str = "images"
 
     @property
     def strongest(self) -> list[int]:
@@ -156,6 +158,7 @@ def shares(
         layers=layers,
         first_by_head=_by_head(tables, [0]),
         part_by_head=_by_head(tables, in_best),
+        media="sounds" if any(fold is not None and fold.is_sound for fold in fold_of) else "images",
     )
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from regard.errors import RegardError
 from regard.reading.answer_run import FOREIGN
+from regard.reading.media import Sound
 from regard.reading.media_sources import MediaSources, Region
 from regard.reading.reading import Reading
 from regard.reading.source_record import Sentence, Source, Sources, numbered
@@ -85,6 +86,8 @@ def with_sources(reading: Reading) -> tuple[Reading, list[RenderableType]]:
     """
     if not reading.settings.get("prompt_tokens") or "text" not in reading.sequences:
         return reading, []
+    if any(isinstance(each, Sound) for each in reading.media):
+        return reading, [Text("\nWhat this answer rests on is not sought in sounds, and so not here.", QUIET_STYLE)]
     try:
         with counting(SEEKING, CONFIRMED + 1) as progress:
             found = reading.sources(progress=progress)

@@ -8,9 +8,9 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
 
 from regard.reading.reading import Reading
-from regard.view.answer import heading
+from regard.view.answer import answer_view, heading
 from regard.view.proof import proof
-from regard.view.speech import Heard, heard, loudness, over
+from regard.view.speech import Heard, heard, loudness, over, sounds
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
 from regard.view.words import percent, printable, shorten
 
@@ -72,12 +72,25 @@ class SpeechView:
 
 
 def speech_view(
-    reading: Reading, *, layer: int | None = None, head: int | None = None, token: str | None = None
+    reading: Reading,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
+    token: str | None = None,
+    segments: str = "sentences",
 ) -> list[RenderableType]:
-    """What was written of a sound, where each word looked in it, and what proves it. Raises as `heard`."""
+    """What was written of a sound, where each word looked in it, and what proves it.
+
+    Of a model that hears beside a text also what it looked at in that. Raises as `heard` and `shares`.
+    """
     found = heard(reading, layer=layer, head=head, token=token)
     # what cannot be shown is told before anything is
     loudness(found.sound, 1)
+    if found.kind == "decoder":
+        several = [heard(reading, layer=layer, head=head, token=token, number=n) for n in range(len(sounds(reading)))]
+        answer, *rest = answer_view(reading, layer=layer, head=head, token=token, segments=segments)
+        own = [SpeechView(each) for each in several]
+        return [answer, *own, *rest] if isinstance(answer, Text) else [*own, answer, *rest]
     written = reading.sequences.get("target")
     text = [Text(printable(written.text) or "(nothing was written)")] if written is not None else []
     return [*text, SpeechView(found), Text(f"\n{proof(reading)}", QUIET_STYLE)]

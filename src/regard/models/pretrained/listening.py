@@ -112,8 +112,9 @@ def listening_of(module: Any, folder: Path | None, given: Any, name: str) -> Lis
     Raises RegardError where there is none, or none that can be used.
     """
     if given is not None:
-        config = vars(getattr(module, "generation_config", None) or object) if folder is None else {}
-        return Listening(module, getattr(given, "feature_extractor", given), name, _checked(config, name))
+        config = getattr(module, "generation_config", None)
+        facts = {} if config is None else _checked(vars(config), name)
+        return Listening(module, getattr(given, "feature_extractor", given), name, facts)
     if folder is None:
         raise RegardError(f"{name} has nothing that prepares its sounds: give the model's processor=")
     extractor, facts = _extractor(folder), _facts(folder)

@@ -247,7 +247,7 @@ export const WORDS = {
     unplaced: "没有位置的图块",
     ...SPEECH.zh,
     sort: (sort, count) => {
-      const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", "image padding": "图像填充", "gathered image": "汇集的图像", "audio padding": "其后的静音", position: "位置" }[sort] ?? sort;
+      const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", "image padding": "图像填充", "audio padding": "其后的静音", "gathered image": "汇集的图像", position: "位置" }[sort] ?? sort;
       return count > 1 ? `${name} × ${count}` : name;
     },
     input: "文本其余部分",
