@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # what of the inputs is one number a token, and what it is of a token that the model wrote
 BY_TOKEN = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0, "image_embeds_position_mask": 0}
+# families whose own numbers differ: PaliGemma sees its prompt both ways, and not what it writes
+OWN_BY_TOKEN = {"paligemma": {"token_type_ids": 1}}
 
 
 def has_pictures(model: "LanguageModel", images: Any, messages: Any) -> bool:
@@ -61,13 +63,25 @@ class Pictured:
     def inputs(self, tokens: Tensor, module: Any) -> dict[str, Any]:
         """Arguments of a run over the prompt and what was written after it."""
         length = tokens.shape[1]
+        by_token = BY_TOKEN | OWN_BY_TOKEN.get(getattr(module.config, "model_type", ""), {})
         found: dict[str, Any] = {"input_ids": tokens}
         for name, value in on_device(self.prepared.inputs, module).items():
-            if name in BY_TOKEN:
-                added = value.new_full((1, length - value.shape[1]), BY_TOKEN[name])
+            if name in by_token:
+                added = value.new_full((1, length - value.shape[1]), by_token[name])
                 found[name] = torch.cat([value, added], dim=1)
+            elif name == "cross_attention_mask":
+                # what is written sees what the last of the prompt saw
+                found[name] = torch.cat([value, value[:, -1:].expand(-1, length - value.shape[1], -1, -1)], dim=1)
             elif name != "input_ids":
                 found[name] = value
+        return found
+
+    def next_inputs(self, tokens: Tensor, module: Any) -> dict[str, Any]:
+        """Arguments of a run over what was written last, with a cache of what came before."""
+        found: dict[str, Any] = {"input_ids": tokens}
+        if "cross_attention_mask" in self.prepared.inputs:
+            last = on_device(self.prepared.inputs, module)["cross_attention_mask"][:, -1:]
+            found["cross_attention_mask"] = last.expand(*tokens.shape, -1, -1)
         return found
 
 
@@ -121,6 +135,8 @@ def _encoded(model: "LanguageModel", texts: PicturedTexts, asked: Asked, picture
     given, prepared = texts.encode(asked, [picture.image for picture in pictures])
     places = _places(model, pictures, prepared, lambda images: texts.encode(asked, images)[1].inputs)
     sorts = placeholders(model.module)
+    # where the text looks across at its pictures, their place in it is a token
+    sorts = {} if places.source else sorts
     held = [position for position, id in enumerate(given.ids) if sorts.get(id) == "image patch"]
     known = places.text if len(places.text) == len(held) else []
     labels = known or [Label(-1, "image patch", str(index)) for index in range(len(held))]
@@ -216,9 +232,9 @@ def _shown(reading: Reading, pictures: Sequence[OpenedImage], places: Places) ->
         media_type, data = picture.encoded()
         media.append(Picture(picture.name, media_type, data, picture.width, picture.height))
     sequences = dict(reading.sequences)
-    image = sequences.get("image")
-    if image is not None and len(image.tokens) == len(places.vision):
-        sequences["image"] = sequence(places.vision, None)
+    for name, known in (("image", places.vision), ("source", places.source)):
+        if name in sequences and len(sequences[name].tokens) == len(known):
+            sequences[name] = sequence(known, None)
     return replace(reading, sequences=sequences, media=media)
 
 
@@ -277,6 +293,12 @@ def generate_pictured(
     """`LanguageModel.generate` of one prompt with pictures."""
     if prompt is not None and not isinstance(prompt, str):
         raise RegardError("images go with a single prompt; call generate for each")
+    check_takes(model, "images")
+    if not model.writes:
+        raise RegardError(f"{model.name} writes nothing; read shows what it looks at in images")
+    if _arguments(model.module)["pixel_values"].default is inspect.Parameter.empty:
+        # it would be given the picture again with each token
+        raise RegardError(f"{model.name} is not run token by token here; read writes about images, and shows them")
     asked = pictured(model, prompt, images=images, **chats)
     how: dict[str, Any] = {"stream": stream, "going_on": going_on}
     found = write_batch(
@@ -285,7 +307,7 @@ def generate_pictured(
         writing,
         ends=model.ends | asked.given.ends,
         samples=n,
-        beside=lambda tokens: asked.inputs(tokens, model.module),
+        beside=lambda tokens, is_first: (asked.inputs if is_first else asked.next_inputs)(tokens, model.module),
         **how,
     )
     return found if n > 1 else found[0]
