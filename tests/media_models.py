@@ -1,14 +1,12 @@
 """Tiny models that see, with random weights and the real processors of their families, as folders that users bring."""
 
-import importlib
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 import transformers
 from benchmarks.zoo.architecture import scatter
-from PIL import Image
+from tests.media_inputs import image_processor
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 WORDS = ["What is on the mat? The cat sat on it. USER ASSISTANT user assistant image picture two one red blue."] * 2
@@ -57,11 +55,6 @@ def tokenizer(*special, **settings):
         model_input_names=["input_ids", "attention_mask"],
         **settings,
     )
-
-
-def image_processor(family, name, **settings):
-    module = importlib.import_module(f"transformers.models.{family}.image_processing_pil_{family}")
-    return getattr(module, f"{name}ImageProcessorPil")(**settings)
 
 
 CLIP_SIZES = {"size": {"shortest_edge": 28}, "crop_size": {"height": 28, "width": 28}}
@@ -402,9 +395,3 @@ def make(name, folder):
     else:
         processor.save_pretrained(folder)
     return Path(folder)
-
-
-def picture(width=60, height=40, seed=0):
-    """A picture of noise, smooth enough to be resized."""
-    noise = np.random.default_rng(seed).integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
-    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)

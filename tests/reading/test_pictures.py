@@ -15,7 +15,8 @@ from regard.language_model.pictured import pictured
 transformers = pytest.importorskip("transformers")
 Image = pytest.importorskip("PIL.Image")
 
-from tests.media_models import FAMILIES, PLACED, WRITERS, make, picture  # noqa: E402
+from tests.media_inputs import image_processor, picture  # noqa: E402
+from tests.media_models import FAMILIES, PLACED, TEXT, VISION, WRITERS, make, tokenizer  # noqa: E402
 
 FLOAT32_ROUNDING = 2.0**-24
 PROMPT = "What is on the mat?"
@@ -187,3 +188,99 @@ def depth(area, box):
     across = (min(area.right, box[2]) - max(area.left, box[0])) / (area.right - area.left)
     down = (min(area.bottom, box[3]) - max(area.top, box[1])) / (area.bottom - area.top)
     return min(across, down)
+
+
+def test_each_cell_of_a_detector_is_where_its_pixels_are(tmp_path):
+    backbone = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], layer_type="basic", out_features=["stage4"]
+    )
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    config = transformers.DetrConfig(
+        use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=backbone, d_model=32,
+        encoder_ffn_dim=48, decoder_ffn_dim=48, num_queries=5, **sizes,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.DetrForObjectDetection(config).eval().save_pretrained(tmp_path)
+    image_processor("detr", "Detr", size={"shortest_edge": 256, "longest_edge": 420}).save_pretrained(tmp_path)
+    model, image = regard.load(tmp_path), picture(330, 205)
+    reading = model.read(images=[image])
+    assert reading.kinds == ["encoder", "decoder", "cross"]
+    assert reading.keys("cross") == reading.keys("encoder")
+    areas = [token.area for token in reading.keys("cross")]
+    assert len(areas) == 8 * 13
+    assert (areas[-1].right, areas[-1].bottom) == pytest.approx((330, 205))
+    keys, rows, columns = inner_keys(model, image), *torch.tensor([area[1:3] for area in areas]).T
+    for cell in (28, 45, 62):
+        painted = image.copy()
+        painted.paste((255, 0, 200), tuple(round(x) for x in areas[cell][3:]))
+        change = (inner_keys(model, painted) - keys).norm(dim=1)
+        # a convolution sees beyond its cell, to all sides alike
+        for places, own in ((rows, areas[cell].row), (columns, areas[cell].column)):
+            assert abs(float((places * change).sum() / change.sum()) - own) < 0.6
+
+
+def inner_keys(model, image):
+    """What the encoder of a detector is given of each cell."""
+    found = []
+    encoder = model.module.model.encoder
+    with encoder.register_forward_pre_hook(
+        lambda _, given, named: found.append(named.get("inputs_embeds", given[0] if given else None)), with_kwargs=True
+    ):
+        model.read(images=[image])
+    return found[0][0]
+
+
+def test_windows_and_what_stands_before_a_text_are_refused_by_name(tmp_path):
+    from benchmarks.zoo import ARCHITECTURES
+
+    for name in ("swin", "vit_mae"):
+        ARCHITECTURES[name].build("eager").save_pretrained(tmp_path / name)
+        side = 32 if name == "swin" else 16
+        size = {"height": side, "width": side}
+        image_processor("vit", "ViT", size=size).save_pretrained(tmp_path / name)
+    reading = regard.load(tmp_path / "swin").read(images=[picture()])
+    assert not reading.maps
+    assert all("windows or parts" in why for why in reading.refused.values())
+    reading = regard.load(tmp_path / "vit_mae").read(images=[picture()])
+    # its patches are shuffled
+    assert {token.sort for token in reading.sequences["image"].tokens} == {"position"}
+    words = tokenizer()
+    config = transformers.GitConfig(**{**TEXT, "vocab_size": len(words)}, vision_config=VISION)
+    transformers.GitForCausalLM(config).save_pretrained(tmp_path / "git")
+    parts = image_processor("clip", "CLIP", size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}), words
+    transformers.GitProcessor(*parts).save_pretrained(tmp_path / "git")
+    with pytest.raises(RegardError, match="puts others of its own among them"):
+        regard.load(tmp_path / "git").read("What?", images=[picture()], max_new_tokens=3)
+
+
+def test_pictures_and_their_places_must_be_as_many(model_of):
+    model, images = model_of("llava"), pictures_for("llava")
+    for prompt, given in (("<image>?", images), ("<image> and <image>?", images[:1])):
+        with pytest.raises(RegardError, match="give one for each"):
+            model.read(prompt, images=given)
+    part = {"type": "image"}
+    with pytest.raises(RegardError, match="places for 1 pictures"):
+        model.read(messages=[{"role": "user", "content": [part]}], images=images)
+    with pytest.raises(RegardError, match="nothing is fetched"):
+        model.read(messages=[{"role": "user", "content": [{**part, "url": "https://example.org/cat.png"}]}])
+    for content in ([{"type": "video"}], ["text"], [{"type": "text"}], [{**part, "image": 3}], []):
+        with pytest.raises(RegardError):
+            model.read(messages=[{"role": "user", "content": content}], images=None)
+    with pytest.raises(RegardError, match="special token"):
+        model.read(
+            messages=[{"role": "user", "content": [part, {"type": "text", "text": "<image>"}]}], images=images[0]
+        )
+
+
+def test_a_prompt_that_spells_its_places_is_as_it_stands_and_a_picture_in_a_message_is_one(model_of):
+    model, images = model_of("llava"), pictures_for("llava")
+    reading = model.read("USER: <image>\nWhat? ASSISTANT:", images=images[0], max_new_tokens=2)
+    assert reading.sequences["text"].text.startswith("USER: image patch (0, 0) image patch (0, 1)")
+    assert "turns" not in reading.settings
+    parts = [{"type": "image", "image": images[0]}, {"type": "text", "text": PROMPT}]
+    message = {"role": "user", "content": parts}
+    first = model.read(messages=[message], max_new_tokens=2)
+    same = model.read(PROMPT, images=images[0], max_new_tokens=2)
+    assert first.sequences["text"] == same.sequences["text"]
+    (turn,) = first.settings["turns"]
+    assert first.sequences["text"].text[turn["start"] : turn["end"]] == PROMPT

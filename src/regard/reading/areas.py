@@ -14,6 +14,8 @@ from regard.models.pretrained.tiles import Tile
 from regard.reading.labels import Label, before_patches
 from regard.reading.media import ImageArea
 
+# pixels that a convolutional backbone steps over at a time
+STRIDE = 32
 PATCH, PADDING, GATHERED = "image patch", "image padding", "gathered image"
 
 
@@ -249,6 +251,18 @@ def _crossed(shown: Shown) -> Places:
     return Places([], vision, source)
 
 
+def _cells(shown: Shown) -> Places:
+    """DETR: a convolution makes a grid of cells of a picture, each of the pixels that it steps over at a time."""
+    if len(shown.tiles) != 1 or shown.tiles[0] is None:
+        return Places([], [])
+    tile = shown.tiles[0]
+    # that of the usual backbones
+    rows, columns = (-(-length // STRIDE) for length in (tile.height, tile.width))
+    across, down = STRIDE / tile.width * columns, STRIDE / tile.height * rows
+    whole = tile._replace(width=STRIDE * columns, height=STRIDE * rows) if max(across, down) > 1 else tile
+    return Places([], [], grid(whole, rows, columns))
+
+
 # vision models that cut a picture into patches row by row
 TOWERS = {
     "blip_2_vision",
@@ -289,4 +303,7 @@ FAMILIES: dict[str, Callable[[Shown], Places]] = {
     "blip-2": _gathered,
     "instructblip": _gathered,
     "kosmos-2": _gathered,
+    "detr": _cells,
+    "conditional_detr": _cells,
+    "table-transformer": _cells,
 }

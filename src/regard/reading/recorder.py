@@ -3,6 +3,7 @@
 Queries and keys are let go of with the call; what stays is a `Recording` of plain data.
 """
 
+import math
 import threading
 import weakref
 from collections.abc import Callable
@@ -282,7 +283,11 @@ class Recorder:
         """A call over several pictures or tiles of one sequence as one for each; else the call itself."""
         count = call.context.shape[0]
         is_theirs = kind in ("vision", "queries", "resampler") or self.is_one
-        return by_item(call) if count > run.batch_size == 1 and is_theirs and call.refused is None else [call]
+        shapes = [part.pixels for part in self.parts if part.pixels is not None]
+        # windows within a picture are more than there are pictures, and in an order of their own
+        most = max((math.prod(shape[:-3]) for shape in shapes if len(shape) > 3), default=0)
+        are_pictures = run.batch_size == 1 < count <= most and is_theirs and call.refused is None
+        return by_item(call) if are_pictures else [call]
 
     def _read(self, run: Run, kind: str, key: LayerKey, call: AttentionCall) -> Any:
         sizes = [_size(pieces) for pieces in run.pieces.get(key, [])]
