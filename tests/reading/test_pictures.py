@@ -1,6 +1,7 @@
 """Readings of models that see: every row exact, and every patch where its pixels are."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -284,3 +285,22 @@ def test_a_prompt_that_spells_its_places_is_as_it_stands_and_a_picture_in_a_mess
     assert first.sequences["text"] == same.sequences["text"]
     (turn,) = first.settings["turns"]
     assert first.sequences["text"].text[turn["start"] : turn["end"]] == PROMPT
+
+
+def test_more_rows_than_fit_are_refused_and_some_of_them_are_read(model_of, monkeypatch):
+    monkeypatch.setattr(sys.modules["regard.language_model.pictured"], "MOST_BYTES", 4000)
+    model, image = model_of("vit"), picture()
+    with pytest.raises(RegardError, match="choose rows"):
+        model.read(images=image)
+    assert model.read(images=image, rows=0).rows("vision") == [0]
+    assert model.read(images=image, layers=-1).layers("vision") == [1]
+
+
+def test_a_run_that_would_write_something_else_is_told(model_of, monkeypatch, caplog):
+    model, images = model_of("paligemma"), pictures_for("paligemma")
+    model.read(PROMPT, images=images, max_new_tokens=5)
+    assert not caplog.records
+    # what it writes is seen both ways, as its prompt is
+    monkeypatch.setattr(sys.modules["regard.language_model.pictured"], "OWN_BY_TOKEN", {})
+    model.read(PROMPT, images=images, max_new_tokens=5)
+    assert "not the one that the run that is read would write" in caplog.text
