@@ -93,10 +93,10 @@ def run() -> None:
         "in bfloat16 by autocast where that is said, on both sides; medians of "
         f"{TURNS - 1} turns, the first warms up, their range in brackets; how many times as fast is the median of the "
         f"turns' ratios. Before the first update dev takes {figures['before']:.4f} bits per byte. AdamW at a constant "
-        f"rate of {KINDS['full'][0]:g}, of LoRA {KINDS['LoRA'][0]:g}, without weight decay; adapters of rank {LORA['rank']} "
-        "in every linear layer but the output's. Regard's have one A for query, key and value, one for gate and up, "
-        "which its model has as one layer each. Memory is the most that all processes of a side held during a turn, "
-        f"what they share counted once. Trainer is that of transformers {transformers.__version__}.",
+        f"rate of {KINDS['full'][0]:g}, of LoRA {KINDS['LoRA'][0]:g}, without weight decay; adapters of rank "
+        f"{LORA['rank']} in every linear layer but the output's. Regard's have one A for query, key and value, one for "
+        "gate and up, which its model has as one layer each. Memory is the most that all processes of a side held "
+        f"during a turn, what they share counted once. Trainer is that of transformers {transformers.__version__}.",
     )
 
 

@@ -21,7 +21,7 @@ from benchmarks.source_peers import contextcite, head_weights, relevance, rollou
 from regard.data.download import cache_dir
 from regard.language_model import LanguageModel
 from regard.models.pretrained.texts import Texts
-from regard.reading import answer_run, copying, passages, probe, sources
+from regard.reading import answer_run, asked, copying, passages, probe, sources
 from regard.reading.answer_run import AnswerRun
 from regard.reading.probe import Probe
 from regard.reading.record import Span
@@ -48,7 +48,7 @@ HALVES, LEARNED = 32, 64
 # prompts from which weights of heads can be learned
 FEWEST = 6
 # what the estimates depend on
-MODULES = (answer_run, copying, passages, probe, sources)
+MODULES = (answer_run, asked, copying, passages, probe, sources)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The verdict on an answer, judged by editing its page: a value that it follows, or pages that it does not need."""
 
+import contextlib
 import functools
 import itertools
 import math
@@ -19,7 +20,8 @@ from regard.reading.segments import sentences
 from regard.reading.source_record import Sources
 
 # prompts of each kind in each of two sets, and after how many tries fewer must do
-JUDGED, TRIES, BATCH = 40, 400, 16
+CHOSEN_ON, MEASURED_ON = "choosing", "measuring"
+JUDGED, TRIES, BATCH = {CHOSEN_ON: 40, MEASURED_ON: 100}, 1000, 16
 SIZES = range(8, 16)
 # what of the change of each token of the answer is compared with a threshold
 CRITERIA: dict[str, Callable[[Sequence[float]], float]] = {
@@ -30,26 +32,39 @@ CRITERIA: dict[str, Callable[[Sequence[float]], float]] = {
 # pages with the model's own answers
 Answered = Callable[[Sequence[Page]], list[Page]]
 THRESHOLDS = np.geomspace(0.02, 20, 300)
-CHOSEN_ON, MEASURED_ON = "choosing", "measuring"
 
 
-def verdicts(kept: Kept) -> list[dict[str, Any]]:
-    """Of each judged answer what was confirmed, where in it the passage that it follows is, and the verdict."""
+class _NotMeasuredError(Exception):
+    """What comes next has not been measured."""
+
+
+def verdicts(kept: Kept, *, measures: bool = True) -> list[dict[str, Any]]:
+    """Of each judged answer what was confirmed, where in it the passage that it follows is, and the verdict.
+
+    Without `measures` of those that have been measured.
+    """
     model = load()
 
     def answered(pages: Sequence[Page]) -> list[Page]:
         prompts = [page.prompt for page in pages]
-        written = kept.get(f"answers-{digest(prompts)}", "", lambda: _written(model, prompts))
+        name = f"answers-{digest(prompts)}"
+        if not measures and not kept.has(name, ""):
+            raise _NotMeasuredError
+        written = kept.get(name, "", lambda: _written(model, prompts))
         return [replace(page, answer=text) for page, text in zip(pages, written, strict=True)]
 
     found = []
-    for name in (CHOSEN_ON, MEASURED_ON):
+    # what is reported comes first
+    for name in (MEASURED_ON, CHOSEN_ON):
         for kind, pages in (("follows", _followed(answered, name)), ("knows", _known(answered, name))):
-            for number, page in enumerate(itertools.islice(pages, JUDGED)):
-                about = digest(page.prompt, page.answer, code())
-                found.append(kept.get(f"{name}-{kind}-{number}", about, functools.partial(_judged, model, page)))
-                found[-1] |= {"set": name, "kind": kind}
-                print(name, kind, number, found[-1]["named"], file=sys.stderr, flush=True)
+            with contextlib.suppress(_NotMeasuredError):
+                for number, page in enumerate(itertools.islice(pages, JUDGED[name])):
+                    file, about = f"{name}-{kind}-{number}", digest(page.prompt, page.answer, code())
+                    if not measures and not kept.has(file, about):
+                        raise _NotMeasuredError
+                    found.append(kept.get(file, about, functools.partial(_judged, model, page)))
+                    found[-1] |= {"set": name, "kind": kind}
+                    print(name, kind, number, found[-1]["named"], file=sys.stderr, flush=True)
     return found
 
 
@@ -73,6 +88,7 @@ def judged(sources: Sources, page: Page) -> dict[str, Any]:
         "effects": [list(each.token_effects or ()) for each in tried],
         "together": sources.together,
         "named": list(sources.verdict.on),
+        "passes": sources.passes,
     }
 
 

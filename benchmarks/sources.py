@@ -310,7 +310,7 @@ def main() -> None:
         print(json.dumps(PARTS[given.part](*about, *given.arguments)))
     elif given.part == "page":
         kept = Kept(given.cache)
-        found = {name: PARTS[name](kept, measures=False) for name in ("ranking", "nesting")}
+        found = {name: PARTS[name](kept, measures=False) for name in ("ranking", "nesting", "verdicts")}
         write_page({**written(), **{name: made(figures) for name, figures in found.items() if figures}})
     else:
         update(given.part, given.cache)

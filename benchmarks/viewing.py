@@ -4,6 +4,7 @@ Beside it BertViz's head view and CircuitsVis, whose pages hold every weight of 
 """
 
 import dataclasses
+import io
 import itertools
 import json
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from playwright.sync_api import Error, Page, sync_playwright
 
 import regard.api  # noqa: F401  it brings what shows a reading
@@ -20,10 +22,13 @@ from benchmarks import report
 from benchmarks.peers import Contender, environment
 from regard.data.words import word_spans
 from regard.reading.labels import placed
+from regard.reading.media import ImageArea, Picture
 from regard.reading.reading import Reading
-from regard.reading.record import Check, Top
+from regard.reading.record import Check, Sequence, Token, Top
 
 LAYERS, HEADS, ROWS, TOP = 30, 9, 64, 8
+# of a picture's grid of patches
+SIDE = 64
 ROUNDS, HOVERS, SCROLL_SECONDS = 3, 40, 4
 LENGTHS = (64, 256, 1024)
 # at which a page is opened once: the others take minutes, if they come at all
@@ -48,6 +53,11 @@ globalThis.requestAnimationFrame = (act) => ask((time) => {
   frames_.push(performance.now() - start);
 });
 new MutationObserver((_, observer) => {
+  if (!document.querySelector(".picture[data-shown]")) return;
+  observer.disconnect();
+  ask(() => setTimeout(() => (globalThis.pictured_ = performance.now() - began())));
+}).observe(document, { subtree: true, childList: true, attributes: true });
+new MutationObserver((_, observer) => {
   if (!document.querySelector('[data-ready="true"]')) return;
   observer.disconnect();
   ask(() => setTimeout(() => (globalThis.shown_ = performance.now() - began())));
@@ -62,6 +72,24 @@ HOVER = """(places) => new Promise((done) => {
     frames_.length = 0;
     const start = performance.now();
     span.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+    const handled = performance.now() - start;
+    setTimeout(() => { found.push(handled + Math.max(...frames_)); next(); }, 60);
+  };
+  next();
+})"""
+# when the picture itself is drawn under its heat
+PICTURE_SHOWN = "globalThis.pictured_ !== undefined && globalThis.shown_ !== undefined"
+POINT = """(count) => new Promise((done) => {
+  const box = document.querySelector(".picture");
+  const [wide, tall] = [box.clientWidth, box.clientHeight];
+  const found = [];
+  const next = () => {
+    if (found.length === count) return done(found);
+    const [x, y] = [(0.03 + (found.length * 0.37) % 0.94) * wide, (0.03 + (found.length * 0.61) % 0.94) * tall];
+    const { left, top } = box.getBoundingClientRect();
+    frames_.length = 0;
+    const start = performance.now();
+    box.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX: left + x, clientY: top + y }));
     const handled = performance.now() - start;
     setTimeout(() => { found.push(handled + Math.max(...frames_)); next(); }, 60);
   };
@@ -89,6 +117,7 @@ def run() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as tool:
         chromium = tool.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         figures["4,096 tokens"] = _long(chromium, Path(folder), 4096)
+        figures["4,096 patches"] = _pictured(chromium, Path(folder))
         figures["100,000 tokens"] = _scrolled(chromium, Path(folder), 100_000)
         figures["peers"] = _compared(chromium, Path(folder))
         chromium.close()
@@ -154,6 +183,89 @@ def _long(chromium: Any, folder: Path, tokens: int) -> dict[str, Any]:
     }
 
 
+def pictured(rows: int, side: int, *, layers: int = LAYERS, heads: int = HEADS, pixels: int = 1344) -> Reading:
+    """A reading of a model that was given a photograph-like picture of side × side patches before its question."""
+    random = np.random.default_rng(0)
+    question = [" What", " is", " there", "?"]
+    answer = [f" word{place}" for place in range(rows)]
+    patches = [f"image patch ({row}, {column})" for row in range(side) for column in range(side)]
+    pieces = ["<s>", *(f" {patch}" for patch in patches), *question, *answer]
+    ends = np.cumsum([0, *map(len, pieces)]).tolist()
+    text = "".join(pieces)
+    step = pixels / side
+    areas: dict[int, ImageArea] = {}
+    for place in range(side * side):
+        row, column = divmod(place, side)
+        areas[1 + place] = ImageArea(0, row, column, column * step, row * step, (column + 1) * step, (row + 1) * step)
+    tokens = [
+        Token(
+            -1 if place in areas else place,
+            piece,
+            start,
+            end,
+            [],
+            "image patch" if place in areas else "token",
+            areas.get(place),
+        )
+        for place, (piece, (start, end)) in enumerate(zip(pieces, itertools.pairwise(ends), strict=True))
+    ]
+    keys = len(tokens) - 1
+    kept = list(range(keys - rows, keys))
+    maps = {}
+    for layer in range(layers):
+        weights = random.random((heads, rows, keys), dtype=np.float32) ** 12
+        maps["decoder", layer] = weights / weights.sum(axis=2, keepdims=True)
+    return Reading(
+        model="synthetic",
+        sequences={"text": Sequence(text, tokens, [])},
+        maps=maps,
+        checks={key: Check(1e-7, 1e-7, rows) for key in maps},
+        settings={"prompt_tokens": keys - rows + 1},
+        sides={"decoder": ("text", "text")},
+        kept={"decoder": kept},
+        media=[_photograph(random, pixels)],
+    )
+
+
+def _photograph(random: np.random.Generator, pixels: int) -> Picture:
+    """Clouds of noise at several sizes, as hard to decode as a photograph."""
+    image = np.zeros((pixels, pixels, 3))
+    for cells in (4, 16, 64, 256):
+        noise = Image.fromarray(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        image += np.asarray(noise.resize((pixels, pixels), Image.Resampling.BICUBIC)) / 4
+    file = io.BytesIO()
+    Image.fromarray(image.astype(np.uint8)).save(file, "JPEG", quality=90)
+    return Picture("clouds.jpg", "image/jpeg", file.getvalue(), pixels, pixels)
+
+
+def _pictured(chromium: Any, folder: Path) -> dict[str, Any]:
+    path = folder / "pictured.html"
+    reading = pictured(ROWS, SIDE)
+    path.write_text(reading.to_html(), encoding="utf-8")
+    first = reading.rows("decoder")[0] + 1
+    shown, drawn, hovers, points, most = [], [], [], [], []
+    for _ in range(ROUNDS):
+        page = _open(chromium, path, PICTURE_SHOWN)
+        shown.append(page.evaluate("globalThis.shown_"))
+        drawn.append(page.evaluate("globalThis.pictured_"))
+        hovers += page.evaluate(HOVER, list(range(first, first + HOVERS)))
+        points += page.evaluate(POINT, HOVERS)
+        page.get_by_label("Heads as").select_option("max")
+        page.wait_for_selector('.status:not(:has-text("layer"))')
+        page.locator(".scope", has_text="largest").wait_for()
+        page.wait_for_timeout(500)
+        most += page.evaluate(HOVER, list(range(first, first + HOVERS)))
+        page.context.close()
+    return {
+        "file_mb": path.stat().st_size / 1e6,
+        "first_paint_ms": shown,
+        "picture_ms": drawn,
+        "hover_mean_ms": hovers,
+        "point_ms": points,
+        "hover_largest_ms": most,
+    }
+
+
 def _scrolled(chromium: Any, folder: Path, tokens: int) -> dict[str, Any]:
     path = folder / "longest.html"
     path.write_text(synthetic(tokens, layers=2, heads=2, rows=16, top=0).to_html(), encoding="utf-8")
@@ -165,12 +277,12 @@ def _scrolled(chromium: Any, folder: Path, tokens: int) -> dict[str, Any]:
     return {"first_paint_ms": [shown], "frame_ms": intervals, "token_nodes": nodes}
 
 
-def _open(chromium: Any, path: Path) -> Page:
+def _open(chromium: Any, path: Path, until: str = "globalThis.shown_ !== undefined") -> Page:
     page = chromium.new_context(viewport={"width": 1280, "height": 800}, offline=True).new_page()
     page.set_default_timeout(120_000)
     page.add_init_script(WATCH)
     page.goto(path.as_uri())
-    page.wait_for_function("() => globalThis.shown_ !== undefined")
+    page.wait_for_function(f"() => {until}")
     return page
 
 
@@ -239,6 +351,7 @@ def _shown(chromium: Any, path: Path, name: str, length: int) -> list[float]:
 
 def _write(figures: dict[str, Any]) -> None:
     long, longest = figures["4,096 tokens"], figures["100,000 tokens"]
+    seen = figures["4,096 patches"]
     frames = sorted(longest["frame_ms"])
     rate = 1000 / statistics.median(frames)
     rows = [
@@ -248,6 +361,12 @@ def _write(figures: dict[str, Any]) -> None:
         ["hover to recolour, largest of all heads", _percentiles(long["hover_largest_ms"]), "16 ms"],
         ["memory of the page when shown", report.spread(long["opened_mb"], "{:.0f}") + " MB", "300 MB"],
         ["memory with every layer unpacked", report.spread(long["all_layers_mb"], "{:.0f}") + " MB", "300 MB"],
+        [f"a picture of {SIDE}×{SIDE} patches and {ROWS} rows, file", f"{seen['file_mb']:.0f} MB", ""],
+        ["its page: first paint", report.spread(seen["first_paint_ms"], "{:.0f}") + " ms", "1,000 ms"],
+        ["its page: the picture under its heat", report.spread(seen["picture_ms"], "{:.0f}") + " ms", "1,000 ms"],
+        ["its page: hover over a word to heat, mean of all heads", _percentiles(seen["hover_mean_ms"]), "16 ms"],
+        ["its page: hover over a word to heat, largest of all heads", _percentiles(seen["hover_largest_ms"]), "16 ms"],
+        ["its page: pointing at a patch to the words that looked", _percentiles(seen["point_ms"]), "16 ms"],
         ["100,000 tokens: first paint", f"{longest['first_paint_ms'][0]:.0f} ms", ""],
         ["100,000 tokens: scrolling", f"{rate:.0f} frames/s, 99 % within {frames[int(0.99 * len(frames))]:.0f} ms", ""],
     ]

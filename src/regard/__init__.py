@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from regard.generation.decoding import Decoding
     from regard.language_model import LanguageModel
     from regard.reading.reading import Reading
+    from regard.reading.served.assemble import reading_of
+    from regard.reading.served.request import ServedLayer, ServedRequest
     from regard.reading.watch import watching
 
 __version__ = "0.1.0"
@@ -22,11 +24,14 @@ __all__ = [
     "LanguageModel",
     "Reading",
     "RegardError",
+    "ServedLayer",
+    "ServedRequest",
     "Translator",
     "attention",
     "evaluate",
     "load",
     "read",
+    "reading_of",
     "sources",
     "train",
     "watching",
@@ -38,10 +43,13 @@ _LAZY = {
     "Generation": "regard.api",
     "LanguageModel": "regard.language_model",
     "Reading": "regard.api",
+    "ServedLayer": "regard.api",
+    "ServedRequest": "regard.api",
     "Translator": "regard.api",
     "evaluate": "regard.api",
     "load": "regard.api",
     "read": "regard.api",
+    "reading_of": "regard.api",
     "sources": "regard.api",
     "train": "regard.api",
     "watching": "regard.api",

@@ -23,7 +23,10 @@ from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.lora import ADAPTER_CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.models.pretrained.translators import Languages, translates
+from regard.reading.media_sources import MediaSources
 from regard.reading.reading import Reading
+from regard.reading.served.assemble import reading_of
+from regard.reading.served.request import ServedLayer, ServedRequest
 from regard.reading.source_record import Sources
 from regard.reading.watch import watching
 from regard.training.init import WINDOW, Start
@@ -34,7 +37,20 @@ from regard.translator import Translator
 from regard.translator.opening import pretrained_translator, translator_of_run
 from regard.view import renderers
 
-__all__ = ["Generation", "Translator", "evaluate", "load", "load_translator", "read", "sources", "train", "watching"]
+__all__ = [
+    "Generation",
+    "ServedLayer",
+    "ServedRequest",
+    "Translator",
+    "evaluate",
+    "load",
+    "load_translator",
+    "read",
+    "reading_of",
+    "sources",
+    "train",
+    "watching",
+]
 
 LIBRARIES = ("regard", "transformers")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -196,8 +212,8 @@ def sources(
     *,
     tokenizer: Any = None,
     **settings: Any,
-) -> Sources:
-    """Which passages of a prompt, or of a `source=`, an answer rests on.
+) -> Sources | MediaSources:
+    """Which passages of a prompt, or of a `source=`, an answer rests on, or which regions of its `images=`.
 
     It is `LanguageModel.sources` or `Translator.sources`, of a model or its name.
     """

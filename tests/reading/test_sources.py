@@ -70,8 +70,9 @@ def derivatives(model):
     return torch.autograd.grad(found, strengths)[0].numpy()
 
 
-def probed(module):
-    run, probe = AnswerRun(module, PROMPT, ANSWER), Probe(module, PASSAGES, range(9, 13))
+def probed(module, begin=0):
+    run = AnswerRun(module, PROMPT, ANSWER)
+    probe = Probe(module, PASSAGES, range(9, 13), begun=run.begin(begin))
     with probe.open():
         found = run.run()
         torch.autograd.backward(found.sum())
@@ -96,6 +97,9 @@ def test_an_estimate_is_the_derivative_by_how_much_is_hidden(name):
         return
     expected = derivatives(architecture.build("eager"))
     np.testing.assert_allclose(by_passage(probe), expected, atol=2e-4, rtol=2e-3)
+    # rows up to the end of the first passage look at no other, and are run by themselves where a cache holds them
+    later, *_ = probed(architecture.build(implementation), begin=4)
+    np.testing.assert_allclose(by_passage(later), expected, atol=2e-4, rtol=2e-3)
     assert abs(expected).max() > 1e-3
 
 
@@ -137,12 +141,13 @@ def own(**settings):
 
 
 @pytest.mark.parametrize("window", [None, 6])
-@pytest.mark.parametrize("most", [1 << 30, 0])
-def test_an_own_model_is_probed_alike(window, most, monkeypatch):
+@pytest.mark.parametrize(("most", "begin"), [(1 << 30, 0), (0, 0), (1 << 30, 4), (1 << 30, 8)])
+def test_an_own_model_is_probed_alike(window, most, begin, monkeypatch):
     monkeypatch.setattr(probing, "MOST_KEPT", most)
     module = own(window=window)
-    probe, *_ = probed(module)
+    probe, *_ = probed(module, begin)
     assert not probe.refused
+    assert probe.begun == begin
 
     def weakened(strengths):
         """log p with scores written out."""
@@ -152,7 +157,9 @@ def test_an_own_model_is_probed_alike(window, most, monkeypatch):
             size = query.shape[2]
             seen = torch.ones(size, size, dtype=torch.bool).tril() if mask is None else mask
             weaker = torch.log1p(-strengths)[PASSAGES.clamp(min=0)].where(PASSAGES >= 0, 0.0)
-            scores = query @ key.mT * query.shape[-1] ** -0.5 + (PASSAGES[:, None] != PASSAGES) * weaker
+            # to rows that are run before the others nothing is hidden
+            hidden = (PASSAGES[:, None] != PASSAGES) * (torch.arange(size) >= begin)[:, None]
+            scores = query @ key.mT * query.shape[-1] ** -0.5 + hidden * weaker
             return scores.masked_fill(~seen, -torch.inf).softmax(-1) @ value
 
         with pytest.MonkeyPatch.context() as patch:
@@ -180,6 +187,25 @@ def test_what_is_removed_is_not_there(name, spans):
     np.testing.assert_allclose(run.without(spans), expected, atol=1e-5)
     # the prefix is not run again, where a cache can be cut
     assert name == "mistral" or run.passes < 2 or spans[0][0] == 0
+
+
+def test_of_a_long_prompt_gradients_go_back_to_its_last_passage_alone(monkeypatch):
+    # of 24 tokens, in two layers of 16 numbers
+    monkeypatch.setattr(probing, "MOST_KEPT", 24 * 2 * 16 * 18 * 8)
+    begun, begin = [], AnswerRun.begin
+    monkeypatch.setattr(AnswerRun, "begin", lambda run, count: begun.append(begin(run, count)) or begun[-1])
+    long = find_sources(asked(), SourceOptions())
+    monkeypatch.undo()
+    short = find_sources(asked(), SourceOptions())
+    assert begun == [TEXT.index(" Who?")]
+    assert long.method == "gradient"
+    assert long.passes < short.passes
+    # the whole prompt has been run either way
+    assert long.log_probability == pytest.approx(short.log_probability, abs=1e-9)
+    effects = {each.start: each.effect for each in short if each.effect is not None}
+    assert all(
+        each.effect is None or each.effect == pytest.approx(effects.get(each.start, each.effect)) for each in long
+    )
 
 
 def test_all_of_a_prompt_cannot_be_removed():
@@ -263,13 +289,18 @@ def plain(module, ids, answer):
     return logits.double().log_softmax(-1)[range(len(answer)), answer]
 
 
-def test_effects_are_what_a_prompt_without_the_passage_gives(monkeypatch):
-    # nothing is enough, so that all are tried
-    monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
+@pytest.fixture
+def every_passage(monkeypatch):
+    """The answer rests on each, whatever that costs, so that all are removed."""
+    monkeypatch.setattr("regard.reading.sources.RESTS", -100.0)
+    monkeypatch.setattr("regard.reading.sources.MOST_PASSES", 100.0)
+
+
+def test_effects_are_what_a_prompt_without_the_passage_gives(every_passage, monkeypatch):
     case = asked()
     steps = []
     found = find_sources(case, SourceOptions(confirm=2), progress=steps.append)
-    # the estimates, each passage, and both
+    # the estimates, and each passage
     assert sum(steps) == 4
     assert [each.text for each in sorted(found, key=lambda each: each.start)] == ["Red lamp.", "Ada here.", "Bo away."]
     assert found.question.text == "Who?"
@@ -277,20 +308,26 @@ def test_effects_are_what_a_prompt_without_the_passage_gives(monkeypatch):
     ids, count = case.ids[: case.prompt], case.prompt
     whole = plain(case.module, ids, case.answer)
     assert found.log_probability == pytest.approx(float(whole.sum()), abs=1e-9)
-    confirmed = [each for each in found if each.effect is not None]
-    assert len(confirmed) == 2
-    assert list(found)[:2] == confirmed
-    for each in confirmed:
+    for each in found:
         change = plain(case.module, ids[: each.start] + ids[each.end : count], case.answer) - whole
         np.testing.assert_allclose(each.token_effects, change, atol=1e-9)
         assert each.effect == pytest.approx(float(change.sum()), abs=1e-9)
-    gone = {place for each in confirmed for place in range(each.start, each.end)}
+    assert found[0].effect <= found[1].effect <= found[2].effect
+    assert sum(each.share for each in found) in (pytest.approx(1), 0)
+    # what stands before the first passage's end needs no gradient
+    assert 2.5 < found.passes < 5
+    assert json.loads(json.dumps(found.to_json()))["sources"][0]["effect"] == found[0].effect
+    # where the first is not enough, those that might be are removed at once
+    monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
+    steps = []
+    found = find_sources(case, SourceOptions(confirm=2), progress=steps.append)
+    assert sum(steps) == 3
+    assert [each.effect is None for each in found] == [False, True, True]
+    gone = {
+        place for each in sorted(found, key=lambda each: each.estimate)[:2] for place in range(each.start, each.end)
+    }
     both = plain(case.module, [id for place, id in enumerate(ids) if place not in gone], case.answer) - whole
     assert found.together == pytest.approx(float(both.sum()), abs=1e-9)
-    assert confirmed[0].effect <= confirmed[1].effect
-    assert sum(each.share for each in found) in (pytest.approx(1), 0)
-    assert 3 < found.passes < 6
-    assert json.loads(json.dumps(found.to_json()))["sources"][0]["effect"] == confirmed[0].effect
 
 
 def test_what_ends_an_answer_is_no_part_of_it():
@@ -301,8 +338,7 @@ def test_what_ends_an_answer_is_no_part_of_it():
     assert found.to_json() == find_sources(asked(answer=" ada"), SourceOptions()).to_json()
 
 
-def test_a_part_of_the_answer_is_judged_by_itself(monkeypatch):
-    monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
+def test_a_part_of_the_answer_is_judged_by_itself(every_passage):
     case = asked()
     whole = find_sources(case, SourceOptions())
     parts = [find_sources(case, SourceOptions(of=of)) for of in (" ada", (4, 7))]
@@ -384,8 +420,7 @@ def test_curves_are_runs_of_shorter_prompts(monkeypatch, tmp_path):
     assert list(bare.curves(orders=1).removed) == [0, 1]
 
 
-def test_a_contrast_is_the_difference_of_two_answers(monkeypatch):
-    monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
+def test_a_contrast_is_the_difference_of_two_answers(every_passage):
     case = asked()
     other = [10, 20, 30, 40]
     found = find_sources(case, SourceOptions(), contrast=other)
@@ -448,17 +483,55 @@ def test_where_gradients_are_not_to_be_had_heads_that_copy_stand_in():
     assert all(each.effect is None or each.effect == pytest.approx(whole[each.text] or each.effect) for each in found)
 
 
-def test_where_one_is_enough_no_others_are_tried_in_vain(monkeypatch):
-    monkeypatch.setattr("regard.reading.sources.RESTS", -100.0)
+def test_where_one_is_enough_no_others_are_tried_in_vain(every_passage, monkeypatch):
     found = find_sources(asked(), SourceOptions())
     assert found.together is None
     assert found.verdict.on == tuple(range(len([each for each in found if each.effect is not None])))
     # all are tried while each is one of them
     assert len(found.verdict.on) == len(find_sources(asked(), SourceOptions(confirm=1)).verdict.on) == 3
-    monkeypatch.setattr("regard.reading.sources.RESTS", 100.0)
-    both = find_sources(asked(), SourceOptions())
-    assert both.passes > found.passes - 1e-9
-    assert both.together is not None
+    # but not beyond what four passes cost
+    monkeypatch.setattr("regard.reading.sources.MOST_PASSES", 4.0)
+    some = find_sources(asked(), SourceOptions())
+    assert some.passes < 4
+    assert 0 < len(some.verdict.on) < 3
+
+
+def confirmed(effects, group, *, estimates=None, confirm=3, cost=0.0):
+    """The passages that are removed, in turn, and the groups."""
+    from regard.reading.sources import confirm_strongest
+
+    asked, none = [], np.zeros(1)
+
+    def removed(number):
+        asked.append(number)
+        return effects[number], none
+
+    def together(numbers):
+        asked.append(tuple(numbers))
+        return group, none
+
+    found = confirm_strongest(
+        effects if estimates is None else estimates, removed, together, lambda number: cost, confirm
+    )
+    return asked, found
+
+
+def test_the_strongest_are_removed_until_no_more_can_be_named():
+    assert confirmed([-5.0, -0.5, -0.2], 0.0)[0] == [0]
+    assert confirmed([-0.2, -5.0, -3.0, -0.5], 0.0)[0] == [1, 2]
+    # nothing rests on any of them
+    asked, found = confirmed([-0.5, -0.4, -0.3, -0.2], -0.9)
+    assert asked == [0, (0, 1, 2)]
+    assert (found.tried, found.together[0]) == (3, -0.9)
+    # either is enough, or the second is what counts
+    assert confirmed([-0.5, -0.4, -0.3, -0.2], -9.0)[0] == [0, (0, 1, 2), 1, 2]
+    asked, found = confirmed([-0.5, -5.0, -0.2], -9.0, estimates=[-3.0, -2.0, 0.0])
+    assert asked == [0, (0, 1, 2), 1]
+    assert found.together is None
+    # what is found ends it where more would cost too much
+    assert confirmed([-5.0, -4.0], 0.0, cost=4.5)[0] == [0]
+    assert confirmed([-0.5, -4.0], -4.0, estimates=[-2.0, -1.0], cost=4.5)[0] == [0, (0, 1), 1]
+    assert confirmed([-0.5, -0.4], -9.0, confirm=1)[0] == [0]
 
 
 def test_a_model_of_few_tokens_has_sources_too():

@@ -27,6 +27,33 @@ def browser():
         opened.close()
 
 
+@pytest.fixture
+def show(browser, tmp_path):
+    """Opens a reading, and in the end sees that the page asked for nothing and complained of nothing."""
+    told, contexts = [], []
+
+    def show(reading, *, width=1280, height=800, theme="light", locale="en-US", lang=None):
+        path = tmp_path / "reading.html"
+        path.write_text(reading if isinstance(reading, str) else reading.to_html(lang), encoding="utf-8")
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, locale=locale, offline=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("request", lambda asked: told.append(asked.url) if not asked.url.startswith(path.as_uri()) else None)
+        page.goto(path.as_uri())
+        page.wait_for_selector('[data-ready="true"]')
+        page.set_default_timeout(5000)
+        return page
+
+    yield show
+    for context in contexts:
+        context.close()
+    assert told == []
+
+
 def written_by_hand(pieces, prompt, *tables, refused=None):
     """A decoder that was fed `pieces`, all but the last, of which so many are the prompt; one table a layer.
 

@@ -7,10 +7,9 @@ import itertools
 import numpy as np
 
 from regard.data.words import word_spans
-from regard.reading.labels import placed
 from regard.reading.media import ImageArea, Picture
 from regard.reading.reading import Reading
-from regard.reading.record import Check
+from regard.reading.record import Check, Sequence, Token
 
 
 def drawn(width=120, height=80, *, name="drawn.png", form="PNG"):
@@ -56,10 +55,20 @@ def sequence(pieces):
         names.append(name)
         areas.append(area)
         sorts.append(sort)
-    ids = [place if sort == "token" else -1 for place, sort in enumerate(sorts)]
-    found = placed(text, ids, names, spans, word_spans(text), sorts=sorts)
-    tokens = [token._replace(area=area) for token, area in zip(found.tokens, areas, strict=True)]
-    return type(found)(found.text, tokens, found.words)
+    words = word_spans(text)
+    tokens = [
+        Token(
+            id=place if sort == "token" else -1,
+            text=name,
+            start=start,
+            end=end,
+            words=[number for number, (begin, stop) in enumerate(words) if begin < end and start < stop],
+            sort=sort,
+            area=area,
+        )
+        for place, (name, sort, area, (start, end)) in enumerate(zip(names, sorts, areas, spans, strict=True))
+    ]
+    return Sequence(text, tokens, [text[start:end] for start, end in words])
 
 
 def reading(kind, sides, sequences, tables, rows, media, **settings):
@@ -123,6 +132,42 @@ def crossed(*, layers=2, heads=2, seed=4):
     tables = np.random.default_rng(seed).dirichlet(np.full(17, 0.3), size=(layers, heads, len(rows)))
     sequences = {"text": text, "source": source}
     return reading("cross", ("text", "source"), sequences, tables, rows, [drawn()], prompt_tokens=5)
+
+
+def chatted(*, has_turns=True):
+    """A chat whose one message has two pictures before its text; each may be a turn of its own."""
+    pictures = [grid(0, 2, 3, (0, 0, 120, 80)), grid(1, 3, 2, (0, 0, 60, 100))]
+    pieces = [
+        "user",
+        ":",
+        *pictures[0],
+        "\n",
+        *pictures[1],
+        "\n",
+        "What",
+        " is",
+        " red",
+        "?",
+        "<end>",
+        "assistant",
+        ":",
+    ]
+    tokens = sequence(pieces).tokens
+    turns = [("image", 2, 8), ("image", 9, 15), ("user", 16, 20)]
+    text = sequence([*pieces, *ANSWER])
+    count = len(pieces)
+    keys = len(text.tokens) - 1
+    tables = np.random.default_rng(9).dirichlet(np.full(keys, 0.3), size=(2, 2, keys - count + 1))
+    settings = {
+        "prompt_tokens": count,
+        "turns": [
+            {"role": role, "start": tokens[first].start, "end": tokens[last - 1].end}
+            for role, first, last in turns
+            if has_turns or role != "image"
+        ],
+    }
+    rows = list(range(count - 1, keys))
+    return reading("decoder", ("text", "text"), {"text": text}, tables, rows, [drawn(), drawn(60, 100)], **settings)
 
 
 def both():

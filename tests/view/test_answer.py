@@ -10,8 +10,9 @@ from matplotlib.image import imread
 from rich.cells import cell_len
 from rich.console import Console
 
-from regard.view.answer import FIRST, SHADES, answer_view, scale, shaded_text
+from regard.view.answer import ASKS, FIRST, SHADES, answer_view, scale, shaded_text
 from regard.view.answer_figure import plot_answer
+from regard.view.pieces import QUESTION
 from regard.view.proof import proof
 from regard.view.renderers import draw
 from regard.view.shares import shares
@@ -95,6 +96,35 @@ def test_a_stronger_token_has_a_stronger_shade_and_the_first_has_none(dogs):
         if expected is not None and text.plain.count(piece.text.strip()) == 1:
             assert shades[piece.text.strip()] == SHADES[len(SHADES) - 1 - expected]
     assert text.plain == "Ann has a dog. Bo has a cat. Who?"
+
+
+def test_a_question_that_is_known_stands_apart(chat, sourced):
+    question = sourced.settings["sources"]["question"]
+    found = shares(sourced)
+    keys, weights = sourced.keys("decoder"), mean_weights(sourced)
+    asks = [key.start < question["end"] and question["start"] < key.end for key in keys]
+    assert found.question == pytest.approx(float(weights[asks].sum()), abs=1e-6)
+    total = found.prompt + found.template + found.question + found.images + found.answer + found.first
+    assert total == pytest.approx(1, abs=1e-6)
+    own = [piece for piece in found.pieces if piece.part == QUESTION]
+    assert "".join(piece.text for piece in own).strip() == question["text"]
+    assert not any(piece.share for piece in own)
+    text = shaded_text(found.pieces, found.strongest, scale=scale(found))
+    asked = "".join(text.plain[span.start : span.end] for span in text.spans if span.style == ASKS)
+    assert asked.replace(" ", "") == question["text"].replace(" ", "")
+    assert question["text"] not in [part.text for part in found.parts if part.share]
+    told = " ".join(printed(sourced).split())
+    assert f"the question {percent(found.question)}" in told
+    figure = plot_answer(found)
+    assert any(f"question {percent(found.question)}" in each.get_text() for axes in figure.axes for each in axes.texts)
+    # where nothing told it, it is a part as others are
+    sourced.settings.pop("sources")
+    assert shares(sourced).question == 0
+
+
+def mean_weights(reading):
+    tables = [reading.weights("decoder", layer) for layer in reading.layers("decoder")]
+    return np.concatenate(tables).mean((0, 1))
 
 
 def test_shades_are_legible_on_any_terminal():

@@ -21,33 +21,6 @@ SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
 
 
 @pytest.fixture
-def show(browser, tmp_path):
-    """Opens a reading, and in the end sees that the page asked for nothing and complained of nothing."""
-    told, contexts = [], []
-
-    def show(reading, *, width=1280, height=800, theme="light", locale="en-US", lang=None):
-        path = tmp_path / "reading.html"
-        path.write_text(reading if isinstance(reading, str) else reading.to_html(lang), encoding="utf-8")
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=theme, locale=locale, offline=True
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("request", lambda asked: told.append(asked.url) if not asked.url.startswith(path.as_uri()) else None)
-        page.goto(path.as_uri())
-        page.wait_for_selector('[data-ready="true"]')
-        page.set_default_timeout(5000)
-        return page
-
-    yield show
-    for context in contexts:
-        context.close()
-    assert told == []
-
-
-@pytest.fixture
 def translated():
     """A translation with three kinds, two layers and two heads, whose cross-attention is random but known."""
 
@@ -794,7 +767,7 @@ def test_sources_are_asked_for_by_grain_and_of_a_part_of_the_answer(show_live, s
     def answer(reading, message):
         if message["type"] != "sources":
             return wire.answer(reading, message)
-        asked.append({"grain": message["grain"], "of": message["of"]})
+        asked.append({name: message[name] for name in ("grain", "of", "within")})
         reading.settings["sources"] = {**found, "asked": asked[-1]}
         return {**message, "sources": wire.header(reading)["settings"]["sources"]}, []
 
@@ -811,10 +784,46 @@ def test_sources_are_asked_for_by_grain_and_of_a_part_of_the_answer(show_live, s
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Ask again").click()
     page.locator(".verdict", has_text="This answer rests on ①").wait_for()
-    assert asked == [{"grain": "turns", "of": [count + 1, count + 2]}, {"grain": "turns", "of": None}]
+    whole = {"grain": "turns", "of": None, "within": None}
+    assert asked == [whole | {"of": [count + 1, count + 2]}, whole]
     token(page, "input", 4).click()
     settle(page)
     assert_named(page)
+
+
+def test_a_passage_is_split_into_what_it_is_made_of(show_live, sourced):
+    text, asked = sourced.sequences["text"], []
+    whole = {"grain": "turns", "of": None, "within": None}
+    sourced.settings["sources"]["asked"] = whole
+
+    def answer(reading, message):
+        if message["type"] == "sources":
+            asked.append({name: message[name] for name in whole})
+            found = reading.settings["sources"]
+            inner = [{**source, "effect": None, "token_effects": None} for source in found["sources"][:1]]
+            verdict = {"text": "", "on": [], "either": False}
+            reading.settings["sources"] = found | {
+                "sources": inner,
+                "verdict": verdict,
+                "around": found,
+                "asked": asked[-1],
+            }
+            return {**message, "sources": wire.header(reading)["settings"]["sources"]}, []
+        return wire.answer(reading, message)
+
+    page = show_live(sourced, answer)
+    assert not page.locator(".sources").get_by_role("button", name="by paragraphs").is_visible()
+    page.locator(".passages .name", has_text="Ann has a dog.").click()
+    page.get_by_role("button", name="① by paragraphs").click()
+    page.locator(".sources .scope", has_text="Within “Ann has a dog.”").wait_for()
+    (only,) = asked
+    assert "".join(each.text for each in text.tokens[slice(*only["within"])]).strip() == "Ann has a dog."
+    assert only | {"within": None} == whole | {"grain": "paragraphs"}
+    assert page.locator(".passages li").count() == 2
+    assert_named(page)
+    page.get_by_role("button", name="← All turns").click()
+    page.locator(".verdict", has_text="This answer rests on ①").wait_for()
+    assert page.locator(".passages li").count() == 4
 
 
 def test_the_language_changes_from_outside_and_what_is_chosen_stays(show_live, dogs):

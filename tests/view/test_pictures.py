@@ -1,7 +1,9 @@
 """Heat lies where the patches lie: against every pixel painted one by one, and against shares summed by hand."""
 
+import base64
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from tests.view import pictured
 from regard.errors import RegardError
 from regard.reading.media import ImageArea
 from regard.view.folds import folds
-from regard.view.picture_terminal import digits, half_blocks, over, picture_view
+from regard.view.heat import over
+from regard.view.picture_terminal import digits, half_blocks, picture_view
 from regard.view.pictures import has_pictures, looks
 from regard.view.pixels import pixels
 from regard.view.shares import shares
@@ -110,12 +113,43 @@ def test_the_text_shows_a_picture_as_one_piece_and_keeps_it_out_of_its_parts():
     assert not any("patch" in word.text for part in found.parts for word in part.words)
 
 
+@pytest.mark.parametrize("has_turns", [True, False])
+def test_a_chat_tells_the_role_of_a_message_with_pictures_once(has_turns):
+    found = shares(pictured.chatted(has_turns=has_turns))
+    told = "".join(piece.text for piece in found.pieces)
+    shown = re.sub(r": [\d.]+ %", "", " ".join(told.split()))
+    assert shown == "user: [image 1 · 2×3 patches] [image 2 · 3×2 patches] What is red? assistant:"
+    assert [part.text for part in found.parts] == ["What is red?"]
+    total = found.prompt + found.template + found.images + found.answer + found.first
+    assert total == pytest.approx(1, abs=1e-6)
+
+
 def test_separators_between_rows_belong_to_the_picture_and_words_do_not():
     rows = pictured.grid(0, 2, 3, (0, 0, 120, 80))
     tokens = pictured.sequence(["<s>", *rows[:3], "\n", *rows[3:], " and", " then", " a", " last", *rows]).tokens
     first, second = folds(tokens)
     assert (first.first, first.last, second.first, second.last) == (1, 8, 12, 18)
     assert second.name == "image 1 · 2×3 patches"
+
+
+def test_what_was_gathered_is_one_piece_without_a_place():
+    reading = pictured.asked(areas=[f"[gathered image {place}]" for place in range(9)])
+    (fold,) = folds(reading.sequences["text"].tokens)
+    assert fold.name == "image · 9 vectors"
+    assert not has_pictures(reading)
+    weights = mean(reading, "decoder", list(range(7)))
+    assert shares(reading).images == pytest.approx(weights[2:11].sum(), rel=1e-5)
+
+
+def test_padding_belongs_to_its_picture_and_is_counted_apart():
+    padding = ["[image padding 0]", "[image padding 1]", "[image padding 2]"]
+    areas = [*padding, *pictured.grid(0, 2, 3, (0, 0, 120, 80)), *padding, *padding]
+    reading = pictured.asked(areas=areas, before=("<s>",))
+    (fold,) = folds(reading.sequences["text"].tokens)
+    assert (fold.name, fold.first, fold.last) == ("image 1 · 2×3 patches", 1, 16)
+    weights = mean(reading, "decoder", list(range(7)))
+    padded = weights[1:4].sum() + weights[10:16].sum()
+    assert dict(looks(reading).shares)["image padding"] == pytest.approx(padded, rel=1e-5)
 
 
 def test_patches_beyond_the_picture_are_counted_and_not_drawn():
@@ -174,6 +208,23 @@ def test_a_damaged_or_exchanged_picture_is_refused():
         pixels(dataclasses.replace(picture, media_type="image/svg+xml"), 100)
     with pytest.raises(RegardError, match="pixels are not drawn"):
         pixels(dataclasses.replace(picture, width=99_999, height=99_999), 100)
+
+
+@pytest.mark.parametrize("name", [*MAKERS, "chatted"])
+def test_the_still_of_a_notebook_has_every_picture_with_its_heat(name):
+    reading = getattr(pictured, name)()
+    html = reading._repr_html_()
+    images = re.findall(r'src="data:image/png;base64,([^"]*)"', html)
+    for image, heat in zip(images, looks(reading).heats, strict=True):
+        drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))), dtype=float)
+        assert drawn.shape == (heat.picture.height, heat.picture.width, 3)
+        reds = drawn[..., 0] - drawn[..., 1]
+        row, column = np.unravel_index(reds.argmax(), reds.shape)
+        hottest = np.unravel_index(heat.density.argmax(), heat.density.shape)
+        places = [np.searchsorted(edges, place + 0.5) - 1 for edges, place in ((heat.ys, row), (heat.xs, column))]
+        assert tuple(places) == hottest
+    assert "image patch (" not in html
+    assert ("The red disc" in html) == (name in ("asked", "tiled", "chatted"))
 
 
 def shown(reading, *, width=80, colour=None, **where):

@@ -162,14 +162,56 @@ def test_sources_are_sought_once_and_stay_with_the_reading(tiny_smollm2):
     # asked otherwise, they are others
     count = reading.settings["prompt_tokens"]
     of = wire.answer(reading, asked | {"grain": "paragraphs", "of": [count + 1, count + 3]})[0]["sources"]
-    assert of["asked"] == {"grain": "paragraphs", "of": [count + 1, count + 3]}
+    assert of["asked"] == {"grain": "paragraphs", "of": [count + 1, count + 3], "within": None}
     wanted = reading.sources(grain="paragraphs", of=(1, 3))
     assert [source["text"] for source in of["sources"]] == ["One two three. Four five six."]
     assert of["log_probability"] == pytest.approx(wanted.log_probability, abs=1e-6)
 
 
+ASKED = {"grain": "sentences", "of": None, "within": None}
+
+
+def test_sources_within_a_passage_are_kept_with_those_around_it(tiny_smollm2, tmp_path):
+    prompt = "😀 two three. Four five six.\n\nSeven eight nine.\n\nWhat is it?"
+    model = regard.load(tiny_smollm2 / "models" / "smollm2")
+    reading = model.read(prompt, max_new_tokens=3)
+    text, tokens = reading.sequences["text"].text, reading.sequences["text"].tokens
+
+    def positions(part):
+        first, last = text.index(part), text.index(part) + len(part)
+        inside = [number for number, token in enumerate(tokens) if first < token.end and token.start < last]
+        return [inside[0], inside[-1] + 1]
+
+    def ask(grain, within):
+        found = wire.answer(reading, {"type": "sources", "grain": grain, "of": None, "within": within})[0]["sources"]
+        return sorted(source["text"] for source in found["sources"]), found
+
+    whole, outer = ask("paragraphs", None)
+    assert whole == ["Seven eight nine.", "😀 two three. Four five six."]
+    paragraph = positions("😀 two three. Four five six.")
+    inner, found = ask("sentences", paragraph)
+    assert inner == ["Four five six.", "😀 two three."]
+    assert found["around"] == outer
+    # units of the viewer's text, in which 😀 is two
+    starts = {source["text"]: source["start"] for source in found["sources"]}
+    assert starts["Four five six."] == text.index("Four") + 1
+    words, deeper = ask("words", positions("Four five six."))
+    assert words == ["Four", "five", "six."]
+    assert deeper["around"] == found
+    path = tmp_path / "a.safetensors"
+    reading.save(path)
+    assert wire.header(regard.Reading.load(path))["settings"]["sources"] == deeper
+    # another paragraph stands in the whole, and what was asked before is not asked again
+    assert ask("sentences", positions("Seven eight nine."))[1]["around"] == outer
+    reading.settings["sources"]["around"]["answer"] = "kept"
+    assert ask("paragraphs", None)[1]["answer"] == "kept"
+    for wrong in ([0], [0, 0], [5, 4], [0, 1000], "all"):
+        with pytest.raises(RegardError):
+            ask("sentences", wrong)
+
+
 def test_sources_of_a_file_that_says_nothing_else_are_by_sentence(sourced):
-    assert wire.header(sourced)["settings"]["sources"]["asked"] == {"grain": "sentences", "of": None}
+    assert wire.header(sourced)["settings"]["sources"]["asked"] == ASKED
 
 
 def test_a_removal_is_run_once_and_stays_with_the_reading(dogs, monkeypatch):

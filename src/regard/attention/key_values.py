@@ -89,6 +89,10 @@ class KeyValues:
         assert end <= self.room, (end, self.room)
         for kept, new in zip(self.layers[layer], (key, value), strict=True):
             kept[:, :, self.length : end] = new.detach()
+        if self.length and key.requires_grad:
+            # gradients flow through the newest tokens; what is kept has none
+            past = (kept[:, :, : self.length] for kept in self.layers[layer])
+            return tuple(torch.cat(parts, dim=2) for parts in zip(past, (key, value), strict=True))  # pyright: ignore
         # of a first run all that there is, which for many queries is better in the model's own precision
         return (key, value) if self.length == 0 else self.layer(layer, end)
 

@@ -116,7 +116,7 @@ def read(
     from regard.api import load
     from regard.data.media import open_image
     from regard.language_model import LanguageModel
-    from regard.view.picture_terminal import picture_view
+    from regard.view.picture_terminal import picture_view, unplaced_view
     from regard.view.pictures import has_pictures
     from regard.view.renderers import PICTURES, draw
     from regard.view.sources import with_sources
@@ -158,6 +158,8 @@ def read(
     # what cannot be shown is told before a file is written
     if has_pictures(reading):
         view = picture_view(reading, **shown)
+    elif reading.media and not {"decoder", "encoder", "cross"} & set(reading.kinds):
+        view = unplaced_view(reading)
     else:
         view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
     view[1:1] = rests

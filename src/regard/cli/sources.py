@@ -2,7 +2,9 @@
 
 import json as json_module
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 
 from regard.cli.options import NO_LANGUAGES, Count, Device, Dtype, HyphenOrText, Languages, text_or_standard_input
@@ -19,6 +21,7 @@ def sources(
     source: Text = None,
     target: HyphenOrText | None = None,
     messages: File = None,
+    image: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
     system: str | None = None,
     chat: bool = False,
     answer: HyphenOrText | None = None,
@@ -51,6 +54,8 @@ def sources(
         Its translation, judged in place of the model's own; `-` is standard input.
     messages
         A JSON file with a conversation to answer: a list of {"role": …, "content": …}; `-` is standard input.
+    image
+        A picture that the prompt is about: the regions of it that the answer rests on are sought; may be given again.
     system
         A system message before the prompt, which then is a user's message as with --chat.
     chat
@@ -83,10 +88,13 @@ def sources(
     """
     from regard.api import load
     from regard.api import sources as find
+    from regard.data.media import open_image
     from regard.files import same_file
+    from regard.language_model import LanguageModel
+    from regard.reading.media_sources import MediaSources
     from regard.view.figure import check_path
     from regard.view.progress import counting
-    from regard.view.sources import SEEKING, SourcesView
+    from regard.view.sources import SEEKING, RegionsView, SourcesView
 
     inputs = inputs_of(prompt, prompt_file, messages, source=source, system=system)
     check_path(curves)
@@ -111,13 +119,23 @@ def sources(
             raise RegardError("--target goes with --source; with a prompt give --answer")
         answer = None if answer is None else text_or_standard_input(answer)
         inputs |= {"chat": chat and "messages" not in inputs, "answer": answer, "max_new_tokens": max_new_tokens}
+    if image:
+        # what no picture can be made of is told before a model is loaded
+        inputs["images"] = [open_image(each) for each in image]
+        # in a chat model's template, by its processor
+        inputs.pop("chat", None)
+        if curves is not None:
+            raise RegardError("--curves are of passages of a text, not of regions of an image")
     opened = load(model, device=device, dtype=dtype, **vars(languages))
+    if image and not isinstance(opened, LanguageModel):
+        raise RegardError(f"{opened.name} is a translator, which takes no images; give it a --source")
     with counting(SEEKING, None if source is not None else confirm + 1) as progress:
         found = find(opened, **inputs, **options, progress=progress)
-    if curves is not None:
+    if curves is not None and not isinstance(found, MediaSources):
         with counting("curves", None) as progress:
             found.curves(progress=progress).plot(curves)
     if json:
         print(json_module.dumps(found.to_json(), ensure_ascii=False))
     else:
-        Console().print(found.answer, SourcesView(found), sep="\n", markup=False, highlight=False)
+        shown = RegionsView(found) if isinstance(found, MediaSources) else SourcesView(found)
+        Console().print(found.answer, shown, sep="\n", markup=False, highlight=False)

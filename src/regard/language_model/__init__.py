@@ -21,6 +21,7 @@ from regard.generation.writing import Writing
 from regard.kernels.threads import fastest_threads
 from regard.language_model.adapters import adapter_for, ends_of
 from regard.language_model.asking import asking
+from regard.language_model.picture_sources import picture_sources
 from regard.language_model.pictured import generate_pictured, has_pictures, pictured, read_answer, read_with
 from regard.language_model.taken import processor_of
 from regard.language_model.text import generate_text, read_encoded, read_text
@@ -32,6 +33,7 @@ from regard.models.pretrained.lora import Name, find_merged
 from regard.models.pretrained.processors import Processor, takes
 from regard.models.pretrained.texts import Offsets, Texts
 from regard.reading.language import read_noted
+from regard.reading.media_sources import MediaSources
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
 from regard.reading.source_record import Sources
@@ -275,13 +277,16 @@ class LanguageModel:
         messages: Sequence[Message] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
         tools: Sequence[Any] | None = None,
+        images: Any = None,
         answer: str | None = None,
         contrast: str | None = None,
         max_new_tokens: int = 64,
         progress: Callable[[int], None] = lambda steps: None,
         **options: Any,
-    ) -> Sources:
+    ) -> Sources | MediaSources:
         """Which passages of a prompt its answer rests on: ranked by estimate, the first few confirmed by removal.
+
+        With `images`, or messages that have some, it is regions of these, which are hidden instead: `MediaSources`.
 
         The answer is the model's own, always its most likely token, or `answer`, written elsewhere, as it follows the
         prompt. With a `contrast`, another answer, it is asked why this one and not that. `chat`, `messages`,
@@ -289,6 +294,10 @@ class LanguageModel:
         `progress` is called with 1 after each step: the estimates of all passages, then each removal.
         Raises RegardError for an empty answer, for options that make no sense, and for what the model cannot do.
         """
+        if has_pictures(images, messages):
+            chats = {"messages": messages, "documents": documents, "tools": tools}
+            how = {"answer": answer, "contrast": contrast, "max_new_tokens": max_new_tokens, "progress": progress}
+            return picture_sources(self, prompt, images, options, **how, **chats)
         asked, other = asking(
             self,
             {"prompt": prompt, "messages": messages, "documents": documents, "tools": tools, "answer": answer},

@@ -56,16 +56,35 @@ class AnswerRun:
     answer: list[int]
     passes: float = 0.0
     _cache: Any = field(default=None, repr=False)
+    # tokens that the cache has before `run`
+    _begun: int = 0
 
     @property
     def fed(self) -> list[int]:
         """All tokens that a run is fed: nothing is asked of the last."""
         return [*self.prompt, *self.answer[:-1]]
 
+    @torch.no_grad()
+    def begin(self, count: int) -> int:
+        """Run the first tokens by themselves, so that gradients stop there; how many, 0 where no cache can hold them.
+
+        At least two tokens, and those that write the answer, are left to `run`.
+        """
+        count = min(count, len(self.prompt) - 1, len(self.fed) - 2)
+        self._cache = self._new_cache()
+        if self._cache is None or count < 1:
+            return 0
+        with session.only():
+            self._feed(self.fed[:count], self._cache, last=1)
+        self._begun = count
+        return count
+
     def run(self) -> Float[Tensor, " answer"]:
         """log p of each token of the answer; the cache of it is kept for `without`."""
-        self._cache = self._new_cache()
-        found = self._run(self.fed, self._cache)
+        begun, self._begun = self._begun, 0
+        if not begun:
+            self._cache = self._new_cache()
+        found = self._run(self.fed[begun:], self._cache)
         if self._cache is not None and not isinstance(self._cache, KeyValues):
             for layer in self._cache.layers:
                 layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
@@ -119,16 +138,19 @@ class AnswerRun:
 
     def _run(self, tokens: list[int], cache: Any) -> Float[Tensor, " answer"]:
         """log p of the answer after these tokens, which follow what a cache holds."""
+        count = len(self.answer)
+        logits = self._feed(tokens, cache, last=count)
+        found = logits[0, -count:].double().log_softmax(-1)
+        found = found.gather(1, torch.tensor(self.answer, device=logits.device)[:, None])[:, 0]
+        if not found.isfinite().all():
+            raise RegardError(f"{type(self.module).__name__} gives no finite probability of the answer")
+        return found
+
+    def _feed(self, tokens: list[int], cache: Any, *, last: int) -> Float[Tensor, "1 last vocabulary"]:
+        """The last logits of a run over these tokens, or more of them."""
         self.passes += len(tokens) / len(self.fed)
-        count, name = len(self.answer), type(self.module).__name__
         device = next((each.device for each in self.module.parameters() if each.device.type != "meta"), None)
         ids = torch.tensor([tokens], device=device)
         if isinstance(self.module, GPT):
-            logits = self.module(ids, cache, last=count).logits
-        else:
-            logits = run_foreign(self.module, ids, cache, caches=cache is not None, last=count).logits
-        found = logits[0, -count:].double().log_softmax(-1)
-        found = found.gather(1, torch.tensor(self.answer, device=device)[:, None])[:, 0]
-        if not found.isfinite().all():
-            raise RegardError(f"{name} gives no finite probability of the answer")
-        return found
+            return self.module(ids, cache, last=last).logits
+        return run_foreign(self.module, ids, cache, caches=cache is not None, last=last).logits

@@ -23,26 +23,28 @@ COPYING_HEADS, RANDOM_TOKENS = 5, 48
 _HEADS: "weakref.WeakKeyDictionary[nn.Module, list[tuple[str, int]]]" = weakref.WeakKeyDictionary()
 
 
-def copied(module: nn.Module, probe: Probe) -> Float[np.ndarray, " part"]:
-    """What each part did by being copied, roughly, by what the answer's rows give to it in heads that copy.
+def copied(probe: Probe) -> Float[np.ndarray, " part"]:
+    """What each part did by being copied, roughly, by what the answer's rows give to it in the probe's heads.
 
     The gradient of hiding a part from a row has the factor w · (1 − w), where w is what the row gives to it: it is
-    silent about w², so squares are what is added to it. All are 0 where the model takes too few tokens for such heads
-    to be found.
+    silent about w², so squares are what is added to it. They are of the mean of heads that copy: where one looks by
+    itself, it copies nothing.
     """
+    return -COPIED * probe.given.square().sum(0).numpy()
+
+
+def copying_heads(module: nn.Module) -> list[tuple[str, int]]:
+    """Heads that copy, by the path of their layer; none where the model takes too few tokens for them to be found."""
     if module not in _HEADS:
         try:
-            _HEADS[module] = _copying_heads(module)
+            _HEADS[module] = _found(module)
         except RegardError:
             _HEADS[module] = []
-    squares = [probe.squares[path][head] for path, head in _HEADS[module] if path in probe.squares]
-    if not squares:
-        return np.zeros(int(probe.passages.max()) + 1)
-    return -COPIED * torch.stack(squares).mean(0).double().numpy()
+    return _HEADS[module]
 
 
 @torch.inference_mode()
-def _copying_heads(module: nn.Module) -> list[tuple[str, int]]:
+def _found(module: nn.Module) -> list[tuple[str, int]]:
     """Heads that, in a text given twice, look at what came after the token the first time, as if to copy it."""
     embedding: Any = next(each for each in module.modules() if isinstance(each, nn.Embedding))
     draw = torch.Generator().manual_seed(0)

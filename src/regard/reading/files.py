@@ -208,9 +208,13 @@ def check_facts(facts: Any) -> None:
     _check(end in (0, 1) and type(end) is int, "end_tokens")
     _check_turns(facts["settings"].get("turns", []), facts["sequences"])
     if "sources" in facts["settings"]:
-        text = facts["sequences"]["text"]
-        check_sources(facts["settings"]["sources"], text["text"])
-        _check_asked(facts["settings"]["sources"].get("asked"), len(text["tokens"]))
+        text, found = facts["sequences"]["text"], facts["settings"]["sources"]
+        while True:
+            check_sources(found, text["text"])
+            _check_asked(found.get("asked"), len(text["tokens"]))
+            # sources within a passage are kept with those that the passage is one of
+            if (found := found.get("around")) is None:
+                break
     _check(_all(facts.get("media", []), dict), "media")
     for medium in facts.get("media", []):
         medium_of(medium)
@@ -278,13 +282,16 @@ def _checked_sentence(sentence: Any, answer: str) -> Any:
 
 
 def _check_asked(asked: Any, count: int) -> None:
-    """How sources were sought on the page: the grain, and the positions of the part of the answer that was judged."""
+    """How sources were sought on the page: the grain, the positions judged, and those that they were sought within."""
     if asked is None:
         return
-    _check(asked.keys() == {"grain", "of"} and isinstance(asked["grain"], str), "how sources were asked for")
-    of = asked["of"]
-    fits = of is None or (_all(of, int) and len(of) == 2 and 0 <= of[0] < of[1] <= count)
-    _check(fits, "the part of the answer whose sources were asked for")
+    # an earlier version sought them in the whole prompt alone
+    asked = {"within": None, **asked}
+    _check(asked.keys() == {"grain", "of", "within"}, "how sources were asked for")
+    _check(isinstance(asked["grain"], str), "how sources were asked for")
+    for place in (asked["of"], asked["within"]):
+        fits = place is None or (_all(place, int) and len(place) == 2 and 0 <= place[0] < place[1] <= count)
+        _check(fits, "the part of the text whose sources were asked for")
 
 
 def _is_removal(removal: dict[str, Any], count: int) -> bool:

@@ -37,20 +37,27 @@ _LOCK = threading.RLock()
 class Probe(session.CallWatch):
     """A watch on one run of a causal language model over tokens, of each of which `passages` has its part's number.
 
-    −1 is no part; a part is a stretch of positions. `effects` are the derivatives by key, once gradients have been
-    taken. Of each layer that was seen, `rows` are the weights of these queries summed, [head, key], and `squares` the
-    squares of what each query gives to each part, summed over queries, [head, part]. `refused` has the layers that give
-    no gradient.
+    −1 is no part; a part is a stretch of positions. The first `begun` tokens are in a cache, and the run is over the
+    others. `effects` are the derivatives by key, once gradients have been taken. Of each layer that was seen, `rows`
+    are the weights of these queries summed, [head, key]; `given` is what each query gives to each part, on the mean of
+    `heads`, which are named by their layer's path. `refused` has the layers that give no gradient.
     """
 
     sees_again = True
 
-    def __init__(self, module: nn.Module, passages: Int[Tensor, " token"], queries: Sequence[int]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        passages: Int[Tensor, " token"],
+        queries: Sequence[int],
+        *,
+        begun: int = 0,
+        heads: Sequence[tuple[str, int]] = (),
+    ) -> None:
         super().__init__(module)
-        self.passages, self.queries = passages, queries
+        self.passages, self.queries, self.begun, self.heads = passages, queries, begun, list(heads)
         self.effects: Float[Tensor, " token"] = torch.zeros(len(passages), dtype=torch.float64)
         self.rows: dict[str, Float[Tensor, "head token"]] = {}
-        self.squares: dict[str, Float[Tensor, "head part"]] = {}
         self.refused: dict[str, str] = {}
         # whether blocks are run again when gradients are taken
         self.recomputes = False
@@ -64,6 +71,7 @@ class Probe(session.CallWatch):
         ]
         parts = torch.arange(int(passages.max()) + 1)
         self._members = passages[:, None] == parts
+        self.given: Float[Tensor, "query part"] = torch.zeros(len(queries), len(parts), dtype=torch.float64)
         # which of a call's masks was proved
         self._proofs: dict[str, int] = {}
         # calls that wait for their context's gradient
@@ -78,7 +86,7 @@ class Probe(session.CallWatch):
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         """The same, with gradients of what depends on the tokens; parameters take none."""
-        embedding = self._embedding()
+        embedding = _embedding(self.module)
         with contextlib.ExitStack() as stack:
             # a model is prepared for one probe at a time
             stack.enter_context(_LOCK)
@@ -91,7 +99,7 @@ class Probe(session.CallWatch):
 
             hook = embedding.register_forward_hook(begin)
             stack.callback(hook.remove)
-            self.recomputes = self._keeps_too_much(embedding)
+            self.recomputes = not self.begun and len(self.passages) > fitting(self.module)
             if self.recomputes:
                 stack.enter_context(_recomputed(self.module))
             frozen = [each for each in self.module.parameters() if each.requires_grad]
@@ -100,18 +108,6 @@ class Probe(session.CallWatch):
                 each.requires_grad_(False)
             stack.enter_context(torch.enable_grad())
             yield
-
-    def _embedding(self) -> nn.Module:
-        find = getattr(self.module, "get_input_embeddings", None)
-        found = find() if find is not None else getattr(self.module, "embedding", None)
-        if not isinstance(found, nn.Module):
-            raise RegardError(f"{type(self.module).__name__} embeds no tokens that gradients could begin from")
-        return found
-
-    def _keeps_too_much(self, embedding: Any) -> bool:
-        weight = embedding.weight
-        layers = sum(len(blocks) for blocks in _stacks(self.module))
-        return len(self.passages) * layers * weight.shape[-1] * KEPT_PER_BLOCK * weight.element_size() > MOST_KEPT
 
     # what capture asks of a watch
 
@@ -136,10 +132,11 @@ class Probe(session.CallWatch):
             self.refused[call.path] = proof
             return
         self._proofs[call.path], visibility = proof, call.visibilities[proof]
-        queries = torch.tensor(list(self.queries), device=call.value.device)
+        queries = torch.tensor(list(self.queries), device=call.value.device) - self.begun
         weights, _ = exact_weights(call, visibility, item=0, queries=queries)
         self.rows[call.path] = weights.sum(1).cpu()
-        self.squares[call.path] = (weights @ self._members.to(weights)).square().sum(1).cpu()
+        for head in [head for path, head in self.heads if path == call.path]:
+            self.given += (weights[head] @ self._members.to(weights)).cpu() / len(self.heads)
         if call.output is None or not call.output.requires_grad:
             self.refused[call.path] = "its context has no gradient"
             return
@@ -160,8 +157,9 @@ class Probe(session.CallWatch):
         """Which of the call's masks reproduces its context, or why it cannot be probed."""
         if call.refused is not None:
             return call.refused
-        if len(call.context) != 1 or not call.num_queries == call.num_keys == len(self.passages):
-            return f"its {call.num_queries} queries and {call.num_keys} keys are not the {len(self.passages)} tokens"
+        tokens = len(self.passages)
+        if len(call.context) != 1 or (call.num_queries, call.num_keys) != (tokens - self.begun, tokens):
+            return f"its {call.num_queries} queries and {call.num_keys} keys are not the {tokens} tokens"
         step = max(1, call.num_queries // SAMPLE)
         queries = torch.arange(0, call.num_queries, step, device=call.value.device)
         why = ""
@@ -172,7 +170,7 @@ class Probe(session.CallWatch):
             check = check_rows(call, visibility, rounded, outside, item=0, queries=queries, keys=keys)
             if (complained := complaint(check, call.value.dtype)) is not None:
                 why = why or complained
-            elif weights[:, 0, 1:].any():
+            elif weights[:, 0, self.begun + 1 :].any():
                 return "its first query looks at later keys; sources need a causal language model"
             else:
                 return number
@@ -190,8 +188,8 @@ class Probe(session.CallWatch):
         along = (heads_gradient * call.context[0].float()).sum(-1, keepdim=True)
         # what a row pulls a key's value by, and what it would lose of its context
         pulls = torch.cat([heads_gradient, along], dim=-1)
-        everything, none = slice(0, size), self.passages.new_zeros(0)
-        layout, text = Layout(0, everything, everything, 0, 0), Text(none, none, none, none, 0)
+        none = self.passages.new_zeros(0)
+        layout, text = Layout(0, slice(0, call.num_queries), slice(0, size), 0, 0), Text(none, none, none, none, 0)
         softmax = rows_of(call, visibility, layout, k=0)
         found = torch.zeros(size, dtype=torch.float64, device=value.device)
         for tile in tiles(call, visibility, layout, softmax, item=0, text=text):
@@ -205,8 +203,9 @@ class Probe(session.CallWatch):
 
     def _see_own(self, tile: Tile) -> None:
         """Rows of a passage's own tokens still see each other: their weights are left out."""
+        first = self.begun + tile.rows.start
         for start, end in self._spans:
-            rows = slice(max(0, start - tile.rows.start), max(0, end - tile.rows.start))
+            rows = slice(max(0, start - first), max(0, end - first))
             columns = slice(max(0, start - tile.columns.start), max(0, end - tile.columns.start))
             tile.numerators[:, rows, columns] = 0.0
 
@@ -215,6 +214,21 @@ def _stacks(module: nn.Module) -> list[nn.ModuleList]:
     """Lists of blocks that stand in no other."""
     lists = {path: each for path, each in module.named_modules() if isinstance(each, nn.ModuleList)}
     return [each for path, each in lists.items() if not any(path.startswith(f"{other}.") for other in lists)]
+
+
+def fitting(module: nn.Module) -> int:
+    """How many tokens may have a gradient at once: what blocks keep of them fits into memory."""
+    weight: Any = _embedding(module).weight
+    layers = sum(len(blocks) for blocks in _stacks(module))
+    return MOST_KEPT // max(1, layers * weight.shape[-1] * KEPT_PER_BLOCK * weight.element_size())
+
+
+def _embedding(module: nn.Module) -> nn.Module:
+    find: Any = getattr(module, "get_input_embeddings", None)
+    found = find() if find is not None else getattr(module, "embedding", None)
+    if not isinstance(found, nn.Module):
+        raise RegardError(f"{type(module).__name__} embeds no tokens that gradients could begin from")
+    return found
 
 
 @contextlib.contextmanager

@@ -17,9 +17,9 @@ from regard.config import from_dict, setting
 from regard.errors import RegardError
 from regard.reading.answer_run import FOREIGN, AnswerRun
 from regard.reading.asked import Asked, Run
-from regard.reading.copying import copied
+from regard.reading.copying import copied, copying_heads
 from regard.reading.passages import Grain, passages_of, positions, question_in
-from regard.reading.probe import Probe
+from regard.reading.probe import Probe, fitting
 from regard.reading.record import Span
 from regard.reading.segments import sentences
 from regard.reading.source_record import Sentence, Source, Sources, Verdict, numbered
@@ -28,8 +28,9 @@ from regard.reading.source_record import Sentence, Source, Sources, Verdict, num
 CONFIRMED = 3
 # nats that the answer's likeliest loss must reach for an answer to rest on a passage
 RESTS = 1.0
-# passages that are removed at most, one after another, while the answer rests on each
-MOST_CONFIRMED = 10
+# passages that are removed at most, one after another, while the answer rests on each, and the passes over prompt and
+# answer that all of it may cost then
+MOST_CONFIRMED, MOST_PASSES = 10, 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +51,8 @@ class SourceOptions:
     of
         The part of the answer that is judged, as its text; in Python also a pair of tokens of the answer.
     confirm
-        How many passages, the strongest by estimate, are removed to see their true effect: fewer where the next could
-        not be named, more while the answer rests on each.
+        How many passages, the strongest by estimate, are removed to see their true effect, alone and together: fewer
+        where no more can be named, more while the answer rests on each and all of it costs less than four passes.
     """
 
     grain: Grain = "sentences"
@@ -94,10 +95,11 @@ def find_sources(
         raise RegardError(f"the {whole} is one passage and nothing else; split it more finely{remedy}")
     parts = [*spans, *([] if asks is None else positions(asked.tokens, [asks], asked.prompt))]
     chosen = _chosen(asked, options.of)
-    first = _estimated(asked, asked.answer, parts, chosen)
+    last = spans[-1][1]
+    first = _estimated(asked, asked.answer, parts, chosen, last)
     compared = [(first, chosen, 1.0)]
     if contrast is not None:
-        compared.append((_estimated(asked, list(contrast), parts, slice(None)), slice(None), -1.0))
+        compared.append((_estimated(asked, list(contrast), parts, slice(None), last), slice(None), -1.0))
     progress(1)
 
     def removed(*gone: Span) -> tuple[float, np.ndarray]:
@@ -107,24 +109,29 @@ def find_sources(
         judged = zip(changes, compared, strict=True)
         return sum(sign * float(change[where].sum()) for change, (_, where, sign) in judged), changes[0]
 
+    def together(numbers: Sequence[int]) -> _Change | None:
+        """What removing several at once does; None where nothing of the prompt would be left."""
+        group = [spans[number] for number in numbers]
+        return removed(*group) if sum(end - start for start, end in group) < asked.prompt else None
+
+    def cost(number: int) -> float:
+        """Passes over prompt and answer once this passage has been removed too."""
+        return sum(each.run.passes for each, *_ in compared) / len(compared) + 1 - spans[number][0] / asked.prompt
+
     if first.estimates is None:
         effects = {number: removed(span) for number, span in enumerate(parts)}
         by_part = [effects[number][0] for number in range(len(parts))]
+        confirmed = _of_all(effects, by_part[: len(spans)], together, options.confirm)
     else:
         by_part = list(first.estimates)
         if contrast is not None:
             by_part = [one - other for one, other in zip(by_part, compared[1][0].estimates or (), strict=True)]
-        effects = _confirmed(by_part[: len(spans)], lambda number: removed(spans[number]), options.confirm)
-    tried = sorted((number for number in effects if number < len(spans)), key=lambda number: effects[number][0])
-    # two may say the same, each enough without the other
-    tried = tried[: options.confirm] if first.estimates is None else tried
-    leaves_some = sum(spans[number][1] - spans[number][0] for number in tried) < asked.prompt
-    together, together_by_token = None, None
-    if len(tried) > 1 and leaves_some and not any(_rests(effects[number][0]) for number in tried):
-        together, together_by_token = removed(*(spans[number] for number in tried))
+        alone = by_part[: len(spans)]
+        confirmed = confirm_strongest(alone, lambda number: removed(spans[number]), together, cost, options.confirm)
+    whole, by_answer_token = confirmed.together or (None, None)
 
     def source(number: int, place: Span) -> Source:
-        effect, by_token = effects.get(number, (None, None))
+        effect, by_token = confirmed.effects.get(number, (None, None))
         return Source(
             text=text[slice(*place)],
             start=place[0],
@@ -149,9 +156,9 @@ def find_sources(
         sources=tuple(found),
         question=None if asks is None else source(len(spans), asks),
         log_probability=float(first.log_probabilities[chosen].sum()),
-        together=together,
-        verdict=_verdict(strengths, together, tried=len(tried), has_question=asks is not None),
-        sentences=_by_sentence(asked, found, together_by_token, tried=len(tried), asks=asks) if is_whole else (),
+        together=whole,
+        verdict=_verdict(strengths, whole, tried=confirmed.tried, has_question=asks is not None),
+        sentences=_by_sentence(asked, found, by_answer_token, tried=confirmed.tried, asks=asks) if is_whole else (),
         method=first.method,
         why=first.why,
         passes=sum(each.run.passes for each, *_ in compared),
@@ -160,21 +167,59 @@ def find_sources(
     )
 
 
-def _confirmed(
-    estimates: Sequence[float], removed: Callable[[int], tuple[float, np.ndarray]], confirm: int
-) -> dict[int, tuple[float, np.ndarray]]:
-    """What removing the strongest does: at least `confirm` of them, unless the next could not be named any more."""
+# the change of what is judged, and of each token of the answer
+_Change = tuple[float, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Confirmed:
+    """What removing passages does, by number, and what removing the `tried` strongest at once does, if that was asked.
+
+    Two may say the same, each enough without the other.
+    """
+
+    effects: dict[int, _Change]
+    tried: int = 0
+    together: _Change | None = None
+
+
+def confirm_strongest(
+    estimates: Sequence[float],
+    removed: Callable[[int], _Change],
+    together: Callable[[Sequence[int]], _Change | None],
+    cost: Callable[[int], float],
+    confirm: int,
+) -> Confirmed:
+    """Remove the strongest until no more can be named; all at once where the first cannot be."""
     order = sorted(range(len(estimates)), key=lambda number: estimates[number])
-    effects: dict[int, tuple[float, np.ndarray]] = {}
-    last = None
+    effects: dict[int, _Change] = {}
+    is_found, last, group = False, 0.0, None
     for number in order[: max(confirm, MOST_CONFIRMED)]:
-        is_found = any(_rests(effect) for effect, _ in effects.values())
-        # what is next could hardly be named, or the one before was not
-        if (is_found and not _rests(estimates[number])) or (len(effects) >= confirm and not _rests(last)):
+        if len(effects) >= confirm and not _rests(last):
             break
+        # what is next could hardly be named, or costs too much
+        if is_found and (not _rests(estimates[number]) or cost(number) > MOST_PASSES):
+            break
+        if len(effects) == 1 and not is_found:
+            group = together(order[:confirm])
+            if group is not None and not _rests(group[0]):
+                break
         effects[number] = removed(number)
         last = effects[number][0]
-    return effects
+        is_found = is_found or _rests(last)
+    return Confirmed(effects) if is_found or group is None else Confirmed(effects, len(order[:confirm]), group)
+
+
+def _of_all(
+    effects: dict[int, _Change],
+    by_passage: Sequence[float],
+    together: Callable[[Sequence[int]], _Change | None],
+    confirm: int,
+) -> Confirmed:
+    """The same where every passage has been removed."""
+    order = sorted(range(len(by_passage)), key=lambda number: by_passage[number])[:confirm]
+    group = None if len(order) < 2 or _rests(min(by_passage)) else together(order)
+    return Confirmed(effects) if group is None else Confirmed(effects, len(order), group)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,34 +234,41 @@ class _Estimated:
 
 
 @torch.inference_mode(False)
-def _estimated(asked: Asked, answer: list[int], parts: list[Span], chosen: slice) -> _Estimated:
+def _estimated(asked: Asked, answer: list[int], parts: list[Span], chosen: slice, last: int) -> _Estimated:
+    """Gradients go back to the first passage, but in a long prompt no further than where the last ends, at `last`."""
     run = asked.run(answer)
     if not isinstance(run, AnswerRun):
         return _Estimated(run, run.run().numpy(), None, "removal")
     passages = torch.full((len(run.fed),), -1)
     for number, (start, stop) in enumerate(parts):
         passages[start:stop] = number
-    queries = range(asked.prompt - 1, len(run.fed))[chosen]
-    probe = Probe(asked.module, passages, queries)
-    why, found = "", None
+    queries, heads = range(asked.prompt - 1, len(run.fed))[chosen], copying_heads(asked.module)
+    why, found, probe = "", None, None
     try:
+        # what comes before looks at no passage but its own
+        begin = min(end for _, end in parts)
+        if len(run.fed) - begin > (most := fitting(asked.module)):
+            begin = max(last, len(run.fed) - most // 2)
+        begun = run.begin(begin)
+        probe = Probe(asked.module, passages, queries, begun=begun, heads=heads)
         with probe.open():
             found = run.run()
             torch.autograd.backward(found[chosen].sum())
-            run.passes += 2 + probe.recomputes
+            run.passes += (2 + probe.recomputes) * (len(run.fed) - begun) / len(run.fed)
     except (RegardError, *FOREIGN) as error:
         why = f"gradients fail: {type(error).__name__}: {error}"
-    why = why or next((f"{path}: {told}" for path, told in probe.refused.items()), "")
-    if not why and not probe.effects.isfinite().all():
+    refused = {} if probe is None else probe.refused
+    why = why or next((f"{path}: {told}" for path, told in refused.items()), "")
+    if probe is not None and not why and not probe.effects.isfinite().all():
         why = "its gradients are no numbers (NaN)"
-    if why or found is None:
-        probe = Probe(asked.module, passages, queries)
+    if why or found is None or probe is None:
+        probe = Probe(asked.module, passages, queries, heads=heads)
         with torch.inference_mode(), probe.watched():
             found = run.run()
         if not probe.rows:
             raise RegardError(f"its attention cannot be read: {next(iter(probe.refused.values()), why)}")
-        return _Estimated(run, found.cpu().numpy(), copied(asked.module, probe).tolist(), "heads", why)
-    effects = zip(parts, copied(asked.module, probe).tolist(), strict=True)
+        return _Estimated(run, found.cpu().numpy(), copied(probe).tolist(), "heads", why)
+    effects = zip(parts, copied(probe).tolist(), strict=True)
     estimates = [float(probe.effects[slice(*part)].sum()) + copies for part, copies in effects]
     return _Estimated(run, found.detach().cpu().numpy(), estimates, "gradient")
 

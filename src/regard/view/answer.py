@@ -10,14 +10,15 @@ from rich.style import Style
 from rich.text import Text
 
 from regard.reading.reading import Reading
+from regard.view.pieces import QUESTION, Piece
 from regard.view.proof import proof
-from regard.view.shares import Answered, Piece, Shares, Word, shares, text_kind, written_tokens
+from regard.view.shares import Answered, Shares, Word, shares, text_kind, written_tokens
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, STRONGEST_STYLE, bar
 from regard.view.words import percent, printable, shorten
 
 # alike in lightness, so that on a dark terminal as on a light one the strongest stands out by its colour
 SHADES = tuple(Style(color="#000000", bgcolor=colour) for colour in ("#a8a39a", "#cdb078", "#f0ab3f", "#ff7f2a"))
-FIRST = Style(dim=True, underline=True)
+FIRST, ASKS = Style(dim=True, underline=True), Style(italic=True)
 # parts that are listed, and words of the answer
 MOST_PARTS, MOST_WORDS, WORDS_EACH = 5, 16, 3
 # a prompt of more characters is shown around its strongest tokens alone: so many pieces to each side
@@ -75,6 +76,7 @@ def shaded_text(pieces: Sequence[Piece], strongest: Sequence[int], *, scale: Seq
         for piece in run:
             shade = sum(piece.share >= least > 0 for least in scale)
             style = SHADES[shade - 1] if shade else ""
+            style = ASKS if piece.part == QUESTION else style
             style = QUIET_STYLE if piece.is_folded else FIRST if piece.is_first else style
             for number, line in enumerate(piece.text.replace("\t", "    ").split("\n")):
                 if number:
@@ -114,6 +116,8 @@ def balance(found: Shares, *, whole: str, width: int) -> Iterator[Text]:
     rows = [(f"the {whole}", found.prompt, "")]
     if found.template:
         rows.append(("the template", found.template, "what a chat adds to the messages"))
+    if found.question:
+        rows.append(("the question", found.question, "left out of shades and parts"))
     if found.images:
         rows.append(("images", found.images, "left out of shades and parts"))
     if found.has_answer:
@@ -151,9 +155,10 @@ def part_lines(found: Shares, *, width: int) -> Iterator[Text]:
             line.append(shorten(printable(part.text), width - line.cell_len), "not bold")
             yield line
         yield _words(part.words, Text(" " * (8 + BAR // 2 + 1), no_wrap=True), width=width, style=QUIET_STYLE)
-    left = len(found.parts) - len(order)
-    if left > 0:
-        share = sum(part.share for part in found.parts) - sum(found.parts[number].share for number in order)
+    # the question, where it stands apart, has no share
+    others = [found.parts[number].share for number in found.strongest[MOST_PARTS:] if found.parts[number].share]
+    if left := len(others):
+        share = sum(others)
         yield Text(f"{percent(share):>7} in the other {left:,}", QUIET_STYLE)
 
 

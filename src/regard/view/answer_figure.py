@@ -48,7 +48,7 @@ def plot_answer(found: Shares, path: str | Path | None = None) -> "Figure":
     has_strips = found.first_by_head.size > 1
     strip = STRIP_CELL * found.first_by_head.shape[1] if has_strips else 0
     height = sum(HEADING + LINE_HEIGHT * len(rows) for _, rows in lines)
-    height += HEADING + LINE_HEIGHT * 1.5 + BAR_HEIGHT * len(parts) + (2 * HEADING + strip if has_strips else 0)
+    height += HEADING + LINE_HEIGHT * 2.75 + BAR_HEIGHT * len(parts) + (2 * HEADING + strip if has_strips else 0)
     texts = [text.plain for _, text in blocks] + [part.text for part in parts] + [title for title, _ in blocks]
     with drawing(texts) as figure:
         figure.set_size_inches(WIDTH, height)
@@ -121,12 +121,15 @@ def _draw_parts(page: "Axes", found: Shares, parts: Sequence[tuple[str, float]],
     from matplotlib.patches import Rectangle
 
     told = [f"prompt {percent(found.prompt)}"] if found.has_answer else [f"text {percent(found.prompt)}"]
+    told += [f"template {percent(found.template)}"] if found.template else []
+    told += [f"question {percent(found.question)}"] if found.question else []
     told += [f"answer {percent(found.answer)}"] if found.has_answer else []
     told += [f"images {percent(found.images)}"] if found.images else []
     told += [f"first token {percent(found.first)} (left out of shades)"] if found.first_token else []
     told += [f"outside {percent(found.outside)}"] if found.outside > 0.005 else []
-    page.text(WIDTH, top + HEADING * 0.75, "   ".join(told), fontsize=8, color=FAINT, ha="right")
     top = _title(page, "Where the weight went", top)
+    page.text(0, top + LINE_HEIGHT * 0.5, "   ".join(told), fontsize=8, color=FAINT, va="center")
+    top += LINE_HEIGHT * 1.25
     longest = WIDTH / 4
     for text, share in parts:
         page.text(LABEL - 0.08, top + BAR_HEIGHT * 0.62, percent(share), fontsize=8, ha="right", va="center")

@@ -4,24 +4,39 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from regard.reading.media import ImageArea
+from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Token
 
-PATCH = "image patch"
+# patches of what a processor added around a picture have none of its pixels; what gathers a picture into a few vectors
+# has seen all of it
+PATCH, PADDING, GATHERED = "image patch", "image padding", "gathered image"
 # tokens between two patches of one picture that count as its separators: the end of a row, the mark of a tile
 SEPARATORS = 3
 
 
 class Fold(NamedTuple):
-    """Tokens from `first` to before `last` that stand for picture `image`, None where that is not known."""
+    """Tokens from `first` to before `last` that stand for picture `image`, None where that is not known.
+
+    `patches` are those among them, `grid` their rows and columns where they are one grid, and `gathered` the number of
+    vectors into which the picture was gathered instead.
+    """
 
     image: int | None
     first: int
     last: int
-    name: str
+    patches: int
+    grid: tuple[int, int] | None
+    gathered: int = 0
+
+    @property
+    def name(self) -> str:
+        title = "image" if self.image is None else f"image {self.image + 1}"
+        own = f"{self.gathered:,} vectors" if self.gathered else patches_of(self.patches, self.grid)
+        return f"{title} · {own}"
 
 
 def is_patch(token: Token) -> bool:
-    return token.sort == PATCH or isinstance(token.area, ImageArea)
+    return token.sort in (PATCH, PADDING, GATHERED) or isinstance(token.area, ImageArea)
 
 
 def folds(tokens: Sequence[Token]) -> list[Fold]:
@@ -33,24 +48,43 @@ def folds(tokens: Sequence[Token]) -> list[Fold]:
             continue
         image = token.area.image if isinstance(token.area, ImageArea) else None
         last = found[-1] if found else None
-        if last is not None and last.image == image and place - last.last <= SEPARATORS:
-            found[-1] = last._replace(last=place + 1)
-            patches[-1].append(token)
+        # padding belongs to the picture that is before it, or else after it
+        is_padding = token.sort == PADDING or (bool(patches) and not patches[-1])
+        if last is not None and place - last.last <= SEPARATORS and (is_padding or last.image == image):
+            found[-1] = last._replace(last=place + 1, image=last.image if image is None else image)
         else:
-            found.append(Fold(image, place, place + 1, ""))
-            patches.append([token])
-    return [fold._replace(name=_name(fold, own)) for fold, own in zip(found, patches, strict=True)]
+            found.append(Fold(image, place, place + 1, 0, None))
+            patches.append([])
+        if token.sort != PADDING:
+            patches[-1].append(token)
+    areas = [[token.area for token in own if isinstance(token.area, ImageArea)] for own in patches]
+    return [
+        fold._replace(
+            patches=len(own),
+            grid=grid_of(known) if known and len(known) == len(own) else None,
+            gathered=sum(token.sort == GATHERED for token in own),
+        )
+        for fold, own, known in zip(found, patches, areas, strict=True)
+    ]
 
 
-def _name(fold: Fold, patches: Sequence[Token]) -> str:
-    areas = [token.area for token in patches if isinstance(token.area, ImageArea)]
-    title = "image" if fold.image is None else f"image {fold.image + 1}"
-    return f"{title} · {grid_of(areas) if len(areas) == len(patches) else f'{len(patches):,} patches'}"
-
-
-def grid_of(areas: Sequence[ImageArea]) -> str:
-    """How many patches there are, as a grid where they are one; of tiles, which are several, their number."""
+def grid_of(areas: Sequence[ImageArea]) -> tuple[int, int] | None:
+    """Rows and columns of patches that are one grid; None of others, such as those of several tiles."""
     places = {(area.row, area.column) for area in areas}
     height, width = (len({place[axis] for place in places}) for axis in (0, 1))
-    is_grid = len(places) == len(areas) == height * width
-    return f"{height}×{width} patches" if is_grid else f"{len(areas):,} patches"
+    return (height, width) if len(places) == len(areas) == height * width else None
+
+
+def patches_of(count: int, grid: tuple[int, int] | None) -> str:
+    return f"{count:,} patches" if grid is None else f"{grid[0]}×{grid[1]} patches"
+
+
+def shown_text(sequence: Tokens, start: int, stop: int) -> str:
+    """A part of a text on one line, with pictures by their names."""
+    tokens, told = sequence.tokens, ""
+    for fold in folds(tokens):
+        first, last = tokens[fold.first].start, tokens[fold.last - 1].end
+        if start <= first and last <= stop:
+            told += f"{sequence.text[start:first]} [{fold.name}] "
+            start = last
+    return " ".join((told + sequence.text[start:stop]).split())

@@ -5,24 +5,35 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from regard.errors import RegardError
 from regard.reading.reading import Reading
 from regard.reading.record import Token
+from regard.view.heat import data_url, heated
+from regard.view.pictures import has_pictures, looks
+from regard.view.pieces import Piece
 from regard.view.proof import proof
-from regard.view.shares import Piece, shares
+from regard.view.shares import shares
 from regard.view.words import percent, printable
 
 # pieces to each side of the strongest, where the whole text would be too long
 LONGEST, AROUND, MOST = 600, 60, 3
+MOST_PICTURES, LONGEST_SIDE = 4, 320
 ACCENT = "229,112,42"
 STYLE = "max-width:46em;line-height:1.9;font-family:Charter,Georgia,'Noto Serif CJK SC',serif;font-size:15px"
 QUIET = "font:12px system-ui,sans-serif;opacity:.7"
 
 
 def frame(reading: Reading) -> str | None:
-    """Where the weight of all written tokens went, on average; None where nothing was read that has a text."""
-    if not any(reading.rows(kind) for kind in reading.kinds if kind != "vision"):
+    """Where the weight of all written tokens went, on average, in text and pictures; None where it is not known."""
+    seen = _pictures(reading) if has_pictures(reading) else ""
+    has_text = any(reading.rows(kind) for kind in reading.kinds if kind in ("decoder", "encoder"))
+    if not seen and not any(reading.rows(kind) for kind in reading.kinds if kind != "vision"):
         return None
-    if "cross" in reading.kinds:
+    if seen and ("target" in reading.sequences or not has_text):
+        # what is looked at is the pictures
+        pieces, told = [], reading.sequences["target"].text if "target" in reading.sequences else ""
+        heading = "what was looked at, mean of all layers and heads"
+    elif "cross" in reading.kinds and "target" in reading.sequences:
         pieces, told = _source(reading), reading.sequences["target"].text
         heading = "what the translation looked at, mean of all layers and heads"
     else:
@@ -32,12 +43,29 @@ def frame(reading: Reading) -> str | None:
         heading += f"; first token apart, {percent(found.first)}" if found.first_token else ""
         heading += f"; images, {percent(found.images)}" if found.images else ""
         heading += f", and the template, {percent(found.template)}" if found.template else ""
+        heading += f", and the question, {percent(found.question)}" if found.question else ""
     written = f"<div>→ {html.escape(printable(told))}</div>" if told else ""
     heading = html.escape(f"{printable(reading.model)}: {heading}")
     return (
-        f'<div style="{STYLE}"><div style="{QUIET}">{heading}</div>'
+        f'<div style="{STYLE}"><div style="{QUIET}">{heading}</div>{seen}'
         f'<div>{"".join(_shaded(pieces))}</div>{written}<div style="{QUIET}">{html.escape(proof(reading))}</div></div>'
     )
+
+
+def _pictures(reading: Reading) -> str:
+    """The pictures with their heat, or why there is none."""
+    try:
+        heats = looks(reading).heats
+        images = [(heat, data_url(heated(heat, LONGEST_SIDE))) for heat in heats[:MOST_PICTURES]]
+    except RegardError as error:
+        return f'<div style="{QUIET}">{html.escape(str(error))}</div>'
+    return "".join(
+        f'<figure style="display:inline-block;margin:6px 12px 6px 0"><img src="{image}" alt="image {heat.number + 1}" '
+        f'style="{"width" if heat.picture.width > heat.picture.height else "height"}:{LONGEST_SIDE}px">'
+        f'<figcaption style="{QUIET}">image {heat.number + 1}, {percent(heat.share)}; {heat.scale} up to '
+        f"{percent(float(heat.density.max()))}</figcaption></figure>"
+        for heat, image in images
+    ) + (f'<div style="{QUIET}">and {len(heats) - len(images)} more images</div>' if heats[MOST_PICTURES:] else "")
 
 
 def _source(reading: Reading) -> list[Piece]:

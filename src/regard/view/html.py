@@ -104,6 +104,8 @@ def asset(name: str) -> str:
 
 
 def _tables(place: str, reading: Reading) -> Iterator[tuple[str, bytes]]:
+    for number, medium in enumerate(reading.media):
+        yield f"{place}.medium.{number}", medium.data
     for kind in wire.header(reading)["kinds"]:
         name = kind["kind"]
         for measure in kind["measures"]:

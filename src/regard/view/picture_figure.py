@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regard.view.figure import FAINT, check_path, drawing, save
+from regard.view.heat import MIDDLE_GREY, STOPS
 from regard.view.pictures import Heat, Looks
 from regard.view.pixels import grey, pixels
 from regard.view.words import percent, printable, shorten
@@ -22,10 +23,6 @@ HEADING, CAPTION, SCALE, LINE, FOOT = 0.36, 0.4, 0.5, 0.2, 0.1
 LABEL, BAR = 0.62, 2.2
 # pixels of the longer side
 LARGE_PIXELS, SMALL_PIXELS = 1000, 300
-# as the page has them: from pale to strong, and the stronger the less of the picture shines through
-HEAT = ((1.0, 0.93, 0.55, 0.0), (0.99, 0.72, 0.2, 0.55), (0.93, 0.38, 0.08, 0.78), (0.68, 0.05, 0.1, 0.84))
-# over which the scale is drawn, as heat is over a picture
-MIDDLE_GREY = "#8c8c8c"
 GRID = {"colors": "white", "linewidths": 0.35, "alpha": 0.8}
 
 
@@ -123,8 +120,8 @@ def _draw_heat(axes: "Axes", heat: Heat, image: np.ndarray) -> Any:
 
     _draw_picture(axes, heat, image)
     most = float(heat.density.max()) or 1.0
-    colours = LinearSegmentedColormap.from_list("heat", HEAT)
-    return axes.pcolormesh(heat.xs, heat.ys, heat.density, cmap=colours, vmin=0, vmax=most, rasterized=True)
+    colours = LinearSegmentedColormap.from_list("heat", [(*np.divide(stop[:3], 255), stop[3]) for stop in STOPS])
+    return axes.pcolorfast(heat.xs, heat.ys, heat.density, cmap=colours, vmin=0, vmax=most)
 
 
 def _draw_picture(axes: "Axes", heat: Heat, image: np.ndarray) -> None:
@@ -149,7 +146,7 @@ def _draw_scale(
     figure: "Figure", mesh: Any, name: str, place: tuple[float, float, float, float], height: float
 ) -> None:
     axes = figure.add_axes(_within(place, height))
-    axes.set_facecolor(MIDDLE_GREY)
+    axes.set_facecolor(str(MIDDLE_GREY / 255))
     bar = figure.colorbar(mesh, cax=axes, orientation="horizontal")
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     most = mesh.get_clim()[1]

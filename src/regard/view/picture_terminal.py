@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
@@ -12,7 +11,8 @@ from rich.text import Text
 
 from regard.reading.reading import Reading
 from regard.view.answer import MOST_WORDS, answer_view, heading
-from regard.view.pictures import Heat, Looks, looks
+from regard.view.heat import MIDDLE_GREY, coloured, over, parts
+from regard.view.pictures import Heat, Looks, looks, pictures
 from regard.view.pixels import grey, pixels
 from regard.view.proof import proof
 from regard.view.terminal import QUIET_STYLE, SHADE_STYLE, bar
@@ -20,10 +20,7 @@ from regard.view.words import percent, printable, shorten
 
 # in columns; a half block is as wide as it is high
 WIDEST, TALLEST, BAR = 64, 44, 12
-# red, green, blue, and how much of the picture it covers; from 0 to the largest weight
-HEAT = np.array([[255, 237, 140, 0], [252, 184, 50, 0.55], [237, 97, 20, 0.78], [173, 13, 26, 0.9]])
 STEPS, UPPER_HALF = 5, "▀"
-MIDDLE_GREY = 140
 
 
 class PictureView:
@@ -37,16 +34,20 @@ class PictureView:
         found, width = self.found, options.max_width
         has_colour = console.color_system is not None and not console.no_color
         yield heading(f"What {found.subject} looked at in the images", found.scope, width)
-        for heat in found.heats:
+        for place, heat in enumerate(found.heats):
             picture = heat.picture
-            told = f"image {heat.number + 1} · {printable(picture.name)} · {heat.grid} · {percent(heat.share)}"
+            if place:
+                yield Text()
+            title = f"image {heat.number + 1}"
+            name = [printable(picture.name)] if picture.name != title else []
+            told = " · ".join([title, *name, heat.grid, percent(heat.share)])
             yield Text(shorten(told, width), QUIET_STYLE)
             columns = max(1, min(WIDEST, width - 2, round(TALLEST * picture.width / picture.height)))
             lines = half_blocks(heat, columns) if has_colour else digits(heat, columns)
             yield Padding(Text("\n").join(lines), (0, 1))
             yield Padding(_legend(heat, has_colour=has_colour), (0, 1))
-            yield Text()
         if self.has_shares:
+            yield Text()
             yield from _balance(found.shares, width=width)
         if len(found.by_token) > 1:
             yield heading("Token by token", "its weight on each image, and on the strongest patch", width)
@@ -73,13 +74,20 @@ def picture_view(
     return [*written, PictureView(found), Text(f"\n{proof(reading)}", QUIET_STYLE)]
 
 
+def unplaced_view(reading: Reading) -> list[RenderableType]:
+    """What is told of pictures where no text was read and no patch has a known place."""
+    names = [f"{printable(each.name)}: {each.width} × {each.height} pixels" for each in pictures(reading)]
+    why = "No heat is drawn: which pixels a patch of this model covers is not known."
+    return [Text("\n".join([*names, why])), Text(f"\n{proof(reading)}", QUIET_STYLE)]
+
+
 def half_blocks(heat: Heat, columns: int) -> list[Text]:
     """The picture, `columns` wide, two of its lines in each line of text, with the heat over it."""
     rows = max(2, round(columns * heat.picture.height / heat.picture.width))
     rows += rows % 2
     image = grey(_shrunk(pixels(heat.picture, 4 * max(rows, columns)), rows, columns))
     values = over(heat, rows, columns)
-    colours = _coloured(values / (heat.density.max() or 1.0), image.astype(float)).round().astype(int)
+    colours = coloured(values / (heat.density.max() or 1.0), image.astype(float)).astype(int)
     lines = []
     for upper, lower in zip(colours[::2], colours[1::2], strict=True):
         line = Text(no_wrap=True)
@@ -103,32 +111,10 @@ def digits(heat: Heat, columns: int) -> list[Text]:
     ]
 
 
-def over(
-    heat: Heat, rows: int, columns: int, cells: Float[np.ndarray, "row column"] | None = None
-) -> Float[np.ndarray, "rows columns"]:
-    """Of the picture cut into equal places, the mean density of each."""
-    across, down = _parts(heat.xs, columns), _parts(heat.ys, rows)
-    return down @ (heat.density if cells is None else cells.astype(float)) @ across.T
-
-
-def _parts(edges: np.ndarray, count: int) -> Float[np.ndarray, "place cell"]:
-    """The part of each of `count` equal places that is in each cell."""
-    places = np.linspace(edges[0], edges[-1], count + 1)
-    low = np.maximum(places[:-1, None], edges[None, :-1])
-    high = np.minimum(places[1:, None], edges[None, 1:])
-    return np.maximum(0, high - low) / (places[1] - places[0])
-
-
 def _shrunk(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
     height, width = image.shape[:2]
-    down, across = _parts(np.arange(height + 1.0), rows), _parts(np.arange(width + 1.0), columns)
+    down, across = parts(np.arange(height + 1.0), rows), parts(np.arange(width + 1.0), columns)
     return np.einsum("yh,hwc,xw->yxc", down, image, across, optimize=True).round().astype(np.uint8)
-
-
-def _coloured(shares: np.ndarray, under: np.ndarray) -> np.ndarray:
-    at = np.linspace(0, 1, len(HEAT))
-    red, green, blue, covers = (np.interp(shares, at, HEAT[:, part]) for part in range(4))
-    return under * (1 - covers[..., None]) + np.stack([red, green, blue], axis=-1) * covers[..., None]
 
 
 def _legend(heat: Heat, *, has_colour: bool) -> Text:
@@ -137,7 +123,7 @@ def _legend(heat: Heat, *, has_colour: bool) -> Text:
     if not has_colour:
         return text.append(f": digits are tenths of {percent(most)}, · is less than one")
     for share in np.linspace(0, 1, STEPS):
-        colour = _coloured(np.array(share), np.full(3, MIDDLE_GREY)).round().astype(int).tolist()
+        colour = coloured(np.array(share), np.full(3, float(MIDDLE_GREY))).astype(int).tolist()
         ink = "#000000" if share < 0.7 else "#ffffff"
         text.append("  ").append(f" {percent(share * most)} ", Style(color=ink, bgcolor=_hex(colour), dim=False))
     return text

@@ -13,7 +13,7 @@ from regard.reading.choices import nothing_read
 from regard.reading.media import ImageArea, Picture
 from regard.reading.reading import Reading
 from regard.reading.record import Token
-from regard.view.folds import grid_of, is_patch
+from regard.view.folds import GATHERED, PADDING, grid_of, is_patch, patches_of
 from regard.view.shares import chosen_rows, mean_head, name_of, scope_of
 from regard.view.words import printable
 
@@ -134,13 +134,15 @@ class _Canvas(NamedTuple):
     sizes: np.ndarray
     unit: float
     grid: str
+    # each cell of each patch, with the patch
+    cells: np.ndarray
+    patches: np.ndarray
 
     def heat(self, weights: Float[np.ndarray, " key"]) -> Heat:
         own = weights[self.keys].astype(np.float64)
-        edges = _edges(self.boxes, self.xs, self.ys)
-        density = np.zeros((len(self.ys) - 1, len(self.xs) - 1))
-        for (left, top, right, bottom), weight in zip(edges, own * self.unit / self.sizes, strict=True):
-            density[top:bottom, left:right] += weight
+        shape = (len(self.ys) - 1, len(self.xs) - 1)
+        values = (own * self.unit / self.sizes)[self.patches]
+        density = np.bincount(self.cells, weights=values, minlength=shape[0] * shape[1]).reshape(shape)
         return Heat(
             self.number, self.picture, self.xs, self.ys, density, self.unit, float(own.sum()), self.boxes, self.grid
         )
@@ -172,8 +174,12 @@ def _canvas(number: int, picture: Picture, keys: Sequence[Token]) -> _Canvas | N
     _, group, counts = np.unique(np.round(sizes / sizes.max(), DIGITS), return_inverse=True, return_counts=True)
     unit = float(sizes[group == counts.argmax()].mean())
     places = np.array([place for place, _ in found])[inside]
-    grid = grid_of([area for _, area in found])
-    return _Canvas(number, picture, xs, ys, places, boxes, sizes, unit, grid)
+    areas = [area for (_, area), is_inside in zip(found, inside, strict=True) if is_inside]
+    grid = patches_of(len(areas), grid_of(areas))
+    numbers = np.arange((len(ys) - 1) * (len(xs) - 1)).reshape(len(ys) - 1, -1)
+    cells = [numbers[top:bottom, left:right].ravel() for left, top, right, bottom in _edges(boxes, xs, ys)]
+    patches = np.repeat(np.arange(len(cells)), [len(own) for own in cells])
+    return _Canvas(number, picture, xs, ys, places, boxes, sizes, unit, grid, np.concatenate(cells), patches)
 
 
 def _shares(
@@ -187,10 +193,11 @@ def _shares(
     for place, token in enumerate(keys):
         if names[place]:
             continue
-        if is_patch(token):
+        if is_patch(token) and token.sort not in (PADDING, GATHERED):
             names[place] = "image patches that have no place"
         elif token.sort != "token":
-            names[place] = f"{token.sort}s" if counts[token.sort] > 1 else token.sort
+            has_several = counts[token.sort] > 1 and token.sort != PADDING
+            names[place] = f"{token.sort}s" if has_several else token.sort
         elif is_text and place == 0:
             names[place] = f"first token {printable(token.text.strip() or token.text)}"
         else:

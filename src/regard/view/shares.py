@@ -4,7 +4,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -16,28 +15,11 @@ from regard.reading.reading import Reading
 from regard.reading.record import Sequence as Tokens
 from regard.reading.record import Span, Token
 from regard.reading.segments import SEGMENTERS
-from regard.view.folds import Fold, folds
-from regard.view.words import percent, printable, shorten
+from regard.view.folds import Fold, folds, shown_text
+from regard.view.pieces import NO_PART, QUESTION, Piece, folded, pieces_of
+from regard.view.words import printable, shorten
 
 LONGEST_NAME = 24
-# the part of what is in no part
-NO_PART = -1
-
-
-class Piece(NamedTuple):
-    """What is shown of one token, or of several that share a letter; `part` is the part of the text it stands in.
-
-    The first token's weight is in no share. A token that stands nowhere in the text, such as BOS, is shown by name.
-    What a chat template puts before a message is one piece, `is_folded`: the message's role. So is what stands for a
-    picture. Neither has a share.
-    """
-
-    text: str
-    share: float
-    tokens: int
-    part: int
-    is_first: bool
-    is_folded: bool = False
 
 
 class Word(NamedTuple):
@@ -65,9 +47,9 @@ class Answered(NamedTuple):
 class Shares:
     """Shares of all weight of the chosen rows, mean over layers, heads and rows.
 
-    `prompt` (without the first token), `template` (the same, of a chat), `images`, `answer`, `first` and, in models
-    that have sinks outside the text, `outside` sum to 1. `pieces` are those of the prompt, `written` those of the
-    answer, whose last token was never looked at, without one that only ends it.
+    `prompt` (without the first token), `template` (the same, of a chat), `question`, `images`, `answer`, `first` and,
+    in models that have sinks outside the text, `outside` sum to 1. `pieces` are those of the prompt, `written` those of
+    the answer, whose last token was never looked at, without one that only ends it.
     """
 
     subject: str
@@ -75,6 +57,7 @@ class Shares:
     has_answer: bool
     prompt: float
     template: float
+    question: float
     images: float
     answer: float
     first: float
@@ -124,16 +107,17 @@ def shares(
     turn_of = [_turn(turns, key) for key in prompt]
     spans = _parts(sequence.text, max((key.end for key in prompt), default=0), turns, segments)
     starts = [start for start, _ in spans]
-    found = folds(prompt)
-    fold_of = _inside(found, size)
+    fold_of = _inside(folds(prompt), size)
     in_image = np.array([fold is not None for fold in fold_of])
-    part_of = [
-        NO_PART if turn is None or is_image else _part(sequence.text, starts, key)
-        for key, turn, is_image in zip(prompt, turn_of, in_image, strict=True)
-    ]
     template = np.array([turn is None for turn in turn_of]) & ~in_image
-    pieces = list(_folded(sequence.text, prompt, weights[:size], part_of, turn_of, turns, fold_of))
-    shown = np.where(template | in_image | (np.arange(size) == 0), 0, table[:, :size])
+    question = _asks(reading, prompt) & ~template & ~in_image
+    part_of = [
+        NO_PART if turn is None or is_image else QUESTION if asks else _part(sequence.text, starts, key)
+        for key, turn, is_image, asks in zip(prompt, turn_of, in_image, question, strict=True)
+    ]
+    shaded = np.where(question, 0, weights[:size])
+    pieces = list(folded(sequence.text, prompt, shaded, part_of, turn_of, turns, fold_of))
+    shown = np.where(template | question | in_image | (np.arange(size) == 0), 0, table[:, :size])
     words = word_alignment(
         shown,
         target_words=[[row] for row in range(len(rows))],
@@ -147,7 +131,7 @@ def shares(
         share = sum(piece.share for piece in pieces if piece.part == number)
         own = _ranked(sequence.words, words.mean(axis=0), inside)
         role = f"{turns[number]['role']}: " if turns and segments == "turns" else ""
-        parts.append(Part(role + _told(sequence.text, start, stop, prompt, found), share, own))
+        parts.append(Part(role + shown_text(sequence, start, stop), share, own))
     best = max(range(len(parts)), key=lambda number: parts[number].share)
     in_best = [index for index, part in enumerate(part_of) if part == best and index]
     answered = written_tokens(reading)
@@ -159,19 +143,27 @@ def shares(
         has_answer=count > 0,
         prompt=float(shown.mean(axis=0).sum()),
         template=float(weights[1:size][template[1:]].sum()),
+        question=float(weights[1:size][question[1:]].sum()),
         images=float(weights[:size][in_image].sum()),
         answer=float(weights[size:].sum()),
         first=0.0 if in_image[0] else float(weights[0]),
         outside=max(0.0, 1 - float(weights.sum())),
         first_token="" if in_image[0] else keys[0].text,
         pieces=pieces,
-        written=_pieces(sequence.text, answered, unseen, [NO_PART] * len(answered), has_first=False),
+        written=pieces_of(sequence.text, answered, unseen, [NO_PART] * len(answered), has_first=False),
         parts=parts,
         by_word=_by_word(reading, kind, rows, words) if count else [],
         layers=layers,
         first_by_head=_by_head(tables, [0]),
         part_by_head=_by_head(tables, in_best),
     )
+
+
+def _asks(reading: Reading, prompt: Sequence[Token]) -> np.ndarray:
+    """Which tokens of the prompt ask, as far as sources that were sought have told."""
+    asks = (reading.settings.get("sources") or {}).get("question")
+    start, end = (asks["start"], asks["end"]) if asks else (0, 0)
+    return np.array([key.start < end and start < key.end for key in prompt], dtype=bool)
 
 
 def text_kind(reading: Reading) -> str:
@@ -272,6 +264,8 @@ def _parts(text: str, end: int, turns: Sequence[dict[str, Any]], segments: str) 
     messages = [(turn["start"], turn["end"]) for turn in turns]
     if turns and segments == "turns":
         return messages
+    # a picture has no sentences
+    messages = [place for place, turn in zip(messages, turns, strict=True) if turn["role"] != "image"]
     found: list[Span] = []
     for start, stop in messages or [(0, end)]:
         starts = [start + place for place in SEGMENTERS[segments](text[start:stop])]
@@ -299,69 +293,6 @@ def _inside(found: Sequence[Fold], size: int) -> list[Fold | None]:
     for fold in found:
         inside[fold.first : fold.last] = [fold] * (fold.last - fold.first)
     return inside
-
-
-def _told(text: str, start: int, stop: int, keys: Sequence[Token], found: Sequence[Fold]) -> str:
-    """A part of a text on one line, with pictures by their names."""
-    told = ""
-    for fold in found:
-        first, last = keys[fold.first].start, keys[fold.last - 1].end
-        if start <= first and last <= stop:
-            told += f"{text[start:first]} [{fold.name}] "
-            start = last
-    return " ".join((told + text[start:stop]).split())
-
-
-def _folded(
-    text: str,
-    keys: Sequence[Token],
-    weights: np.ndarray,
-    parts: Sequence[int],
-    turn_of: Sequence[int | None],
-    turns: Sequence[dict[str, Any]],
-    fold_of: Sequence[Fold | None],
-) -> Iterator[Piece]:
-    """The pieces of a prompt, with the template's tokens before each message as one, and those of a picture."""
-    roles = [turn["role"] for turn in turns] + ["assistant"]
-    start = next_turn = 0
-    is_opened = False
-    for (turn, fold), group in groupby(zip(turn_of, fold_of, strict=True)):
-        stop = start + sum(1 for _ in group)
-        if fold is not None:
-            share = percent(float(weights[start:stop].sum()))
-            yield Piece(f" [{fold.name}: {share}] ", 0.0, stop - start, NO_PART, start == 0, is_folded=True)
-        elif turn is None:
-            # a picture may be in the midst of a template
-            mark = "" if is_opened else "\n" * (start > 0) + f"{roles[next_turn]}: "
-            yield Piece(mark, 0.0, stop - start, NO_PART, start == 0, is_folded=True)
-            is_opened = True
-        else:
-            next_turn, is_opened = turn + 1, False
-            yield from _pieces(text, keys[start:stop], weights[start:stop], parts[start:stop], has_first=start == 0)
-        start = stop
-
-
-def _pieces(
-    text: str, keys: Sequence[Token], weights: np.ndarray, parts: Sequence[int], *, has_first: bool = True
-) -> list[Piece]:
-    pieces: list[Piece] = []
-    at = keys[0].start if keys else 0
-    for index, (key, weight, part) in enumerate(zip(keys, weights.tolist(), parts, strict=True)):
-        is_first = has_first and index == 0
-        share = 0.0 if is_first else weight
-        stands_nowhere = key.start == key.end
-        if not stands_nowhere and key.end <= at and pieces:
-            # the rest of a letter whose bytes are several tokens
-            last = pieces[-1]
-            pieces[-1] = last._replace(share=last.share + share, tokens=last.tokens + 1)
-            continue
-        if key.start > at:
-            # what no token holds, such as the spaces that a tokenizer of words drops
-            pieces.append(Piece(text[at : key.start], 0.0, 0, part, False))
-        shown = key.text if stands_nowhere else text[max(at, key.start) : key.end]
-        pieces.append(Piece(shown, share, 1, part, is_first))
-        at = max(at, key.end)
-    return pieces
 
 
 def _ranked(words: Sequence[str], weights: Any, inside: Sequence[int]) -> list[Word]:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from regard.errors import RegardError
 from regard.reading.answer_run import FOREIGN
+from regard.reading.media_sources import MediaSources, Region
 from regard.reading.reading import Reading
 from regard.reading.source_record import Sentence, Source, Sources, numbered
 from regard.reading.sources import CONFIRMED
@@ -56,6 +57,26 @@ class SourcesView:
             yield Text(f"Estimates are from heads that copy: {found.why}", QUIET_STYLE)
 
 
+class RegionsView:
+    """The verdict on an answer about pictures, and the strongest regions with what hiding each does."""
+
+    def __init__(self, found: MediaSources) -> None:
+        self.found = found
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        found, width = self.found, options.max_width
+        line = Text(
+            f"\nThis answer was {found.verdict}" if found.verdict.on else f"\nThis answer {found.verdict}", "bold"
+        )
+        if found.verdict.on:
+            line.append(f"\n{_told(found)}", f"not bold {QUIET_STYLE}")
+        yield line
+        yield Text("\nWhat the answer loses where each is hidden, in nats; ≈ marks an estimate", QUIET_STYLE)
+        most = max((-each.strength for each in found), default=0.0)
+        for number, region in enumerate(found.sources[: max(MOST, 1 + max(found.verdict.on, default=0))]):
+            yield _line(numbered(number), region, most, width, is_named=number in found.verdict.on)
+
+
 def with_sources(reading: Reading) -> tuple[Reading, list[RenderableType]]:
     """A reading with the sources of its answer in its settings, and what a terminal shows of them.
 
@@ -72,7 +93,7 @@ def with_sources(reading: Reading) -> tuple[Reading, list[RenderableType]]:
     return replace(reading, settings={**reading.settings, "sources": found.to_json()}), [SourcesView(found)]
 
 
-def _told(found: Sources) -> str:
+def _told(found: Sources | MediaSources) -> str:
     if found.verdict.either:
         assert found.together is not None
         return f"either is enough; without all that were tried it is {_times(-found.together)}"
@@ -95,7 +116,7 @@ def _times(nats: float) -> str:
     )
 
 
-def _line(name: str, source: Source, most: float, width: int, *, is_named: bool) -> Text:
+def _line(name: str, source: Source | Region, most: float, width: int, *, is_named: bool) -> Text:
     is_known = source.effect is not None
     line = Text(f"{name} ", STRONGEST_STYLE if is_named else QUIET_STYLE, no_wrap=True)
     line.append(_figure(-source.strength, is_known), "not bold" if is_known else f"not bold {QUIET_STYLE}")
@@ -106,4 +127,5 @@ def _line(name: str, source: Source, most: float, width: int, *, is_named: bool)
 
 
 def _figure(loss: float, is_known: bool) -> str:
-    return f"{'' if is_known else '≈'}{loss:.2f}".rjust(8)
+    # what rounds to 0 has no sign
+    return f"{'' if is_known else '≈'}{round(loss, 2) + 0.0:.2f}".rjust(8)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 MOST = 10
 # in inches: where numbers, bars and texts begin
 NUMBER, BAR, TEXT = 0.0, 0.95, 2.6
+# how far the question stands from the passages, in rows
+APART = 0.6
 NAMED, OTHERS = "#f0ab3f", "#cfc8bd"
 
 
@@ -27,7 +29,7 @@ def plot_sources(found: dict[str, Any], path: str | Path | None = None) -> "Figu
     answer = _line(found["answer"], WIDTH)
     title = f"This answer {found['verdict']['text']}"
     note = "nats that the answer's log-probability loses without the passage; ≈ an estimate, not confirmed"
-    height = HEADING * 2 + LINE_HEIGHT * 2 + BAR_HEIGHT * len(rows)
+    height = HEADING * 2 + LINE_HEIGHT * 2 + BAR_HEIGHT * (len(rows) + APART)
     with drawing([answer, title, note, *(source["text"] for _, source in rows)]) as figure:
         figure.set_size_inches(WIDTH, height)
         page = figure.add_axes((0, 0, 1, 1))
@@ -39,6 +41,7 @@ def plot_sources(found: dict[str, Any], path: str | Path | None = None) -> "Figu
         top = LINE_HEIGHT + HEADING * 1.5
         most = max([_loss(source) for _, source in rows] + [1e-9])
         for number, (name, source) in enumerate(rows):
+            top += APART * BAR_HEIGHT * (name == "?")
             _draw(page, name, source, top, most=most, is_named=name != "?" and number in found["verdict"]["on"])
             top += BAR_HEIGHT
         page.text(0, top + LINE_HEIGHT, note, fontsize=7, color=FAINT, va="center")
@@ -61,7 +64,7 @@ def _draw(page: "Axes", name: str, source: dict[str, Any], top: float, *, most: 
     is_known = source["effect"] is not None
     ink = "#000000" if is_known else FAINT
     page.text(NUMBER, middle, name, fontsize=9, va="center", fontweight="bold" if is_named else "normal")
-    figure = f"{'' if is_known else '≈ '}{loss:.2f}"
+    figure = f"{'' if is_known else '≈ '}{round(loss, 2) + 0.0:.2f}"
     page.text(BAR - 0.08, middle, figure, fontsize=8, ha="right", va="center", color=ink)
     width = (TEXT - BAR - 0.15) * max(0.0, loss) / most
     colour = NAMED if is_named else OTHERS

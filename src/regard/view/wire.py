@@ -15,9 +15,11 @@ from jaxtyping import Float, UInt8
 
 from regard.errors import RegardError
 from regard.reading.compute.statistics import STATISTICS
+from regard.reading.media import ImageArea, Medium, Picture
 from regard.reading.reading import Reading
-from regard.reading.record import Sequence, Span
+from regard.reading.record import Sequence, Span, Token
 from regard.reading.segments import paragraphs, sentences
+from regard.view.folds import folds
 from regard.view.heads import by_head, has_one_number
 
 FORMAT = "regard-view-1"
@@ -28,6 +30,7 @@ ROUNDING = math.expm1(-math.log(FLOOR) / STEPS / 2)
 
 # messages whose answers are not in the reading and may take long
 RUNS_THE_MODEL = {"sources", "removal"}
+ASKED = {"grain": "sentences", "of": None, "within": None}
 
 
 def header(reading: Reading) -> dict[str, Any]:
@@ -41,6 +44,7 @@ def header(reading: Reading) -> dict[str, Any]:
         "model": reading.model,
         "settings": _settings(reading),
         "rounding": {"floor": FLOOR, "steps": STEPS, "relative": ROUNDING},
+        **({"media": [_medium(medium) for medium in reading.media]} if reading.media else {}),
         "sequences": {name: _sequence(sequence) for name, sequence in reading.sequences.items()},
         "statistics": {
             name: {"axes": each.axes, "unit": each.unit, "label": {"en": each.label, "zh": each.label_zh}}
@@ -96,8 +100,9 @@ def answer(
 ) -> tuple[dict[str, Any], list[bytes]]:
     """What a viewer's message asks for: a message that repeats the question, and its table if it is one.
 
-    The types are `mean`, `layer`, `exact`, and what runs the model: `sources` and `removal`, which stay with the
-    reading; `progress` hears of the steps of these as they are done. Raises RegardError for any other, for what is
+    The types are `mean`, `layer`, `exact`, `medium` (the file of a picture or sound), and what runs the model:
+    `sources` and `removal`, which stay with the reading; `progress` hears of the steps of these as they are done.
+    Raises RegardError for any other, for what is
     missing in it, and for what the reading does not have.
     """
     match message:
@@ -107,16 +112,16 @@ def answer(
             return message, [layer(reading, kind, number)]
         case {"type": "exact", "kind": str(kind), "layer": int(number), "head": int(head), "row": int(row)}:
             return message, [exact(reading, kind, number, head, row)]
+        case {"type": "medium", "number": int(number)} if 0 <= number < len(reading.media):
+            return message, [reading.media[number].data]
         case {"type": "removal", "start": int(start), "end": int(end)}:
             return {**message, "removals": _remove(reading, (start, end), progress)}, []
-        case {"type": "sources", "grain": str(grain), "of": None}:
-            _seek_sources(reading, grain, None, progress)
-            return {**message, "sources": _settings(reading)["sources"]}, []
-        case {"type": "sources", "grain": str(grain), "of": [int(start), int(end)]}:
-            _seek_sources(reading, grain, (start, end), progress)
+        case {"type": "sources", "grain": str(), "of": None | [int(), int()]} if _is_place(message.get("within")):
+            _seek_sources(reading, _asked(message), progress)
             return {**message, "sources": _settings(reading)["sources"]}, []
     raise RegardError(
-        f"a viewer asks for mean, layer, exact, sources or removal, with its places, not for {str(message)[:200]}"
+        "a viewer asks for mean, layer, exact, medium, sources or removal, with its places, not for "
+        f"{str(message)[:200]}"
     )
 
 
@@ -209,21 +214,54 @@ def _kind(reading: Reading, kind: str) -> dict[str, Any]:
     }
 
 
-def _seek_sources(reading: Reading, grain: str, of: Span | None, progress: Callable[[int], None]) -> None:
-    """Keep the sources in the reading: by grain, of the whole answer or of the positions `of`."""
-    asked: dict[str, Any] = {"grain": grain, "of": None if of is None else list(of)}
-    if _asked(reading.settings.get("sources")) == asked:
-        return
-    # the options count the tokens of the answer
-    first = reading.settings.get("prompt_tokens", 0)
-    chosen = {} if of is None else {"of": (of[0] - first, of[1] - first)}
-    found = reading.sources(grain=grain, progress=progress, **chosen).to_json()
-    reading.settings["sources"] = _plain({**found, "asked": asked})
+def _is_place(value: Any) -> bool:
+    """A pair of positions, or None."""
+    return value is None or (isinstance(value, list) and [type(each) for each in value] == [int, int])
 
 
-def _asked(sources: dict[str, Any] | None) -> dict[str, Any] | None:
-    """How sources were sought: where it is not said, by sentence and of the whole answer."""
-    return None if sources is None else sources.get("asked") or {"grain": "sentences", "of": None}
+def _seek_sources(reading: Reading, asked: dict[str, Any], progress: Callable[[int], None]) -> None:
+    """Keep the sources in the reading, with those that they were sought within.
+
+    They are by grain, of the whole answer or of the positions `of`, in the whole prompt or in the positions `within`.
+    """
+    before = list(_around(reading.settings.get("sources")))
+    found = next((each for each in before if _asked(each["asked"]) == asked), None)
+    if found is None:
+        # the options count the tokens of the answer, and the characters of the prompt
+        of, within = asked["of"], asked["within"]
+        first, chosen = reading.settings.get("prompt_tokens", 0), {}
+        if of is not None:
+            chosen["of"] = (of[0] - first, of[1] - first)
+        if within is not None:
+            tokens = reading.sequences["text"].tokens[:first]
+            if not 0 <= within[0] < within[1] <= len(tokens):
+                raise RegardError(f"the prompt has positions 0 to {first - 1}, which {within} is not within")
+            chosen["within"] = (tokens[within[0]].start, tokens[within[1] - 1].end)
+        found = reading.sources(grain=asked["grain"], progress=progress, **chosen).to_json()
+        found = _plain(
+            {**found, "asked": asked, "around": next(filter(lambda each: _holds(each, asked), before), None)}
+        )
+    reading.settings["sources"] = found
+
+
+def _around(found: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Sources, those of the part of the prompt that they were sought within, and so on."""
+    while found is not None:
+        found = {**found, "asked": _asked(found.get("asked"))}
+        yield found
+        found = found.get("around")
+
+
+def _holds(found: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Whether what is asked for now is within what was asked for then, of the same part of the answer."""
+    inner, outer = asked["within"], found["asked"]["within"]
+    is_inside = inner is not None and (outer is None or (outer[0] <= inner[0] and inner[1] <= outer[1]))
+    return is_inside and inner != outer and asked["of"] == found["asked"]["of"]
+
+
+def _asked(asked: dict[str, Any] | None) -> dict[str, Any]:
+    """How sources were sought: where it is not said, by sentence, of the whole answer, in the whole prompt."""
+    return {name: (asked or {}).get(name, default) for name, default in ASKED.items()}
 
 
 def _remove(reading: Reading, span: Span, progress: Callable[[int], None]) -> list[dict[str, Any]]:
@@ -259,13 +297,14 @@ def _settings(reading: Reading) -> dict[str, Any]:
     if turns:
         settings["turns"] = [placed(turn) for turn in turns]
     if sources:
-        question = sources["question"]
-        settings["sources"] = {
-            **sources,
-            "asked": _asked(sources),
-            "sources": [placed(source) for source in sources["sources"]],
-            "question": None if question is None else placed(question),
-        }
+        settings["sources"] = None
+        for found in reversed(list(_around(sources))):
+            settings["sources"] = {
+                **found,
+                "sources": [placed(source) for source in found["sources"]],
+                "question": None if found["question"] is None else placed(found["question"]),
+                "around": settings["sources"],
+            }
     return settings
 
 
@@ -288,7 +327,33 @@ def _sequence(sequence: Sequence) -> dict[str, Any]:
         "words": [token.words[0] if token.words else -1 for token in tokens],
         "sentences": units[sentences(sequence.text)].tolist(),
         "paragraphs": units[paragraphs(sequence.text)].tolist(),
+        **_areas(tokens),
     }
+
+
+def _medium(medium: Medium) -> dict[str, Any]:
+    """A picture or sound without its file, of which only the size is told."""
+    facts = {name: value for name, value in vars(medium).items() if name != "data"}
+    return {"sort": "image" if isinstance(medium, Picture) else "sound", **facts, "bytes": len(medium.data)}
+
+
+def _areas(tokens: list[Token]) -> dict[str, Any]:
+    """Where patches are in pictures, what stands for a picture in the text, and positions that are neither."""
+    placed = [(place, token.area) for place, token in enumerate(tokens) if isinstance(token.area, ImageArea)]
+    others: dict[str, list[int]] = {}
+    for place, token in enumerate(tokens):
+        if token.sort != "token" and not isinstance(token.area, ImageArea):
+            others.setdefault(token.sort, []).append(place)
+    found: dict[str, Any] = {"sorts": others} if others else {}
+    if stretches := folds(tokens):
+        found["folds"] = [fold._asdict() for fold in stretches]
+    if placed:
+        found["areas"] = {
+            "tokens": [place for place, _ in placed],
+            **{name: [getattr(area, name) for _, area in placed] for name in ("image", "row", "column")},
+            "boxes": [round(edge, 3) for _, area in placed for edge in area[3:]],
+        }
+    return found
 
 
 def _little(table: np.ndarray) -> bytes:

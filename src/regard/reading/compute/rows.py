@@ -104,9 +104,10 @@ def _without_softcap(run: Run, kind: str, call: AttentionCall, layouts: list[Lay
     found = [_rows(run, kind, plain, each, 0, layouts[0], wanted).check for each in call.visibilities]
     if all(complaint(check, call.value.dtype) for check in found):
         return None
+    remedy = "; take attn_implementation='eager', or a version of transformers whose kernel has it"
     return (
         f"its kernel leaves out the softcap of {call.softcap:g} that the model asks for, so that this run is not the "
-        "model's own; take attn_implementation='eager', or a version of transformers whose kernel has it"
+        f"model's own{remedy if call.module is not None else ''}"
     )
 
 

@@ -85,6 +85,7 @@ function labelled(label, options, chosen, choose) {
   return element("label", {}, element("span", {}, label), select(label, options, chosen, choose));
 }
 
-export function nameOf({ kind, query }, words) {
+export function nameOf({ kind, query, canvases }, words) {
+  if (kind === "cross" && canvases.length) return words.kindOnImage;
   return kind === "decoder" && query === "target" ? words.kindOfTarget : words.kind[kind];
 }

@@ -27,7 +27,8 @@ export class FileModel {
 
   async send(message) {
     const { type, kind } = message;
-    const place = type === "mean" ? `mean.${kind}.${message.measure}` : `layer.${kind}.${message.layer}`;
+    const places = { mean: `mean.${kind}.${message.measure}`, medium: `medium.${message.number}` };
+    const place = places[type] ?? `layer.${kind}.${message.layer}`;
     const block = document.getElementById(`${this.name}.${place}`);
     const answer = block
       ? [message, [new DataView((await unpacked(block, this.facts.embedded)).buffer)]]

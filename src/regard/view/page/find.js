@@ -1,6 +1,7 @@
 // Find in the text, in all of it: the browser's own search sees only the lines that are in the page.
 
 import { element, svg } from "./dom.js";
+import { isPictured } from "./pictured.js";
 import { before } from "./units.js";
 
 export class Find {
@@ -90,7 +91,7 @@ export class Find {
       const first = before(ends, begin + 1, from, to);
       const last = Math.max(first, before(starts, begin + match[0].length, from, to) - 1);
       let isHidden = first >= to;
-      for (let token = first; token <= last; token++) isHidden ||= this.view.isFolded(token);
+      for (let token = first; token <= last; token++) isHidden ||= this.view.isFolded(token) || isPictured(sequence, token);
       if (!isHidden) found.push({ spine, first, last, place: index * 2 ** 32 + first });
     }
     return found;

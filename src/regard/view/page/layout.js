@@ -13,9 +13,9 @@ export function pieces(sequence, from, to, fold) {
     const [start, end] = [sequence.starts[token], sequence.ends[token]];
     const folding = fold(token);
     if (folding) {
-      const { label, last } = folding;
+      const { label, last, isInline } = folding;
       const folded = show(sequence.text.slice(start, sequence.ends[last]));
-      found.push({ ...piece(label, last, false), folded });
+      found.push({ ...piece(label, last, false), folded, isInline });
       pieceOf.fill(found.length - 1, token - from, last + 1 - from);
       at = sequence.ends[last];
       token = last;
@@ -59,12 +59,12 @@ export function lines({ list }, width, measure) {
     let [end, wide] = [index, 0];
     do {
       const { shown, lead, isNamed, breaks, folded } = list[end];
-      wide += measure(shown) + (lead ? lead * space : 0) + (isNamed || folded ? 14 : 0);
+      wide += measure(shown) + (lead ? lead * space : 0) + (isNamed ? 14 : folded ? 24 : 0);
       end += 1;
       if (breaks) break;
     } while (end < list.length && !mayPart(list[end - 1], list[end]) && wide < width);
     // a message begins a line
-    if (used && (list[index].folded || used + wide > width)) {
+    if (used && ((list[index].folded && !list[index].isInline) || used + wide > width)) {
       starts.push(index);
       used = 0;
     }

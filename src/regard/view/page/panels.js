@@ -2,6 +2,9 @@
 
 import { element, keepingFocus, select } from "./dom.js";
 
+// of the whole viewer's height, from which on a picture stands below the text
+const ROOM = 700;
+
 export class Panels {
   constructor(view, viewer) {
     Object.assign(this, { view, viewer });
@@ -22,13 +25,22 @@ export class Panels {
 
   update() {
     const { view, viewer } = this;
-    // beside a short text there is room for it below
-    const isBelow = viewer.reader.isShort();
-    if (isBelow !== this.isBelow) {
-      this.isBelow = isBelow;
-      if (isBelow) viewer.reader.box.append(this.detailPanel);
+    // beside a short text there is room below it, for a picture if it is enough
+    const { pictures } = viewer;
+    const hasPictures = view.kind.canvases.length > 0;
+    const isShort = viewer.reader.isShort();
+    const isFree = isShort && hasPictures && view.height >= ROOM;
+    const sign = [isShort, hasPictures, isFree].join();
+    if (sign !== this.placed) {
+      this.placed = sign;
+      pictures.isFree = isFree;
+      if (isShort && !isFree) viewer.reader.box.append(this.detailPanel);
       else viewer.numbers.box.before(this.detailPanel);
+      if (!hasPictures) pictures.panel.remove();
+      else if (isFree) viewer.reader.box.append(pictures.panel);
+      else viewer.summary.box.before(pictures.panel);
     }
+    pictures.update();
     this.mapPanel.hidden = view.kind.heads < 2;
     this.heads();
     viewer.sources.update();
@@ -46,14 +58,14 @@ export class Panels {
 
   // the reader is made anew, and what stands in it is to be placed again
   release() {
-    this.isBelow = null;
+    this.placed = null;
   }
 
   heads() {
     const { view, viewer } = this;
     const { kind, words } = view;
     const names = Object.keys(kind.summary);
-    if (view.span) names.push("span");
+    if (view.span || view.region) names.push("span");
     const sign = [view.language, kind.kind, names, view.statistic, view.detail, view.heads?.size, Boolean(view.heads)].join();
     if (sign === this.sign) return;
     this.sign = sign;

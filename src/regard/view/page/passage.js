@@ -23,7 +23,7 @@ export function passage({ sign, loss, most, isKnown = true, isNamed = false, isL
   );
 }
 
-export const figure = (nats) => nats.toFixed(2).replace("-", "−");
+export const figure = (nats) => nats.toFixed(2).replace(/^-(?=0\.00$)/, "").replace("-", "−");
 
 // exp(nats), rounded
 export function times(nats) {

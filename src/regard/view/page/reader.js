@@ -5,6 +5,7 @@ import { step, strip } from "./colours.js";
 import { Find } from "./find.js";
 import { format } from "./language.js";
 import { Minimap } from "./minimap.js";
+import { isPictured, stretch } from "./pictured.js";
 import { LINE, Spine } from "./spine.js";
 
 export class Reader {
@@ -26,9 +27,11 @@ export class Reader {
     const { kind, words } = this.view;
     const { sequence, looked } = kind;
     if (!kind.within) {
+      const hasPictures = kind.canvases.length > 0;
+      const asking = { text: words.text, query: words.query }[kind.query] ?? (hasPictures ? words.answer : words.target);
       return [
-        { name: "input", sequence: looked, from: 0, to: looked.ids.length, label: words.source, isKey: true },
-        { name: "output", sequence, from: 0, to: sequence.ids.length, label: words.target, isQuery: true },
+        { name: "input", sequence: looked, from: 0, to: looked.ids.length, label: hasPictures ? words.image : words.source, isKey: true },
+        { name: "output", sequence, from: 0, to: sequence.ids.length, label: asking, isQuery: true },
       ];
     }
     const both = { sequence, isKey: true, isQuery: true };
@@ -58,7 +61,7 @@ export class Reader {
     const parts = this.parts();
     this.box.append(this.find.box);
     for (const part of parts) {
-      const spine = new Spine({ ...part, fold: (token) => view.fold(token), on });
+      const spine = new Spine({ ...part, fold: (token) => view.fold(token, part.sequence), on });
       Object.assign(spine, { isKey: part.isKey, isQuery: part.isQuery });
       spine.minimap = new Minimap(spine, view.words.minimap);
       this.spines.push(spine);
@@ -141,7 +144,8 @@ export class Reader {
 
   level(first, last) {
     const { current, keyUnits, kind, aside, join } = this.view;
-    if (first >= kind.keys || aside[keyUnits.of[first]]) return 0;
+    // a picture has a scale of its own
+    if (first >= kind.keys || aside[keyUnits.of[first]] || isPictured(kind.looked, first)) return 0;
     let share = current.units[keyUnits.of[first]];
     // the bytes of one letter
     for (let token = first + 1; token <= Math.min(last, kind.keys - 1); token++) {
@@ -152,7 +156,8 @@ export class Reader {
 
   without(vector) {
     const { aside, keyUnits } = this.view;
-    return vector.map((weight, token) => (aside[keyUnits.of[token]] ? 0 : weight));
+    const { looked } = this.view.kind;
+    return vector.map((weight, token) => (aside[keyUnits.of[token]] || isPictured(looked, token) ? 0 : weight));
   }
 
   // `isBeyond`: something stronger has the last colour too
@@ -179,24 +184,33 @@ export class Reader {
       viewer.set({ hover: null });
       return;
     }
-    const rows = spine.isQuery && view.rowUnits ? view.rowsOf(view.rowUnits.span(view.rowUnits.of[token])) : [];
-    const canTell = rows.length || (spine.isQuery && kind.hasTop() && token >= (kind.writes ? 1 : 0));
+    const isQuery = spine.isQuery && !isPictured(spine.sequence, token);
+    const rows = isQuery && view.rowUnits ? view.rowsOf(view.rowUnits.span(view.rowUnits.of[token])) : [];
+    const canTell = rows.length || (isQuery && kind.hasTop() && token >= (kind.writes ? 1 : 0));
     this.told = null;
     if (spine.isKey && view.current?.units && token < kind.keys && !(canTell && view.pinned === null)) {
-      const unit = view.keyUnits.of[token];
-      this.told = `${view.keyName(unit).slice(0, 80)}   ${format(view.current.units[unit])}`;
+      const span = this.keySpan(token);
+      const share = view.current.vector.subarray(...span).reduce((sum, weight) => view.join(sum, weight), 0);
+      this.told = `${view.spanName(kind.looked, span).slice(0, 80)}   ${format(share)}`;
     }
     viewer.set(view.pinned === null ? { hover: canTell ? token : null } : {});
   }
 
+  // the unit of a token that is looked at; a picture is one
+  keySpan(token) {
+    const { keyUnits, kind } = this.view;
+    return isPictured(kind.looked, token) ? stretch(kind.looked, token) : keyUnits.span(keyUnits.of[token]);
+  }
+
   click(token, event, spine) {
     const { view, viewer } = this;
-    const rows = spine.isQuery ? view.rowsOf(view.rowUnits.span(view.rowUnits.of[token])) : [];
+    const isQuery = spine.isQuery && !isPictured(spine.sequence, token);
+    const rows = isQuery ? view.rowsOf(view.rowUnits.span(view.rowUnits.of[token])) : [];
     if (rows.length && !event.shiftKey) {
       const isSame = view.pinned !== null && view.rowUnits.of[view.pinned] === view.rowUnits.of[token];
       viewer.set({ pinned: isSame ? null : token, walking: false });
     } else if (spine.isKey && token < view.kind.keys) {
-      const span = view.keyUnits.span(view.keyUnits.of[token]);
+      const span = this.keySpan(token);
       const isSame = String(view.span) === String(span);
       if (event.shiftKey && view.span) {
         viewer.set({ span: [Math.min(view.span[0], span[0]), Math.max(view.span[1], span[1])] });
@@ -212,15 +226,14 @@ export class Reader {
     if (this.spines.length < 2 || event.target !== spine.scroller) return false;
     if (event.key === "Enter") return viewer.removals.ask();
     if (!by) return false;
-    const { keyUnits } = view;
     const last = Math.min(spine.to, view.kind.keys);
     if (!view.span) {
-      viewer.set({ span: keyUnits.span(Math.max(0, view.aside.indexOf(0))) });
+      viewer.set({ span: this.keySpan(view.keyUnits.first[Math.max(0, view.aside.indexOf(0))]) });
       return true;
     }
     const edge = by > 0 ? view.span[1] : view.span[0] - 1;
     if (edge < 0 || edge >= last) return true;
-    const next = keyUnits.span(keyUnits.of[edge]);
+    const next = this.keySpan(edge);
     viewer.set({ span: event.shiftKey ? [Math.min(view.span[0], next[0]), Math.max(view.span[1], next[1])] : next });
     spine.reveal(edge);
     return true;

@@ -1,9 +1,13 @@
 // A reading as the viewer holds it: the header at once, tables of one layer after another as they are asked for.
 
 import { regions } from "./chat.js";
+import { canvases, stretches } from "./pictures.js";
 import { joining } from "./units.js";
 
 const TYPES = { float32: Float32Array, uint16: Uint16Array, uint32: Uint32Array, uint8: Uint8Array };
+
+// of a picture that is decoded, and of the longer side that is kept of it
+const [MOST_PIXELS, LONGEST] = [100e6, 2048];
 
 export class Reading {
   constructor(model) {
@@ -11,8 +15,12 @@ export class Reading {
     Object.assign(this, header);
     this.host = model;
     this.waiting = new Map();
+    this.bitmaps = new Map();
+    for (const sequence of Object.values(this.sequences)) sequence.stretchOf = stretches(sequence);
     model.on("msg:custom", (message, buffers) => this.receive(message, buffers));
-    this.kinds = header.kinds.map((facts) => new Kind(this, facts));
+    // of a kind without rows there is nothing to see, but where the strongest keys of all queries are known
+    const isRead = (kind) => kind.rows.length > 0 || kind.hasTop();
+    this.kinds = header.kinds.map((facts) => new Kind(this, facts)).filter(isRead);
   }
 
   // one answer for each question, however often it is put; `hear` is given what comes before it
@@ -25,6 +33,20 @@ export class Reading {
     this.waiting.set(name, entry);
     this.host.send(message);
     return entry.promise;
+  }
+
+  // a picture, decoded once; the browser decodes no vector graphics this way, and runs nothing in them
+  bitmap({ number, media_type: type, width, height }) {
+    if (!this.bitmaps.has(number)) this.bitmaps.set(number, this.decoded(number, type, width, height));
+    return this.bitmaps.get(number);
+  }
+
+  async decoded(number, type, width, height) {
+    if (width * height > MOST_PIXELS) throw new Error(`${width} × ${height}`);
+    const { view } = await this.ask({ type: "medium", number });
+    const shrunk = Math.min(1, LONGEST / Math.max(width, height));
+    const size = { resizeWidth: Math.ceil(width * shrunk), resizeHeight: Math.ceil(height * shrunk), resizeQuality: "high" };
+    return createImageBitmap(new Blob([view], { type }), shrunk < 1 ? size : {});
   }
 
   // end a question that is under way: it is answered by null
@@ -47,8 +69,8 @@ export class Reading {
   }
 }
 
-function question({ type, kind, measure, layer, head, row, start, end, grain, of }) {
-  return JSON.stringify([type, kind, measure, layer, head, row, start, end, grain, of]);
+function question({ type, kind, measure, layer, head, row, start, end, grain, of, number }) {
+  return JSON.stringify([type, kind, measure, layer, head, row, start, end, grain, of, number]);
 }
 
 // a table in the buffer that came, copied where its place does not suit its type
@@ -86,6 +108,9 @@ export class Kind {
     this.tokenOf = facts.rows.map((position) => position + shift);
     this.lookup = decoding(reading.rounding);
     this.regions = regions(this, reading.settings);
+    this.canvases = canvases(this, reading.media);
+    // whether patches look, and no text: then a place in the picture is asked what it looked at
+    this.isImage = this.within && this.canvases.length > 0 && this.sequence.ids.every((id) => id < 0);
   }
 
   get size() {
@@ -181,8 +206,8 @@ export class Kind {
     return found;
   }
 
-  // a weight of each head on a span of keys, NaN where its layer has not come
-  byHead(rows, [start, end]) {
+  // a weight of each head on some keys, NaN where its layer has not come
+  byHead(rows, marked) {
     const found = new Float32Array(this.heads).fill(NaN);
     for (let layer = 0; layer < this.layers.length; layer++) {
       if (!this.has(layer)) continue;
@@ -193,7 +218,7 @@ export class Kind {
         let sum = 0;
         for (const row of rows) {
           const at = (head * count + row) * keys;
-          for (let key = start; key < Math.min(end, keys); key++) sum += decoded[values[at + key]];
+          for (const key of marked) if (key < keys) sum += decoded[values[at + key]];
         }
         found[this.first[layer] + head] = sum / rows.length;
       }

@@ -9,6 +9,8 @@ import { tokensOf } from "./units.js";
 const NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩";
 const MOST = 6;
 const GRAINS = ["sentences", "paragraphs", "turns", "documents", "words"];
+// what a passage is split into
+const FINER = { documents: "paragraphs", turns: "paragraphs", paragraphs: "sentences", sentences: "words" };
 
 const numbered = (place) => NUMBERS[place] ?? `(${place + 1})`;
 // how much less likely the answer is without it, in nats
@@ -80,6 +82,7 @@ export class Sources {
     if (asking.isRunning) return [element("div", { class: "ask-row" }, asking.stop(), told)];
     const grains = GRAINS.map((grain) => [grain, words.passages[grain]]);
     return [
+      this.nested(words),
       element(
         "div",
         { class: "ask-row" },
@@ -91,13 +94,37 @@ export class Sources {
     ];
   }
 
+  // from a passage to what it is made of, and back
+  nested(words) {
+    const { found, lit } = this;
+    const finer = FINER[found?.asked.grain];
+    const acts = [];
+    if (found?.around) acts.push(element("button", { class: "act", onclick: () => this.goBack() }, words.backTo(words.passages[found.around.asked.grain])));
+    if (lit > 0 && finer) {
+      const go = () => this.ask({ ...found.asked, grain: finer, within: this.span(lit) });
+      acts.push(element("button", { class: "act", onclick: go }, words.splitInto(words.passages[finer], numbered(lit - 1))));
+    }
+    return acts.length ? element("div", { class: "ask-row" }, ...acts) : "";
+  }
+
+  // the tokens of a passage, counted from 1
+  span(number) {
+    const places = this.places();
+    return [places.indexOf(number), places.lastIndexOf(number) + 1];
+  }
+
+  goBack() {
+    const { settings } = this.view.reading;
+    settings.sources = settings.sources.around;
+    this.change({ lit: null, isWhole: false });
+  }
+
   named(part) {
     return part && `“${shorten(this.view.spanName(this.view.kind.sequence, part), 40)}”`;
   }
 
-  async ask() {
-    const message = { type: "sources", grain: this.grain, of: this.view.part };
-    const answer = await this.asking.ask(message);
+  async ask(asked = { grain: this.grain, of: this.view.part, within: null }) {
+    const answer = await this.asking.ask({ type: "sources", ...asked });
     if (!answer) return;
     this.view.reading.settings.sources = answer.sources;
     this.change({ lit: null, isWhole: false });
@@ -117,7 +144,9 @@ export class Sources {
     }
     if (question) list.append(this.line("?", question, -1, most, false));
     const subject = this.named(asked.of) ?? words.thisAnswer;
+    const name = asked.within && this.named(asked.within);
     return [
+      name ? element("p", { class: "scope" }, words.within(name)) : "",
       element("h2", { class: "verdict" }, words.verdict(subject, verdict.on.map(numbered), verdict.either, question !== null)),
       // of more passages the list says it shorter
       [1, 2, 3].includes(verdict.on.length) ? element("p", { class: "scope" }, this.likelihood(found, words)) : "",

@@ -6,13 +6,16 @@ export const GRAINS = ["token", "word", "sentence", "paragraph"];
 
 // of each token the number of its unit, and of each unit its tokens from first to before last; no unit goes past its
 // region, and a region of which `isWhole` says so is one unit
-export function units(sequence, grain, count, regions, isWhole) {
+export function units(sequence, grain, count, regions, isWhole, keepsPatches) {
   const of = new Int32Array(count);
   const first = [];
   let before = null;
   for (let token = 0; token < count; token++) {
     const isOne = isWhole(regions.of[token]);
-    const name = isOne ? "whole" : place(sequence, grain, token);
+    const stretch = sequence.stretchOf?.[token] ?? -1;
+    // of a picture the patches, or all of it
+    const inPicture = grain === "token" || keepsPatches ? null : `picture ${stretch}`;
+    const name = stretch >= 0 ? inPicture : isOne ? "whole" : place(sequence, grain, token);
     // the first token is apart, whatever follows it
     if (token < 2 || regions.of[token] !== regions.of[token - 1] || name !== before || name === null) first.push(token);
     of[token] = first.length - 1;

@@ -1,11 +1,14 @@
 // What the reader has chosen, and all that follows from it; the parts of the page only show this.
 
 import { palette } from "./colours.js";
+import { isPictured, markedKeys, markedName, pictureFold, pictureName, pictureShares } from "./pictured.js";
 import { WORDS } from "./language.js";
 import { printable, shorten } from "./printable.js";
 import { joined, joining, spanText, tokensOf, tokenText, units } from "./units.js";
 
 const BESIDE = ["output_norm", "value_norm"];
+
+const PICTURED = ["decoder", "cross", "resampler", "vision", "encoder", "queries"];
 
 export class View {
   constructor(reading, { language, theme }) {
@@ -21,15 +24,20 @@ export class View {
     this.detail = "heatmap";
     this.progress = null;
     this.failure = null;
-    // attention between two texts says most about a translation
-    this.enter(Math.max(0, reading.kinds.findIndex(({ kind }) => kind === "cross")));
+    Object.assign(this, { heat: 0.85, hasGrid: false });
+    // where words look at a picture, or else attention between two texts, which says most about a translation
+    const [shown] = PICTURED.flatMap((name) => reading.kinds.filter(({ kind, canvases }) => kind === name && canvases.length));
+    const cross = reading.kinds.findIndex(({ kind }) => kind === "cross");
+    this.enter(Math.max(0, shown ? reading.kinds.indexOf(shown) : cross));
   }
 
   enter(index) {
     this.kind = this.reading.kinds[index] ?? null;
     Object.assign(this, { measure: "weights", reduce: "mean", heads: null });
     Object.assign(this, { hover: null, pinned: null, span: null, walking: false });
-    this.apart = Boolean(this.kind?.within && this.kind.kind !== "vision");
+    // in pictures: what is marked, what is pointed at, and which picture is shown
+    Object.assign(this, { region: null, spot: null, image: 0 });
+    this.apart = Boolean(this.kind?.within && this.kind.kind !== "vision" && !isPictured(this.kind.looked, 0));
     this.folded = Boolean(this.kind?.regions.isChat);
     this.asksApart = true;
     this.memory = {};
@@ -105,7 +113,7 @@ export class View {
     this.aside = this.once("aside", [...signs, this.apart, this.asks, this.asksApart], () => this.setAside());
     this.isReady = kind.ready(this.choice);
     this.matrix = this.isReady ? this.once("matrix", this.sign(), () => this.table()) : null;
-    this.usage = this.span && this.matrix ? this.used() : null;
+    this.usage = (this.span || this.region || this.spot) && this.matrix ? this.used() : null;
     this.current = this.looked();
     this.scope = this.scoped();
   }
@@ -124,7 +132,8 @@ export class View {
   }
 
   unitsOf(sequence, grain, count, regions) {
-    return units(sequence, grain, count, regions, (region) => this.folded && regions.roles[region] !== null);
+    const isWhole = (region) => this.folded && regions.roles[region] !== null;
+    return units(sequence, grain, count, regions, isWhole, this.kind.isImage);
   }
 
   // of each key unit whether it is left out of colours and lists: the first token, the question, and what is folded away
@@ -158,22 +167,28 @@ export class View {
     return this.folded && this.isTemplate(token);
   }
 
-  // what a folded stretch of the template is shown as: the role that it opens, and its last token
-  fold(token) {
-    if (!this.isFolded(token)) return null;
+  // what a folded stretch is shown as, and its last token: a picture, or of the template the role that it opens
+  fold(token, sequence) {
+    const picture = pictureFold(this, token, sequence);
+    if (picture || sequence !== this.kind.sequence || !this.isFolded(token)) return picture;
     const { of, roles } = this.kind.regions;
-    const role = roles[of[token]];
-    return { label: this.words.roles[role] ?? role, last: of.lastIndexOf(of[token]) };
+    // a picture may be in the midst of a template, whose role is told once
+    const role = token > 0 && of[token - 1] === of[token] ? "" : roles[of[token]];
+    let last = of.lastIndexOf(of[token]);
+    for (let next = token; next < last; next++) if (isPictured(sequence, next + 1)) last = next;
+    return { label: role ? (this.words.roles[role] ?? role) : "⋯", last, isInline: !role };
   }
 
   spanName(sequence, [first, last]) {
+    const picture = pictureName(this, sequence, [first, last]);
+    if (picture) return picture;
     // the first token has its own name, also where it stands apart within a template
     if (!this.folded || last === 1) return spanText(sequence, [first, last]);
     const names = [];
     for (let token = first; token < last; ) {
-      const fold = this.fold(token);
+      const fold = this.fold(token, sequence);
       const { of } = this.kind.regions;
-      const end = Math.min(last, of.lastIndexOf(of[token]) + 1);
+      const end = Math.min(last, (fold?.last ?? of.lastIndexOf(of[token])) + 1);
       names.push(fold ? `${printable(fold.label)}:` : spanText(sequence, [token, end]));
       token = end;
     }
@@ -213,11 +228,15 @@ export class View {
     return this.keyUnits.first.length === weights.length ? weights : joined(weights, this.keyUnits, this.join);
   }
 
-  // the largest weight of the prompt, which is the scale of colours
-  most(weights) {
+  // the largest weight of the prompt, which is the scale of colours; pictures have their own
+  most(weights, withPictures = false) {
     const { kind, aside, keyUnits } = this;
     const end = this.hasTwoParts && kind.within ? kind.prompt : kind.keys;
-    const isOnScale = (unit) => !aside[unit] && keyUnits.first[unit] < end && !this.isTemplate(keyUnits.first[unit]);
+    const isOnScale = (unit) => {
+      const token = keyUnits.first[unit];
+      if (aside[unit] || token >= end) return false;
+      return isPictured(kind.looked, token) ? withPictures : !this.isTemplate(token);
+    };
     return weights.reduce((most, weight, unit) => (isOnScale(unit) ? Math.max(most, weight) : most), 0);
   }
 
@@ -235,7 +254,7 @@ export class View {
       const tokens = rowUnits.span(unit);
       const own = this.rowsOf(tokens);
       const weights = this.grouped(this.together(own));
-      largest = Math.max(largest, this.most(weights));
+      largest = Math.max(largest, this.most(weights, true));
       rows.push({ tokens, rows: own, weights, name: this.rowName(tokens) });
     }
     return { rows, largest };
@@ -267,7 +286,8 @@ export class View {
     if (!found.vector) return found;
     found.units = this.grouped(found.vector);
     found.largest = this.most(found.units);
-    found.isBeyond = found.units.some((weight, unit) => weight > found.largest && !this.aside[unit]);
+    const inText = (unit) => !this.aside[unit] && !isPictured(kind.looked, this.keyUnits.first[unit]);
+    found.isBeyond = found.units.some((weight, unit) => weight > found.largest && inText(unit));
     found.isExact = this.isExact(found.rows);
     found.balance = this.isLargest ? [] : this.balanced(found.vector);
     this.stand(found);
@@ -303,38 +323,42 @@ export class View {
     const start = this.apart ? 1 : 0;
     const size = kind.prompt || kind.keys;
     const label = kind.prompt ? words.prompt : kind.within ? words.input : words.source;
-    const template = vector.reduce((sum, weight, token) => sum + (token >= start && this.isTemplate(token) ? weight : 0), 0);
+    const template = vector.reduce((sum, weight, token) => sum + (token >= start && this.isTemplate(token) && !isPictured(kind.looked, token) ? weight : 0), 0);
     const question = this.asks && this.asksApart ? between(...this.asks) : 0;
-    parts.push({ name: "input", share: between(start, size) - template - question, label: label.toLowerCase() });
+    const pictures = pictureShares(this, vector);
+    const seen = pictures.reduce((sum, { share }) => sum + share, 0);
+    const rest = between(start, size) - template - question - seen;
+    if (!pictures.length || rest > 0.0005) parts.push({ name: "input", share: rest, label: label.toLowerCase() });
+    parts.push(...pictures);
     if (question) parts.push({ name: "question", share: question, label: words.question });
     if (kind.regions.isChat) parts.push({ name: "template", share: template, label: words.template });
     if (kind.prompt) parts.push({ name: "answer", share: between(size, kind.keys), label: words.answer.toLowerCase() });
     if (this.apart) parts.push({ name: "first", share: vector[0], label: words.first(shorten(spanText(kind.looked, [0, 1]), 16)) });
-    const rest = 1 - parts.reduce((sum, { share }) => sum + share, 0);
+    const outside = 1 - parts.reduce((sum, { share }) => sum + share, 0);
     // rounded weights do not quite sum to 1
-    if (rest > 0.02) parts.push({ name: "outside", share: rest, label: words.outside });
+    if (outside > 0.02) parts.push({ name: "outside", share: outside, label: words.outside });
     return parts;
   }
 
-  // of every row how much of it went to the chosen span
+  // of every row how much of it went to what is marked or pointed at
   used() {
     const { kind, matrix, join } = this;
-    const [start, end] = this.span;
+    const keys = markedKeys(this);
     const byToken = new Float32Array(kind.size + 1);
     const byUnit = new Float32Array(matrix.rows.length);
     matrix.rows.forEach(({ tokens, rows }, index) => {
       const count = this.isLargest ? 1 : rows.length;
       for (const row of rows) {
         const weights = kind.row(row, this.choice);
-        for (let key = start; key < Math.min(end, weights.length); key++) byUnit[index] = join(byUnit[index], weights[key] / count);
+        for (const key of keys) byUnit[index] = join(byUnit[index], weights[key] / count);
       }
       byToken.fill(byUnit[index], tokens[0], tokens[1]);
     });
     const largest = byUnit.reduce((most, share) => Math.max(most, share), 0);
     const token = this.pinned ?? this.hover;
     const rows = token === null ? [] : this.rowsOf(this.rowUnits.span(this.rowUnits.of[token]));
-    const byHead = this.statistic === "span" ? kind.byHead(rows.length ? rows : kind.answerRows(), this.span) : null;
-    return { byToken, byUnit, largest, byHead, name: this.spanName(kind.looked, this.span) };
+    const byHead = this.statistic === "span" ? kind.byHead(rows.length ? rows : kind.answerRows(), keys) : null;
+    return { byToken, byUnit, largest, byHead, name: markedName(this) };
   }
 
   scoped() {
@@ -358,7 +382,7 @@ export class View {
     const token = this.pinned ?? this.hover;
     const isUnkept = token !== null && this.rowUnits && !this.rowsOf(this.rowUnits.span(this.rowUnits.of[token])).length;
     const needsAll =
-      (this.statistic === "span" && this.span) || (isUnkept && kind.hasTop()) || (this.reduce === "max" && !this.heads);
+      (this.statistic === "span" && (this.span || this.region)) || (isUnkept && kind.hasTop()) || (this.reduce === "max" && !this.heads);
     kind.layers.forEach((_, layer) => {
       const isChosen = this.heads && [...this.heads].some((head) => kind.place(head)[0] === layer);
       if ((needsAll || isChosen) && !kind.has(layer)) wanted.push({ run: () => kind.loadLayer(layer), layer });

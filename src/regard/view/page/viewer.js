@@ -11,6 +11,8 @@ import { Lines } from "./lines.js";
 import { HeadMap } from "./map.js";
 import { Minimap } from "./minimap.js";
 import { Panels } from "./panels.js";
+import { isPictured } from "./pictured.js";
+import { PicturePanel } from "./picture_panel.js";
 import { Reading } from "./reading.js";
 import { Reader } from "./reader.js";
 import { Removals } from "./removals.js";
@@ -18,6 +20,9 @@ import { Sources } from "./sources.js";
 import { Summary } from "./summary.js";
 import { Numbers } from "./table.js";
 import { View } from "./view.js";
+
+// as in the style sheet
+const NARROW = 760;
 
 class Viewer {
   constructor(model, el) {
@@ -38,6 +43,7 @@ class Viewer {
     this.map = new HeadMap(view, { choose: (heads) => this.set({ heads }) });
     this.heatmap = new Heatmap(view, { row: pinRow });
     this.lines = new Lines(view, { row: pinRow });
+    this.pictures = new PicturePanel(view, (changes) => this.set(changes));
     this.numbers = new Numbers(view);
     this.panels = new Panels(view, this);
     this.about = new About(view);
@@ -68,6 +74,7 @@ class Viewer {
     // sizes are asked for once, since asking makes the browser lay out the page
     const observer = new ResizeObserver(() => {
       this.view.height = this.root.clientHeight;
+      this.view.isNarrow = this.root.clientWidth <= NARROW;
       this.view.asideWidth = this.panels.box.clientWidth;
       this.later();
     });
@@ -78,6 +85,7 @@ class Viewer {
       removeEventListener("beforeprint", print);
       removeEventListener("afterprint", printed);
       observer.disconnect();
+      this.pictures.observer.disconnect();
       clearInterval(this.timer);
     };
   }
@@ -85,6 +93,9 @@ class Viewer {
   // change what is chosen; the page follows in the next frame
   set(changes) {
     Object.assign(this.view, changes);
+    // one place is marked, in the text or in a picture
+    if (changes.span) this.view.region = null;
+    if (changes.region) this.view.span = null;
     this.load();
     this.later();
   }
@@ -172,8 +183,15 @@ class Viewer {
   }
 
   mark(span) {
-    this.set({ span });
-    if (span) this.show(span[0]);
+    const { kind } = this.view;
+    if (!span || !isPictured(kind.looked, span[0])) {
+      this.set({ span });
+      if (span) this.show(span[0]);
+      return;
+    }
+    const tokens = Array.from({ length: span[1] - span[0] }, (_, place) => span[0] + place);
+    const image = kind.canvases.findIndex((canvas) => tokens.some((token) => canvas.patchOf.has(token)));
+    this.set({ span, ...(image >= 0 ? { image, region: { image: kind.canvases[image].image, tokens } } : {}) });
   }
 
   show(token) {
@@ -234,7 +252,7 @@ class Viewer {
   letGo() {
     getSelection()?.removeAllRanges();
     this.sources.lit = null;
-    this.set({ pinned: null, hover: null, span: null, walking: false });
+    this.set({ pinned: null, hover: null, span: null, region: null, spot: null, walking: false });
   }
 
   key(event) {

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from regard.errors import RegardError
 from regard.reading.reading import Reading
+from regard.view.folds import shown_text
 from regard.view.server.limits import Limits
 
 TITLE_LENGTH = 120
@@ -29,8 +30,9 @@ class Open:
 
     @property
     def size(self) -> int:
-        """Bytes of all its tables."""
-        return sum(table.nbytes for _, table in self.reading.tensors())
+        """Bytes of all its tables, pictures and sounds."""
+        tables = sum(table.nbytes for _, table in self.reading.tensors())
+        return tables + sum(len(medium.data) for medium in self.reading.media)
 
 
 @final
@@ -67,10 +69,11 @@ class OpenReadings:
 def title(reading: Reading) -> str:
     """How its text begins, in one line: the prompt, of a chat its last message, of a translation the source."""
     sequences = reading.sequences
-    text = (sequences.get("source") or next(iter(sequences.values()))).text
+    sequence = sequences.get("source") or next(iter(sequences.values()))
+    start, end = 0, len(sequence.text)
     for turn in reading.settings.get("turns", [])[-1:]:
-        text = text[turn["start"] : turn["end"]]
-    return one_line(text)
+        start, end = turn["start"], turn["end"]
+    return one_line(shown_text(sequence, start, end))
 
 
 def one_line(text: str) -> str:
