@@ -294,7 +294,7 @@ class LanguageModel:
         `progress` is called with 1 after each step: the estimates of all passages, then each removal.
         Raises RegardError for an empty answer, for options that make no sense, and for what the model cannot do.
         """
-        if has_pictures(images, messages):
+        if has_pictures(self, images, messages):
             chats = {"messages": messages, "documents": documents, "tools": tools}
             how = {"answer": answer, "contrast": contrast, "max_new_tokens": max_new_tokens, "progress": progress}
             return picture_sources(self, prompt, images, options, **how, **chats)
