@@ -19,7 +19,7 @@ from regard.data.corpora import get_corpus
 from regard.data.download import cache_dir
 from regard.data.text import Text
 from regard.files import new_folder
-from regard.models.pretrained.aliases import ALIASES, fetch_gguf
+from regard.models.pretrained.aliases import ALIASES, fetch_file
 
 MODEL = "smollm2"
 LLAMA = "0.3.36"
@@ -145,7 +145,7 @@ def _gguf() -> Path:
     folder = cache_dir() / "peers" / f"{MODEL}-gguf"
     if not (folder / alias.file).exists():
         with new_folder(folder) as temporary:
-            fetch_gguf(alias, temporary)
+            fetch_file(alias, temporary)
     return folder / alias.file
 
 

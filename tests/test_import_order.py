@@ -38,6 +38,8 @@ READING = [
     "parts",
     "segments",
     "media",
+    "sound_frames",
+    "time_warping",
     "record",
     "runs",
     "labels",
@@ -46,6 +48,7 @@ READING = [
     "capture.session",
     "capture.flex",
     "capture.modules",
+    "capture.paged",
     "capture.torch_functions",
     "capture.transformers",
     "capture.patches",
@@ -57,6 +60,7 @@ READING = [
     "compute.output_norm",
     "options",
     "compute.rows",
+    "packed",
     "answer_run",
     "asked",
     "removal",
@@ -72,6 +76,7 @@ READING = [
     "choices",
     "tables",
     "alignment",
+    "word_times",
     "ranks",
     "frames",
     "files",
@@ -90,6 +95,7 @@ READING = [
     "unknown",
     "language",
     "areas",
+    "hearing",
 ]
 ROOT = Path(regard.__file__).parent
 # what `import regard` and `python -m regard` are made of stands above the order

@@ -35,7 +35,7 @@ def test_a_reading_with_pictures_is_drawn_as_heat_for_all_rows_and_for_each(name
         expected += [heat.density, None, *(heats[place].density for _, heats in found.by_token)]
     for density, heat in zip(drawn(figure), expected, strict=True):
         assert (density is None) == (heat is None)
-        if heat is not None:
+        if density is not None:
             np.testing.assert_allclose(density, heat)
     texts = told(figure)
     assert texts[0] == f"What {found.subject} looked at  ·  {found.scope}"
@@ -47,6 +47,7 @@ def test_one_token_of_one_head_and_the_edges_of_patches(tmp_path):
     figure = reading.plot("image grid", tmp_path / "red.png", layer=1, head=0, token="red", title="Red")
     (heat,) = looks(reading, layer=1, head=0, token="red").heats
     density, picture = drawn(figure)
+    assert density is not None
     np.testing.assert_allclose(density, heat.density)
     assert picture is None
     assert told(figure)[0] == "Red"

@@ -196,6 +196,19 @@ def test_the_keyboard_walks_over_the_patches_and_marks_one(show):
     assert "image 1: Point at a place" in page.locator(".picture").get_attribute("aria-label")
 
 
+def test_a_patch_in_the_list_is_marked_in_its_picture(show):
+    reading = pictured.tiled()
+    page = opened(show, reading)
+    page.locator(".summary .name", has_text="image 2, patch (0, 0)").click()
+    page.locator('.picture[data-shown="1"]').wait_for()
+    assert page.locator(".summary h2").nth(1).inner_text() == "Who looked at “image 2, patch (0, 0)”"
+    # a corner of the patch at the upper left of 5 × 3, outlined
+    assert pixel(page, "marks", 0.005, 0.1)[3] > 0
+    page.locator(".picture").focus()
+    page.keyboard.press("Escape")
+    assert pixel(page, "marks", 0.005, 0.1)[3] == 0
+
+
 def test_in_the_text_a_picture_is_one_piece_and_a_click_marks_all_of_it(show):
     reading = pictured.tiled()
     page = opened(show, reading)

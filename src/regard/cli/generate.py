@@ -34,6 +34,9 @@ def generate(
     messages: Annotated[Path | None, Parameter(group=INPUT, allow_leading_hyphen=True)] = None,
     system: str | None = None,
     image: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    audio: Annotated[str | None, Parameter(group=INPUT)] = None,
+    language: str | None = None,
+    task: str | None = None,
     chat: bool = False,
     options: WritingOptions = GREEDY,
     num_samples: Annotated[int, Parameter(alias="-n")] = 1,
@@ -50,7 +53,7 @@ def generate(
     Parameters
     ----------
     model
-        A Hugging Face folder, a name of its hub, a GGUF file, smollm2 or gemma3-270m.
+        A Hugging Face folder, a name of its hub, a GGUF file, smollm2, gemma3-270m, whisper-tiny or whisper-base.
     prompt
         What to go on from; `-`, or nothing, is standard input.
     messages
@@ -59,6 +62,13 @@ def generate(
         A system message before the prompt, which then is a user's message as with --chat.
     image
         A picture that the model is given, before the prompt or in its places for pictures; may be given again.
+    audio
+        A sound that a speech model, such as whisper-tiny, writes down: a WAV file or, with soundfile installed, FLAC,
+        OGG or MP3.
+    language
+        The language of the sound, such as en; by default the one that the model hears.
+    task
+        What a speech model does: transcribe or, into English, translate.
     chat
         The prompt is a user's message, put into the model's chat template. A model without one is given a page, up to
         the last blank line, and `Question: … Answer:`, in Chinese for a Chinese question.
@@ -96,11 +106,28 @@ def generate(
         check_threads(threads)
     if attention is not None:
         _check_attention(attention, num_samples)
-    inputs = _inputs(prompt, messages, system)
+    if audio is not None:
+        _check_speech(
+            options, num_samples, {"--chat": chat, "--system": system, "--image": image, "--compile": compile}
+        )
+        inputs: dict[str, Any] = {"audio": audio}
+    elif language is not None or task is not None:
+        raise RegardError("--language and --task go with --audio")
+    else:
+        inputs = _inputs(prompt, messages, system)
     pictures = [open_image(each) for each in image] or None
     opened = load(model, library=library, device=device, dtype=dtype)
     if not isinstance(opened, LanguageModel):
         raise RegardError(f"{opened.name} is a translator; `regard translate {model}` runs it")
+    if audio is not None:
+        speech: dict[str, Any] = {"language": language, "task": task}
+        if options.max_new_tokens != GREEDY.max_new_tokens:
+            speech["max_new_tokens"] = options.max_new_tokens
+        transcript = opened.transcribe(audio, **speech)
+        _say((json_module.dumps(_document(inputs, transcript), ensure_ascii=False) if json else transcript.text) + "\n")
+        if attention is not None:
+            opened.read(audio=audio, **speech).save(attention)
+        return
     if compile:
         opened.compile()
     text, chats = inputs.get("prompt"), {"chat": chat, "messages": inputs.get("messages"), "images": pictures}
@@ -127,6 +154,15 @@ def _inputs(prompt: str | None, messages: Path | None, system: str | None) -> di
         return {"messages": messages_of_file(messages)}
     text = text_of_file("-") if prompt in (None, "-") else prompt
     return {"prompt": text} if system is None else {"messages": with_system(system, text)}
+
+
+def _check_speech(options: Writing, num_samples: int, others: dict[str, Any]) -> None:
+    """Raises RegardError for options that a transcript has no use for: it is the likeliest one."""
+    changed = [name for name, value in vars(options).items() if value != getattr(GREEDY, name)]
+    useless = [f"--{name.replace('_', '-')}" for name in changed if name != "max_new_tokens"]
+    useless += ["--num-samples"] * (num_samples > 1) + [name for name, value in others.items() if value]
+    if useless:
+        raise RegardError(f"a sound is written down by its likeliest tokens; leave out {', '.join(useless)}")
 
 
 def _streamed(generate: Any, text: str | None, settings: dict[str, Any]) -> "Generation":

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 
 def _one_of_them(arguments: ArgumentCollection) -> None:
-    texts = [argument for argument in arguments if argument.name != IMAGE]
+    texts = [argument for argument in arguments if argument.name not in MEDIA]
     given = [argument.name for argument in texts if argument.has_tokens]
-    has_image = any(argument.has_tokens for argument in arguments if argument.name == IMAGE)
-    if len(given) > 1 or not (given or has_image):
+    has_media = any(argument.has_tokens for argument in arguments if argument.name in MEDIA)
+    if len(given) > 1 or not (given or has_media):
         told = f", not {' and '.join(given)}" if given else ""
         *others, last = (argument.name for argument in texts)
         raise ValueError(f"give one of {', '.join(others)} and {last}{told}")
 
 
-IMAGE = "--image"
-INPUT = Group("Input", help="One of these; images also by themselves.", validator=_one_of_them)
+MEDIA = ("--image", "--audio")
+INPUT = Group("Input", help="One of these; images or a sound also by themselves.", validator=_one_of_them)
 Text = Annotated[HyphenOrText | None, Parameter(group=INPUT)]
 File = Annotated[Path | None, Parameter(group=INPUT, allow_leading_hyphen=True)]
 
@@ -54,6 +54,9 @@ def read(
     text_file: File = None,
     source: Text = None,
     image: Annotated[tuple[str, ...], Parameter(group=INPUT, consume_multiple=False)] = (),
+    audio: Annotated[tuple[str, ...], Parameter(group=INPUT, consume_multiple=False)] = (),
+    language: str | None = None,
+    task: str | None = None,
     target: str | None = None,
     system: str | None = None,
     options: ReadingFlags = USUAL,
@@ -73,7 +76,8 @@ def read(
     Parameters
     ----------
     model
-        A run folder, a Hugging Face folder, a name of its hub, a GGUF file, smollm2 or gemma3-270m.
+        A run folder, a Hugging Face folder, a name of its hub, a GGUF file, smollm2, gemma3-270m, whisper-tiny or
+        whisper-base.
     prompt
         A language model goes on from this; `-` is standard input.
     prompt_file
@@ -89,6 +93,13 @@ def read(
         The text to translate; `-` is standard input.
     image
         A picture that the model is given, before the prompt or in its places for pictures; may be given again.
+    audio
+        A sound that the model hears: a WAV file or, with soundfile installed, FLAC, OGG or MP3. A speech model writes
+        it down first.
+    language
+        The language of the sound, such as en; by default the one that the model hears.
+    task
+        What a speech model does: transcribe or, into English, translate.
     target
         A translation to read instead of the model's own.
     system
@@ -120,6 +131,8 @@ def read(
     from regard.view.pictures import has_pictures
     from regard.view.renderers import PICTURES, draw
     from regard.view.sources import with_sources
+    from regard.view.speech import has_sound
+    from regard.view.speech_terminal import speech_view
     from regard.view.statistics_table import statistics_tables
 
     _check_out(out, {"--prompt-file": prompt_file, "--messages": messages, "--text-file": text_file})
@@ -129,6 +142,9 @@ def read(
     if image:
         # what no picture can be made of is told before a model is loaded
         inputs["images"] = [open_image(each) for each in image]
+    if audio:
+        inputs["audio"] = list(audio)
+    inputs |= {name: value for name, value in (("language", language), ("task", task)) if value is not None}
     opened = load(model, device=device, dtype=dtype, **vars(languages))
     beams = [
         name
@@ -139,13 +155,17 @@ def read(
         _refuse(beams, f"{opened.name} is a language model, which is read on its likeliest tokens")
         if source is not None:
             raise RegardError(f"{opened.name} takes a prompt or a text, not a source")
-        reading = opened.read(**inputs, **vars(options))
+        settings = vars(options)
+        if audio and "--max-new-tokens" not in options.changed():
+            # a transcript is as long as it is
+            settings = {**settings, "max_new_tokens": None}
+        reading = opened.read(**inputs, **settings)
     else:
-        if image:
-            raise RegardError(f"{opened.name} is a translator, which takes no images; give it a --source")
+        if useless := inputs.keys() & {"images", "audio", "language", "task"}:
+            raise RegardError(f"{opened.name} is a translator, which takes no {sorted(useless)[0]}; give it a --source")
         if source is None:
             raise RegardError(f"{opened.name} is a translator; give it a --source")
-        settings: dict[str, Any] = {"num_beams": num_beams, "length_penalty": length_penalty}
+        settings = {"num_beams": num_beams, "length_penalty": length_penalty}
         if not opened.is_pretrained:
             _refuse(options.changed(), f"{opened.name} is a run of Regard, which is read whole")
         else:
@@ -160,6 +180,8 @@ def read(
         view = picture_view(reading, **shown)
     elif reading.media and not {"decoder", "encoder", "cross"} & set(reading.kinds):
         view = unplaced_view(reading)
+    elif has_sound(reading):
+        view = speech_view(reading, layer=layer, head=head, token=token)
     else:
         view = _translation(reading, **shown) if "cross" in reading.kinds else _answer(reading, **shown)
     view[1:1] = rests
@@ -222,7 +244,7 @@ def inputs_of(
         inputs = {name: value for name, value in inputs.items() if value is not None}
     if system is None:
         return inputs
-    if "prompt" not in inputs:
+    if inputs.get("prompt") is None:
         raise RegardError("--system goes with a prompt; in --messages it is a message of its own")
     return {"messages": with_system(system, inputs["prompt"])}
 

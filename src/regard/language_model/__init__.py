@@ -21,6 +21,7 @@ from regard.generation.writing import Writing
 from regard.kernels.threads import fastest_threads
 from regard.language_model.adapters import adapter_for, ends_of
 from regard.language_model.asking import asking
+from regard.language_model.heard import generate_heard, read_heard
 from regard.language_model.picture_sources import picture_sources
 from regard.language_model.pictured import generate_pictured, has_pictures, pictured, read_answer, read_with
 from regard.language_model.taken import processor_of
@@ -29,6 +30,7 @@ from regard.models.compiled import compiled_step
 from regard.models.gpt import quantise
 from regard.models.pretrained.folder import load_folder, load_own
 from regard.models.pretrained.gpt_weights import Unknown
+from regard.models.pretrained.listening import Listening, hears, listening_of
 from regard.models.pretrained.lora import Name, find_merged
 from regard.models.pretrained.processors import Processor, takes
 from regard.models.pretrained.texts import Offsets, Texts
@@ -42,6 +44,8 @@ from regard.reading.sources import SourceOptions, find_sources
 logger = logging.getLogger("regard")
 # what is written to find out how fast that is
 PROBE_TOKENS = 4
+# of an answer that is read
+MAX_NEW_TOKENS = 64
 
 
 @final
@@ -107,6 +111,11 @@ class LanguageModel:
     def takes(self) -> frozenset[str]:
         """What it takes, of "text", "images" and "audio"."""
         return takes(self.module)
+
+    @cached_property
+    def listening(self) -> Listening:
+        """What prepares a sound for it, and how its transcripts begin. Raises RegardError where its folder lacks it."""
+        return listening_of(self.module, self._folder, self._processor, self.name)
 
     @cached_property
     def processor(self) -> Processor:
@@ -218,6 +227,18 @@ class LanguageModel:
         how = {"stream": stream, "going_on": going_on, "read": read, "batch_size": batch_size}
         return generate_text(self, prompts, writing, chats, n=n, **how)
 
+    def transcribe(
+        self, audio: Any, *, language: str | None = None, task: str | None = None, max_new_tokens: int | None = None
+    ) -> Generation:
+        """What a speech model such as Whisper writes of a sound, always its most likely token.
+
+        A sound is a path, samples with their rate such as `(array, 16000)`, or {"array": …, "sampling_rate": …}.
+        `language` is such as "en", by default the one that the model hears; `task` "transcribe" or, into English,
+        "translate". By default it writes as much as it can.
+        Raises RegardError for a sound that cannot be heard, and for a model that writes nothing of one.
+        """
+        return generate_heard(self, audio, language=language, task=task, max_new_tokens=max_new_tokens)
+
     def log_probabilities(self, text: str) -> list[float]:
         """The log-probability of every token of a text but the first, given those before it.
 
@@ -246,27 +267,37 @@ class LanguageModel:
         *,
         text: str | None = None,
         images: Any = None,
+        audio: Any = None,
+        language: str | None = None,
+        task: str | None = None,
         chat: bool = False,
         messages: Sequence[Message] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
         tools: Sequence[Any] | None = None,
-        max_new_tokens: int = 64,
+        max_new_tokens: int | None = None,
         **options: Any,
     ) -> Reading:
-        """What the model looks at: when it continues a `prompt`, or in a `text`, or in `images` alone or beside these.
+        """What the model looks at when it continues a `prompt`, in a `text`, in `images`, or in `audio`.
 
         Images are paths, PIL images or arrays, one or a list; messages may have them as parts. It writes first, always
-        its most likely token, then runs once over all of it and is read there. `chat`,
-        `messages`, `documents` and `tools` are those of `generate`.
+        its most likely token, at most `max_new_tokens`, then runs once over all of it and is read there. `chat`,
+        `messages`, `documents` and `tools` are those of `generate`; `audio`, `language` and `task` those of
+        `transcribe`, and without max_new_tokens a sound is written down to its end.
         Raises RegardError for none or several of the texts, one that is empty or too long, options that make no sense,
         and for what the model cannot do.
         """
         inputs = (("prompt", prompt), ("messages", messages), ("text", text))
         texts = {name: value for name, value in inputs if value is not None}
+        if audio is not None or hears(self.module):
+            heard = {"language": language, "task": task, "max_new_tokens": max_new_tokens}
+            return read_heard(self, audio, texts, options, **heard)
+        if language is not None or task is not None:
+            raise RegardError("language and task go with audio, which a speech model hears")
         chats = {"documents": documents, "tools": tools}
+        most = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
         if has_pictures(self, images, messages):
-            return read_with(self, texts, images, options, max_new_tokens=max_new_tokens, **chats)
-        return read_text(self, texts, options, chat=chat, max_new_tokens=max_new_tokens, **chats)
+            return read_with(self, texts, images, options, max_new_tokens=most, **chats)
+        return read_text(self, texts, options, chat=chat, max_new_tokens=most, **chats)
 
     @shows(SourceOptions)
     def sources(

@@ -7,6 +7,7 @@ from regard.errors import RegardError
 from regard.generation.writing import Writing
 from regard.language_model.batch import write_all, write_batch
 from regard.language_model.taken import check_takes
+from regard.models.pretrained.listening import hears
 from regard.models.pretrained.processors import text_of
 from regard.models.pretrained.texts import Encoded
 from regard.reading.language import read_tokens
@@ -34,7 +35,8 @@ def generate_text(
         if type(value) is not int or value < 1:
             raise RegardError(f"{name} must be a whole number, at least 1, not {value!r}")
     if not model.writes:
-        raise RegardError(f"{model.name} goes on with no text; name a decoder-only model")
+        told = "transcribe writes what it hears" if hears(model.module) else "name a decoder-only model"
+        raise RegardError(f"{model.name} goes on with no text; {told}")
     is_single = prompts is None or isinstance(prompts, str)
     several: list[Any] = [prompts] if is_single else list(prompts or ())
     if (stream is not None or read) and len(several) * n != 1:

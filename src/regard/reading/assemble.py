@@ -1,5 +1,6 @@
 """From what single calls gave to the reading of one sequence: steps and beams put together, names given."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from regard.reading.files import as_name
 from regard.reading.joined import JoinedLayer
 from regard.reading.labels import TOKEN, Label, of_part, of_sequence, sequence
 from regard.reading.layers import name_unseen
+from regard.reading.packed import Batch
 from regard.reading.parts import placeholders
 from regard.reading.reading import Reading
 from regard.reading.record import Sequence
@@ -21,15 +23,20 @@ Place = tuple[str, int]
 ALL = 1 << 62
 
 
-def count(seen: Run | Generation) -> int:
+def count(seen: Run | Generation | Batch) -> int:
     """How many sequences can be read of a call."""
+    if isinstance(seen, Batch):
+        return len(seen.requests)
     if isinstance(seen, Run):
         return seen.batch_size
     return 0 if seen.sequences is None else len(seen.sequences)
 
 
-def reading(watch: Any, seen: Run | Generation, item: int) -> Reading:
+def reading(watch: Any, seen: Run | Generation | Batch, item: int) -> Reading:
     """The reading of one sequence of what was seen."""
+    if isinstance(seen, Batch):
+        found = reading(watch, seen.generation(item, watch.wanted), 0)
+        return replace(found, settings={**found.settings, "request": seen.ids[item]})
     steps, written = _steps(seen, item)
     parts: dict[LayerKey, list[tuple[Piece, int]]] = {}
     refused: dict[LayerKey, str] = {}

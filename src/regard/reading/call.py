@@ -114,7 +114,8 @@ class AttentionCall:
     None where it says nothing. `padding` is true where a key is a token, as far as the call itself tells padding apart.
     `flat` says that batch and heads share one axis. `total` is how many positions the module was given, where the call
     may be one of several over parts of them. `output` is what the model goes on with, and `context` a view of it:
-    the gradient of one is that of the other.
+    the gradient of one is that of the other. Where several requests share an axis, `packed` has 0 and the ends of the
+    queries of each, and those of its keys.
     """
 
     module: Any
@@ -135,6 +136,7 @@ class AttentionCall:
     flat: bool = False
     total: int | None = None
     output: Tensor | None = None
+    packed: tuple[list[int], list[int]] | None = None
 
     @property
     def num_heads(self) -> int:

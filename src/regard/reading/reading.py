@@ -23,6 +23,7 @@ from regard.reading.sources import SourceOptions, find_sources
 from regard.reading.spans import positions_of
 from regard.reading.tables import Tables, mean_of_heads
 from regard.reading.views import RENDERERS, VIEWS, view
+from regard.reading.word_times import WordTime, word_times
 
 if TYPE_CHECKING:
     import pandas
@@ -122,6 +123,15 @@ class Reading(Tables):
             rows=[row + shift for row in self.rows(kind)],
         )
 
+    def word_times(self) -> list[WordTime]:
+        """When each written word was spoken: text, start and end in seconds, of a speech model's reading of a sound.
+
+        By openai-whisper's method: the cross-attention of the model's alignment heads or, where its configuration has
+        none, of all heads of the last half of its layers, standardised, smoothed and warped. Such times are estimates.
+        Raises RegardError for any other reading, and where a written token's row was not kept.
+        """
+        return word_times(self)
+
     def to_frame(self, what: str = "weights", kind: str | None = None, layer: int | None = None) -> "pandas.DataFrame":
         """A tidy pandas table of "weights", "top" or a statistic by name: one line for each number.
 
@@ -174,11 +184,12 @@ class Reading(Tables):
 
         `what` is "alignment" (who looked at whom: words of a translation, Bahdanau et al. 2015, figure 3, or tokens of
         another text), "image" (the heat over each picture, and of each written token; "image grid" also has the edges
-        of patches), "heads" (`statistic` of every layer and head: `regard.view.heads.by_head` has their names), "text"
-        (the input shaded by where the answer, or one written `token`, looked) or "sources" (the passages that an answer
-        rests on); by default "image" where patches of a picture were looked at, else the first of a translation, and
-        "text" of any other. `kind` is one of `kinds`; `layer` and `head` are those drawn: of a translation by default
-        the last layer, else the mean of all.
+        of patches), "speech" (a sound's waveform, with the time and the weight of each written word), "heads"
+        (`statistic` of every layer and head: `regard.view.heads.by_head` has their names), "text" (the input shaded by
+        where the answer, or one written `token`, looked) or "sources" (the passages that an answer rests on); by
+        default "image" or "speech" where parts of one were looked at, else the first of a translation, and "text" of
+        any other. `kind` is one of `kinds`; `layer` and `head` are those drawn: of a translation by default the last
+        layer, of speech the model's alignment heads, else the mean of all.
         Raises RegardError for what is not there, and where matplotlib is not installed.
         """
         how = {"kind": kind, "layer": layer, "head": head, "token": token, "statistic": statistic, "title": title}

@@ -17,10 +17,12 @@ from regard.generation.steps import cache_of
 from regard.reading import labels, layers
 from regard.reading.call import AttentionCall, by_item
 from regard.reading.capture import session
+from regard.reading.capture.paged import is_paged
 from regard.reading.capture.patches import watch_runs
 from regard.reading.capture.session import SESSION
 from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
 from regard.reading.layouts import layouts_of
+from regard.reading.packed import Batch, Packed
 from regard.reading.parts import Part, batch_size_of, part_of
 from regard.reading.runs import Generation, LayerKey, Piece, Run, compose, end_ids, is_guided
 
@@ -29,10 +31,12 @@ from regard.reading.runs import Generation, LayerKey, Piece, Run, compose, end_i
 class Recording:
     """What a watch has seen, in order: runs of the model that began a sequence of their own, and calls of generate."""
 
-    seen: list[Run | Generation] = field(default_factory=list)
+    seen: list[Run | Generation | Batch] = field(default_factory=list)
     numbers: dict[LayerKey, int] = field(default_factory=dict)
     # of each cache that a run filled, that run and the rows that the cache's batch has now
     caches: dict[int, tuple[Any, Run, list[int]]] = field(default_factory=dict)
+    # of each manager of continuous batching, the requests that it runs
+    batches: weakref.WeakKeyDictionary[Any, Batch] = field(default_factory=weakref.WeakKeyDictionary)
     # what failed outside of any run
     failures: list[str] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -63,6 +67,7 @@ class Recorder:
         self.paths = paths
         self.wanted = wanted
         self.layers = wanted_layers
+        self.packed = Packed(recording, model, paths, wanted, wanted_layers)
         # whether a batch of pictures is one sequence
         self.is_one = is_one
         # parts of the model that are running, the innermost last, and the run that they are
@@ -81,6 +86,8 @@ class Recorder:
     # models
 
     def enter(self, module: nn.Module, given: dict[str, Any]) -> None:
+        if is_paged(given.get("cache")):
+            return
         if self.parts and self.parts[-1].module is module:
             # by way of its class's or its parent's forward
             self.parts.append(self.parts[-1])
@@ -235,6 +242,8 @@ class Recorder:
     # attention
 
     def saw(self, call: AttentionCall) -> None:
+        if self.packed.saw(call):
+            return
         part = self.parts[-1] if self.parts else None
         run = self._current(call)
         if run is None:
@@ -384,10 +393,9 @@ class Recorder:
 
     def failed(self, path: str, error: Exception) -> None:
         """Something went wrong while reading; the layer, or the run, cannot be read."""
-        run = self.run or self.loose
-        if run is not None:
+        for run in (runs := self.packed.runs or [each for each in (self.run or self.loose,) if each is not None]):
             run.failures.setdefault(path, f"reading it failed: {type(error).__name__}: {error}")
-        else:
+        if not runs:
             self.recording.failures.append(f"{type(error).__name__}: {error}")
 
 

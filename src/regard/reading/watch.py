@@ -147,3 +147,4 @@ def watching(model: Any, *, tokenizer: Any = None, name: str | None = None, **op
                 run.close()
         # a cache is large, and nothing goes on with it unseen
         watch.recording.caches.clear()
+        watch.recording.batches.clear()

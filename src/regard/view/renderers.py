@@ -19,6 +19,8 @@ from regard.view.pictures import has_pictures, looks
 from regard.view.plots import plot_alignment, plot_heads
 from regard.view.shares import shares
 from regard.view.sources_figure import plot_sources
+from regard.view.speech import has_sound, heard
+from regard.view.speech_figure import plot_speech
 from regard.view.widget import widget
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ PLOTS = {
     "sources": ("layer", "head", "token", "title"),
     "image": (),
     "image grid": (),
+    "speech": (),
 }
 # on a side of an alignment of tokens
 MOST_TOKENS = 120
@@ -57,6 +60,8 @@ def draw(
     """As `plot` draws where nothing else is asked for; `segments` are as in `shares`."""
     if has_pictures(reading):
         plot_pictures(looks(reading, token=token, layer=layer, head=head), path)
+    elif has_sound(reading):
+        plot_speech(heard(reading, token=token, layer=layer, head=head), path)
     elif "cross" in reading.kinds:
         _plot_alignment(reading, path, layer=layer, head=head)
     else:
@@ -78,13 +83,16 @@ def plot(
     """What `Reading.plot` gives."""
     if not reading.kinds:
         raise RegardError("there is nothing to draw: no attention was read")
-    usual = "image" if has_pictures(reading) else "alignment" if "cross" in reading.kinds else "text"
-    what = what or usual
+    usual = "alignment" if "cross" in reading.kinds else "text"
+    what = what or ("image" if has_pictures(reading) else "speech" if has_sound(reading) else usual)
     if what not in PLOTS:
         raise RegardError(f"there is no picture {what!r}{suggest(what, PLOTS)}")
     if what in ("image", "image grid"):
         found = looks(reading, kind=kind, layer=layer, head=head, token=token)
         return plot_pictures(found, path, has_grid=what == "image grid", title=title)
+    if what == "speech":
+        found = heard(reading, kind=kind, layer=layer, head=head, token=token)
+        return plot_speech(found, path, title=title)
     kind = kind or ("cross" if "cross" in reading.kinds else reading.kinds[0])
     if kind not in reading.kinds:
         raise RegardError(f"there is no {kind!r} attention here; there is {', '.join(reading.kinds)}")

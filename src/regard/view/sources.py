@@ -82,7 +82,7 @@ def with_sources(reading: Reading) -> tuple[Reading, list[RenderableType]]:
 
     Where that cannot be found out, why; nothing of a reading without an answer.
     """
-    if not reading.settings.get("prompt_tokens"):
+    if not reading.settings.get("prompt_tokens") or "text" not in reading.sequences:
         return reading, []
     try:
         with counting(SEEKING, CONFIRMED + 1) as progress:

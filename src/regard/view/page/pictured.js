@@ -11,7 +11,8 @@ export function stretch(sequence, token) {
   return [first, last];
 }
 
-function label({ words }, { image, patches, grid, gathered }) {
+function label({ words }, { image, patches, grid, gathered, is_sound: isSound }) {
+  if (isSound) return words.sound(image === null ? null : image + 1, patches);
   return words.picture(image === null ? null : image + 1, patches, grid, gathered);
 }
 
@@ -28,6 +29,7 @@ export function pictureName(view, sequence, [first, last]) {
   const fold = sequence.folds[sequence.stretchOf[first]];
   if (first === fold.first && last === fold.last && (last - first > 1 || fold.patches > 1)) return label(view, fold);
   const place = placeOf(sequence, first);
+  if (fold.is_sound) return last - first === 1 ? null : view.words.sound((fold.image ?? 0) + 1, last - first);
   if (last - first === 1) {
     // a name says the tile where there are several
     const tile = /\btile (\d+)/.exec(tokenText(sequence, first))?.[1];
@@ -56,7 +58,7 @@ export function markedName(view) {
   const { spot, region, span, kind, words } = view;
   const tokens = (spot ?? region)?.tokens;
   if (!tokens) return view.spanName(kind.looked, span);
-  if (tokens.length === 1) return pictureName(view, kind.looked, [tokens[0], tokens[0] + 1]);
+  if (tokens.length === 1) return view.spanName(kind.looked, [tokens[0], tokens[0] + 1]);
   return words.patches(tokens.length, (spot ?? region).image + 1);
 }
 

@@ -28,6 +28,12 @@ export class Reader {
     const { sequence, looked } = kind;
     if (!kind.within) {
       const hasPictures = kind.canvases.length > 0;
+      if (kind.track) {
+        return [
+          { name: "input", sequence: looked, from: 0, to: looked.ids.length, label: words.soundPart, isKey: true },
+          { name: "output", sequence, from: 0, to: sequence.ids.length, label: words.transcript, isQuery: true },
+        ];
+      }
       const asking = { text: words.text, query: words.query }[kind.query] ?? (hasPictures ? words.answer : words.target);
       return [
         { name: "input", sequence: looked, from: 0, to: looked.ids.length, label: hasPictures ? words.image : words.source, isKey: true },
@@ -60,6 +66,8 @@ export class Reader {
     };
     const parts = this.parts();
     this.box.append(this.find.box);
+    // a sound lies over time, above the words
+    if (view.kind.track) this.box.append(viewer.speech.panel);
     for (const part of parts) {
       const spine = new Spine({ ...part, fold: (token) => view.fold(token, part.sequence), on });
       Object.assign(spine, { isKey: part.isKey, isQuery: part.isQuery });

@@ -2,6 +2,7 @@
 
 import { regions } from "./chat.js";
 import { canvases, stretches } from "./pictures.js";
+import { track } from "./speech.js";
 import { joining } from "./units.js";
 
 const TYPES = { float32: Float32Array, uint16: Uint16Array, uint32: Uint32Array, uint8: Uint8Array };
@@ -109,6 +110,7 @@ export class Kind {
     this.lookup = decoding(reading.rounding);
     this.regions = regions(this, reading.settings);
     this.canvases = canvases(this, reading.media);
+    this.track = track(this, reading);
     // whether patches look, and no text: then a place in the picture is asked what it looked at
     this.isImage = this.within && this.canvases.length > 0 && this.sequence.ids.every((id) => id < 0);
   }

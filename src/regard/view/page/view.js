@@ -140,9 +140,11 @@ export class View {
   setAside() {
     const { apart, keyUnits } = this;
     const [from, to] = (this.asksApart && this.asks) || [0, 0];
+    // the silence after a sound, which is in the bar
+    const silent = new Set(this.kind.looked.sorts?.["audio padding"]);
     return Uint8Array.from(keyUnits.first, (token, unit) => {
       const begin = this.begin(keyUnits.span(unit));
-      return (apart && token === 0) || (from <= begin && begin < to) || this.isFolded(token);
+      return (apart && token === 0) || (from <= begin && begin < to) || this.isFolded(token) || silent.has(token);
     });
   }
 

@@ -17,6 +17,7 @@ import { Reading } from "./reading.js";
 import { Reader } from "./reader.js";
 import { Removals } from "./removals.js";
 import { Sources } from "./sources.js";
+import { SpeechPanel } from "./speech_panel.js";
 import { Summary } from "./summary.js";
 import { Numbers } from "./table.js";
 import { View } from "./view.js";
@@ -44,6 +45,7 @@ class Viewer {
     this.heatmap = new Heatmap(view, { row: pinRow });
     this.lines = new Lines(view, { row: pinRow });
     this.pictures = new PicturePanel(view, (changes) => this.set(changes));
+    this.speech = new SpeechPanel(view, (changes) => this.set(changes));
     this.numbers = new Numbers(view);
     this.panels = new Panels(view, this);
     this.about = new About(view);
@@ -86,6 +88,7 @@ class Viewer {
       removeEventListener("afterprint", printed);
       observer.disconnect();
       this.pictures.observer.disconnect();
+      this.speech.close();
       clearInterval(this.timer);
     };
   }
@@ -191,7 +194,8 @@ class Viewer {
     }
     const tokens = Array.from({ length: span[1] - span[0] }, (_, place) => span[0] + place);
     const image = kind.canvases.findIndex((canvas) => tokens.some((token) => canvas.patchOf.has(token)));
-    this.set({ span, ...(image >= 0 ? { image, region: { image: kind.canvases[image].image, tokens } } : {}) });
+    // of a patch without a place only the text knows
+    this.set(image < 0 ? { span } : { image, region: { image: kind.canvases[image].image, tokens } });
   }
 
   show(token) {
