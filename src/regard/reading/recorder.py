@@ -3,7 +3,6 @@
 Queries and keys are let go of with the call; what stays is a `Recording` of plain data.
 """
 
-import math
 import threading
 import weakref
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from regard.reading.capture.session import SESSION
 from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
 from regard.reading.layouts import layouts_of
 from regard.reading.packed import Batch, Packed
-from regard.reading.parts import Part, batch_size_of, part_of
+from regard.reading.parts import Part, batch_size_of, part_of, pictures_of
 from regard.reading.runs import Generation, LayerKey, Piece, Run, compose, end_ids, is_guided
 
 
@@ -292,10 +291,7 @@ class Recorder:
         """A call over several pictures or tiles of one sequence as one for each; else the call itself."""
         count = call.context.shape[0]
         is_theirs = kind in ("vision", "queries", "resampler") or self.is_one
-        shapes = [part.pixels for part in self.parts if part.pixels is not None]
-        # windows within a picture are more than there are pictures, and in an order of their own
-        most = max((math.prod(shape[:-3]) for shape in shapes if len(shape) > 3), default=0)
-        are_pictures = run.batch_size == 1 < count <= most and is_theirs and call.refused is None
+        are_pictures = run.batch_size == 1 < count <= pictures_of(self.parts) and is_theirs and call.refused is None
         return by_item(call) if are_pictures else [call]
 
     def _read(self, run: Run, kind: str, key: LayerKey, call: AttentionCall) -> Any:
