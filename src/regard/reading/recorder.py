@@ -290,9 +290,8 @@ class Recorder:
     def _by_picture(self, run: Run, kind: str, call: AttentionCall) -> list[AttentionCall]:
         """A call over several pictures or tiles of one sequence as one for each; else the call itself."""
         count = call.context.shape[0]
-        is_theirs = kind in ("vision", "queries", "resampler") or self.is_one
-        are_pictures = run.batch_size == 1 < count <= pictures_of(self.parts) and is_theirs and call.refused is None
-        return by_item(call) if are_pictures else [call]
+        is_theirs = (kind in ("vision", "queries", "resampler") or self.is_one) and call.refused is None
+        return by_item(call) if is_theirs and run.batch_size == 1 < count <= pictures_of(self.parts) else [call]
 
     def _read(self, run: Run, kind: str, key: LayerKey, call: AttentionCall) -> Any:
         sizes = [_size(pieces) for pieces in run.pieces.get(key, [])]
