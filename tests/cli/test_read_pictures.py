@@ -9,7 +9,8 @@ import regard
 pytest.importorskip("transformers")
 pytest.importorskip("PIL")
 
-from tests.media_models import make, picture
+from tests.media_inputs import picture
+from tests.media_models import make
 
 
 @pytest.fixture(scope="module")

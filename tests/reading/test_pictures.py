@@ -1,6 +1,7 @@
 """Readings of models that see: every row exact, and every patch where its pixels are."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from benchmarks import witness
 from benchmarks.truths import by_place
 
 import regard
+from regard import RegardError
 from regard.language_model.pictured import pictured
 
 transformers = pytest.importorskip("transformers")
 Image = pytest.importorskip("PIL.Image")
 
-from tests.media_models import FAMILIES, WRITERS, make, picture  # noqa: E402
+from tests.media_inputs import image_processor, picture  # noqa: E402
+from tests.media_models import FAMILIES, PLACED, TEXT, VISION, WRITERS, make, tokenizer  # noqa: E402
 
 FLOAT32_ROUNDING = 2.0**-24
 PROMPT = "What is on the mat?"
@@ -33,7 +36,9 @@ def model_of(tmp_path_factory):
 
 
 def pictures_for(name):
-    return [picture(60, 40, 1), picture(35, 70, 2)]
+    pictures = [picture(60, 40, 1), picture(35, 70, 2)]
+    # one for each text
+    return pictures[:1] if name == "blip_2" else pictures
 
 
 def inputs_of(model, images):
@@ -42,6 +47,11 @@ def inputs_of(model, images):
         asked = pictured(model, PROMPT, images=images)
         return asked.inputs(torch.tensor([asked.given.ids]), model.module)
     return dict(model.processor.prepare(None, images).inputs)
+
+
+def kinds_of(reading):
+    """The kinds as the witness is told them: what a path tells nothing of is the text's."""
+    return tuple(sorted(reading.kinds, key=lambda kind: kind != "decoder"))
 
 
 # exact
@@ -58,7 +68,7 @@ def test_rows_of_what_was_written_are_those_of_a_witness_and_of_the_run_that_wro
     prompt = torch.tensor([asked.given.ids])
     tokens = torch.tensor([[*asked.given.ids, *written]])
     inputs = asked.inputs(tokens[:, :-1], model.module)
-    calls = witness.capture(model.module, lambda: model.module(**inputs), kinds=reading.kinds)
+    calls = witness.capture(model.module, lambda: model.module(**inputs), kinds=kinds_of(reading))
     truths = by_place(calls)
     for place in reading.maps:
         if place[0] not in ("decoder", "cross"):
@@ -75,7 +85,11 @@ def test_rows_of_what_was_written_are_those_of_a_witness_and_of_the_run_that_wro
     for place in reading.maps:
         if place[0] in ("decoder", "cross"):
             assert np.abs(reading.weights(*place) - stepped.weights(*place)).max() < 1e-5
-    assert model.generate(PROMPT, images=images, max_new_tokens=5).tokens == written
+    if name == "blip_2":
+        with pytest.raises(RegardError, match="not run token by token"):
+            model.generate(PROMPT, images=images)
+    else:
+        assert model.generate(PROMPT, images=images, max_new_tokens=5).tokens == written
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -85,7 +99,7 @@ def test_the_vision_model_is_read_exactly_in_all_tiles_of_all_pictures(name, mod
         reading = model.read(PROMPT, images=images, max_new_tokens=1, rows="all")
     else:
         reading = model.read(images=images)
-    calls = witness.capture(model.module, lambda: run(model, images), kinds=("vision",))
+    calls = witness.capture(model.module, lambda: run(model, images), kinds=kinds_of(reading))
     found = [place for place in reading.maps if place[0] == "vision"]
     assert found
     for place in found:
@@ -114,7 +128,7 @@ def run(model, images):
 
 # places
 
-ATTENDS = re.compile(r"(out_proj|o_proj|attention\.output\.dense|attn\.proj|attention\.output_dense)$")
+ATTENDS = re.compile(r"(out_proj|o_proj|attention\.output\.dense|attn\.proj|projection_layer)$")
 
 
 def apart(module):
@@ -135,7 +149,8 @@ def keys_of(model, images, kind, kinds):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [(name, "vision") for name in FAMILIES] + [(name, "decoder") for name in WRITERS]
+    ("name", "kind"),
+    [(name, "vision") for name in FAMILIES] + [(name, "decoder") for name in PLACED] + [("mllama", "cross")],
 )
 def test_painted_pixels_change_the_keys_whose_areas_they_are_in_and_no_others(name, kind, tmp_path):
     model = regard.load(make(name, tmp_path), dtype="float64")
@@ -143,7 +158,7 @@ def test_painted_pixels_change_the_keys_whose_areas_they_are_in_and_no_others(na
     images = pictures_for(name)
     reading = model.read(PROMPT, images=images, max_new_tokens=1) if model.writes else model.read(images=images)
     tokens = reading.sequences[reading.sides[kind][1]].tokens
-    areas, kinds = [token.area for token in tokens], tuple(reading.kinds)
+    areas, kinds = [token.area for token in tokens], kinds_of(reading)
     assert any(areas)
     before = keys_of(model, images, kind, kinds)
     assert len(before) == len(tokens) - (kind == "decoder")
@@ -174,3 +189,121 @@ def depth(area, box):
     across = (min(area.right, box[2]) - max(area.left, box[0])) / (area.right - area.left)
     down = (min(area.bottom, box[3]) - max(area.top, box[1])) / (area.bottom - area.top)
     return min(across, down)
+
+
+def test_each_cell_of_a_detector_is_where_its_pixels_are(tmp_path):
+    backbone = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], layer_type="basic", out_features=["stage4"]
+    )
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    config = transformers.DetrConfig(
+        use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=backbone, d_model=32,
+        encoder_ffn_dim=48, decoder_ffn_dim=48, num_queries=5, **sizes,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    transformers.DetrForObjectDetection(config).eval().save_pretrained(tmp_path)
+    image_processor("detr", "Detr", size={"shortest_edge": 256, "longest_edge": 420}).save_pretrained(tmp_path)
+    model, image = regard.load(tmp_path), picture(330, 205)
+    reading = model.read(images=[image])
+    assert reading.kinds == ["encoder", "decoder", "cross"]
+    assert reading.keys("cross") == reading.keys("encoder")
+    areas = [token.area for token in reading.keys("cross")]
+    assert len(areas) == 8 * 13
+    assert (areas[-1].right, areas[-1].bottom) == pytest.approx((330, 205))
+    keys, rows, columns = inner_keys(model, image), *torch.tensor([area[1:3] for area in areas]).T
+    for cell in (28, 45, 62):
+        painted = image.copy()
+        painted.paste((255, 0, 200), tuple(round(x) for x in areas[cell][3:]))
+        change = (inner_keys(model, painted) - keys).norm(dim=1)
+        # a convolution sees beyond its cell, to all sides alike
+        for places, own in ((rows, areas[cell].row), (columns, areas[cell].column)):
+            assert abs(float((places * change).sum() / change.sum()) - own) < 0.6
+
+
+def inner_keys(model, image):
+    """What the encoder of a detector is given of each cell."""
+    found = []
+    encoder = model.module.model.encoder
+    with encoder.register_forward_pre_hook(
+        lambda _, given, named: found.append(named.get("inputs_embeds", given[0] if given else None)), with_kwargs=True
+    ):
+        model.read(images=[image])
+    return found[0][0]
+
+
+def test_windows_and_what_stands_before_a_text_are_refused_by_name(tmp_path):
+    from benchmarks.zoo import ARCHITECTURES
+
+    for name in ("swin", "vit_mae"):
+        ARCHITECTURES[name].build("eager").save_pretrained(tmp_path / name)
+        side = 32 if name == "swin" else 16
+        size = {"height": side, "width": side}
+        image_processor("vit", "ViT", size=size).save_pretrained(tmp_path / name)
+    reading = regard.load(tmp_path / "swin").read(images=[picture()])
+    assert not reading.maps
+    assert all("windows or parts" in why for why in reading.refused.values())
+    reading = regard.load(tmp_path / "vit_mae").read(images=[picture()])
+    # its patches are shuffled
+    assert {token.sort for token in reading.sequences["image"].tokens} == {"position"}
+    words = tokenizer()
+    config = transformers.GitConfig(**{**TEXT, "vocab_size": len(words)}, vision_config=VISION)
+    transformers.GitForCausalLM(config).save_pretrained(tmp_path / "git")
+    parts = image_processor("clip", "CLIP", size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}), words
+    transformers.GitProcessor(*parts).save_pretrained(tmp_path / "git")
+    with pytest.raises(RegardError, match="puts others of its own among them"):
+        regard.load(tmp_path / "git").read("What?", images=[picture()], max_new_tokens=3)
+
+
+def test_pictures_and_their_places_must_be_as_many(model_of):
+    model, images = model_of("llava"), pictures_for("llava")
+    for prompt, given in (("<image>?", images), ("<image> and <image>?", images[:1])):
+        with pytest.raises(RegardError, match="give one for each"):
+            model.read(prompt, images=given)
+    part = {"type": "image"}
+    with pytest.raises(RegardError, match="places for 1 pictures"):
+        model.read(messages=[{"role": "user", "content": [part]}], images=images)
+    with pytest.raises(RegardError, match="nothing is fetched"):
+        model.read(messages=[{"role": "user", "content": [{**part, "url": "https://example.org/cat.png"}]}])
+    for content in ([{"type": "video"}], ["text"], [{"type": "text"}], [{**part, "image": 3}], []):
+        with pytest.raises(RegardError):
+            model.read(messages=[{"role": "user", "content": content}], images=None)
+    with pytest.raises(RegardError, match="special token"):
+        model.read(
+            messages=[{"role": "user", "content": [part, {"type": "text", "text": "<image>"}]}], images=images[0]
+        )
+
+
+def test_a_prompt_that_spells_its_places_is_as_it_stands_and_a_picture_in_a_message_is_one(model_of):
+    model, images = model_of("llava"), pictures_for("llava")
+    reading = model.read("USER: <image>\nWhat? ASSISTANT:", images=images[0], max_new_tokens=2)
+    assert reading.sequences["text"].text.startswith("USER: image patch (0, 0) image patch (0, 1)")
+    assert "turns" not in reading.settings
+    parts = [{"type": "image", "image": images[0]}, {"type": "text", "text": PROMPT}]
+    message = {"role": "user", "content": parts}
+    first = model.read(messages=[message], max_new_tokens=2)
+    same = model.read(PROMPT, images=images[0], max_new_tokens=2)
+    assert first.sequences["text"] == same.sequences["text"]
+    (turn,) = first.settings["turns"]
+    assert first.sequences["text"].text[turn["start"] : turn["end"]] == PROMPT
+
+
+def test_more_rows_than_fit_are_refused_and_some_of_them_are_read(model_of, monkeypatch):
+    monkeypatch.setattr(sys.modules["regard.language_model.pictured"], "MOST_BYTES", 4000)
+    model, image = model_of("vit"), picture()
+    with pytest.raises(RegardError, match="choose rows"):
+        model.read(images=image)
+    assert model.read(images=image, rows=0).rows("vision") == [0]
+    assert model.read(images=image, layers=-1).layers("vision") == [1]
+
+
+def test_a_run_that_would_write_something_else_is_told(model_of, monkeypatch, caplog):
+    model, images = model_of("llava"), pictures_for("llava")
+    model.read(PROMPT, images=images, max_new_tokens=5)
+    assert not caplog.records
+    # as where a family is given something else in generate
+    generate = model.adapter.generate
+    monkeypatch.setattr(
+        model.adapter, "generate", lambda *given, **beside: [each + 1 for each in generate(*given, **beside)]
+    )
+    model.read(PROMPT, images=images, max_new_tokens=5)
+    assert "token 1 of its answer is not the one that the run that is read would write" in caplog.text

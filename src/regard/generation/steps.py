@@ -82,22 +82,24 @@ def cache_of(output: Any) -> Any:
     return next((values[name] for name in CACHES if values.get(name) is not None), None)
 
 
+# the arguments of a run over these tokens, the first or a later one, where a model is given more than tokens
+Beside = Callable[[Tensor, bool], dict[str, Any]] | None
+
+
 @final
 class TransformersFeed:
     """A decoder-only model of transformers; its prompts are of equal length, for not every model knows of padding."""
 
-    def __init__(self, module: Any, beside: Callable[[Tensor], dict[str, Any]] | None = None) -> None:
+    def __init__(self, module: Any, beside: Beside = None) -> None:
         self._module, self._name = module, cache_name(module)
         self._cache: Any = None
-        # makes the arguments of the first run, where these are more than tokens
-        self._beside = beside
+        self._beside = beside or (lambda tokens, is_first: {"input_ids": tokens})
 
     def __call__(
         self, tokens: Int[Tensor, "row new"], padding: Int[Tensor, " row"] | None
     ) -> Float[Tensor, "row vocabulary"]:
         assert padding is None
-        given = {"input_ids": tokens} if self._beside is None else self._beside(tokens)
-        self._beside = None
+        given = self._beside(tokens, self._cache is None)
         output = self._module(**given, use_cache=True, **{self._name: self._cache})
         self._cache = cache_of(output)
         return output.logits[:, -1]

@@ -10,13 +10,10 @@ from torch import Tensor, nn
 
 from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
-from regard.generation.steps import Feed, OwnFeed, TransformersFeed, write
+from regard.generation.steps import Beside, Feed, OwnFeed, TransformersFeed, write
 from regard.generation.writing import Writing
 from regard.models.gpt import GPT
 from regard.models.pretrained.needs import quiet, told
-
-# the arguments of a run over tokens that has other inputs beside these
-Beside = Callable[[Tensor], dict[str, Any]] | None
 
 
 @runtime_checkable
@@ -33,11 +30,16 @@ class Adapter(Protocol):
     context_length: int | None
 
     def feed(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, reads: bool = False, beside: Beside = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        *,
+        reads: bool = False,
+        beside: Beside | None = None,
     ) -> Feed:
         """The module with a cache for these prompts, which it has not seen yet; `reads` records attention.
 
-        `beside` makes all arguments of the first run from its tokens, where there are others, such as pictures.
+        `beside` makes the arguments of a run from its tokens, where there are others, such as pictures.
         """
         ...
 
@@ -77,7 +79,12 @@ class OwnAdapter:
         self.context_length = module.config.max_length
 
     def feed(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, reads: bool = False, beside: Beside = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        *,
+        reads: bool = False,
+        beside: Beside | None = None,
     ) -> Feed:
         lengths = [len(prompt) for prompt in prompts]
         room = max(lengths) + min(max_new_tokens, self.context_length - min(lengths))
@@ -120,7 +127,12 @@ class TransformersAdapter:
         self.context_length = length if isinstance(length, int) else None
 
     def feed(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, reads: bool = False, beside: Beside = None
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        *,
+        reads: bool = False,
+        beside: Beside | None = None,
     ) -> Feed:
         return TransformersFeed(self.module, beside)
 
@@ -129,7 +141,7 @@ class TransformersAdapter:
     ) -> list[int]:
         with quiet(), told(f"{self.name}: transformers cannot generate"):
             written = self.module.generate(
-                tokens,
+                input_ids=tokens,
                 **{"attention_mask": torch.ones_like(tokens), **beside},
                 max_new_tokens=max_new_tokens,
                 do_sample=False,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from regard.generation.result import Generation
 from regard.generation.spelling import Prefix
-from regard.generation.steps import half_of, write
+from regard.generation.steps import Beside, half_of, write
 from regard.generation.streaming import TextStream
 from regard.generation.writing import Writing
 from regard.language_model.pieces import prefix_of
@@ -44,7 +44,7 @@ def write_batch(
     first: int = 0,
     samples: int = 1,
     prefix: Prefix | None = None,
-    beside: Callable[..., dict[str, Any]] | None = None,
+    beside: Beside = None,
 ) -> list[Generation]:
     """`samples` samples of each prompt, those of a prompt adjacent; `first` is the place among all of the first prompt.
 

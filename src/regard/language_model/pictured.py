@@ -1,6 +1,7 @@
 """A model that is given pictures: what it takes, what its processor makes of them, and its reading."""
 
 import inspect
+import logging
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,8 +33,14 @@ from regard.reading.watch import watching
 if TYPE_CHECKING:
     from regard.language_model import LanguageModel
 
+logger = logging.getLogger("regard")
+
 # what of the inputs is one number a token, and what it is of a token that the model wrote
 BY_TOKEN = {"attention_mask": 1, "token_type_ids": 0, "mm_token_type_ids": 0, "image_embeds_position_mask": 0}
+# weights of a reading of pictures alone
+MOST_BYTES = 1 << 32
+# families whose own numbers differ: PaliGemma sees its prompt both ways, and not what it writes
+OWN_BY_TOKEN = {"paligemma": {"token_type_ids": 1}}
 
 
 def has_pictures(model: "LanguageModel", images: Any, messages: Any) -> bool:
@@ -61,13 +68,25 @@ class Pictured:
     def inputs(self, tokens: Tensor, module: Any) -> dict[str, Any]:
         """Arguments of a run over the prompt and what was written after it."""
         length = tokens.shape[1]
+        by_token = BY_TOKEN | OWN_BY_TOKEN.get(getattr(module.config, "model_type", ""), {})
         found: dict[str, Any] = {"input_ids": tokens}
         for name, value in on_device(self.prepared.inputs, module).items():
-            if name in BY_TOKEN:
-                added = value.new_full((1, length - value.shape[1]), BY_TOKEN[name])
+            if name in by_token:
+                added = value.new_full((1, length - value.shape[1]), by_token[name])
                 found[name] = torch.cat([value, added], dim=1)
+            elif name == "cross_attention_mask":
+                # what is written sees what the last of the prompt saw
+                found[name] = torch.cat([value, value[:, -1:].expand(-1, length - value.shape[1], -1, -1)], dim=1)
             elif name != "input_ids":
                 found[name] = value
+        return found
+
+    def next_inputs(self, tokens: Tensor, module: Any) -> dict[str, Any]:
+        """Arguments of a run over what was written last, with a cache of what came before."""
+        found: dict[str, Any] = {"input_ids": tokens}
+        if "cross_attention_mask" in self.prepared.inputs:
+            last = on_device(self.prepared.inputs, module)["cross_attention_mask"][:, -1:]
+            found["cross_attention_mask"] = last.expand(*tokens.shape, -1, -1)
         return found
 
 
@@ -121,6 +140,8 @@ def _encoded(model: "LanguageModel", texts: PicturedTexts, asked: Asked, picture
     given, prepared = texts.encode(asked, [picture.image for picture in pictures])
     places = _places(model, pictures, prepared, lambda images: texts.encode(asked, images)[1].inputs)
     sorts = placeholders(model.module)
+    # where the text looks across at its pictures, their place in it is a token
+    sorts = {} if places.source else sorts
     held = [position for position, id in enumerate(given.ids) if sorts.get(id) == "image patch"]
     known = places.text if len(places.text) == len(held) else []
     labels = known or [Label(-1, "image patch", str(index)) for index in range(len(held))]
@@ -170,9 +191,22 @@ def _named(given: Encoded, others: Mapping[int, Label]) -> Encoded:
     return replace(given, text=text, offsets=offsets, turns=turns)
 
 
-def read_answer(model: "LanguageModel", asked: Pictured, written: list[int], options: ReadOptions) -> Reading:
+def read_answer(
+    model: "LanguageModel",
+    asked: Pictured,
+    written: list[int],
+    options: ReadOptions,
+    *,
+    is_likeliest: bool = False,
+) -> Reading:
     """What a model looked at in pictures and their text, and what it wrote after them."""
-    with quiet(), told(f"{model.name}: transformers cannot run it on these pictures"):
+    count = max(1, len(written))
+    settings = model.adapter.settings()
+    if "logits_to_keep" in settings:
+        settings["logits_to_keep"] = count
+    logits: list[Tensor] = []
+    hook = model.module.register_forward_hook(lambda _, given, output: logits.append(output.logits[0, -count:].float()))
+    with hook, quiet(), told(f"{model.name}: transformers cannot run it on these pictures"):
         reading = read_tokens(
             model.module,
             model.tokenizer,
@@ -180,11 +214,31 @@ def read_answer(model: "LanguageModel", asked: Pictured, written: list[int], opt
             written,
             options,
             ends=model.ends | asked.given.ends,
-            inputs=lambda tokens: asked.inputs(tokens, model.module) | model.adapter.settings(),
+            inputs=lambda tokens: asked.inputs(tokens, model.module) | settings,
             name=model.name,
             others=asked.others,
         )
+    if is_likeliest and written:
+        _check_same(model, logits[0], written)
     return _shown(reading, asked.pictures, asked.places)
+
+
+def _check_same(model: "LanguageModel", logits: Tensor, written: list[int]) -> None:
+    """Log a warning where the run that is read would have written something else than `generate` did."""
+    if getattr(model.module.generation_config, "bad_words_ids", None):
+        return
+    chosen = logits.gather(1, torch.tensor(written, device=logits.device)[:, None])[:, 0]
+    missed = (logits.amax(1) - chosen) / logits.std(1)
+    # rounding differs between a step on a cache and a run over all of it
+    is_fine = torch.finfo(next(model.module.parameters()).dtype).eps < 1e-4
+    far = (missed > (0.05 if is_fine else 0.5)).nonzero()
+    if len(far):
+        logger.warning(
+            "%s: token %d of its answer is not the one that the run that is read would write: this family may see its "
+            "pictures otherwise in generate, so that its rows are not those of the answer",
+            model.name,
+            int(far[0]) + 1,
+        )
 
 
 def read_images(model: "LanguageModel", images: Any, options: ReadOptions) -> Reading:
@@ -195,6 +249,7 @@ def read_images(model: "LanguageModel", images: Any, options: ReadOptions) -> Re
     module = vision_of(model.module)
     prepare = lambda images: model.processor.prepare(None, images).inputs  # noqa: E731
     places = _places(model, pictures, prepared, prepare)
+    _check_memory(model, module, len(places.vision), options)
     names = _arguments(module)
     inputs = {name: each for name, each in on_device(prepared.inputs, model.module).items() if name in names}
     with quiet(), told(f"{model.name}: transformers cannot run it on these pictures"):
@@ -203,6 +258,19 @@ def read_images(model: "LanguageModel", images: Any, options: ReadOptions) -> Re
             module(**inputs)
         reading = watch.reading(0)
     return _shown(reading, pictures, places)
+
+
+def _check_memory(model: "LanguageModel", module: Any, count: int, options: ReadOptions) -> None:
+    """Raises RegardError where all rows of a vision model are too many to be kept."""
+    config = getattr(module.config, "vision_config", module.config)
+    layers, heads = (getattr(config, name, 0) for name in ("num_hidden_layers", "num_attention_heads"))
+    if options.rows == "all" and options.layers is None and isinstance(layers, int) and isinstance(heads, int):
+        size = 4 * count**2 * layers * heads
+        if size > MOST_BYTES:
+            raise RegardError(
+                f"all {count:,} rows of the {layers} layers of {model.name} are {size / 1e9:.1f} GB of weights; choose "
+                "rows (--rows 0) or layers (--layers -1)"
+            )
 
 
 def _arguments(module: Any) -> Any:
@@ -216,9 +284,9 @@ def _shown(reading: Reading, pictures: Sequence[OpenedImage], places: Places) ->
         media_type, data = picture.encoded()
         media.append(Picture(picture.name, media_type, data, picture.width, picture.height))
     sequences = dict(reading.sequences)
-    image = sequences.get("image")
-    if image is not None and len(image.tokens) == len(places.vision):
-        sequences["image"] = sequence(places.vision, None)
+    for name, known in (("image", places.vision), ("source", places.source)):
+        if name in sequences and len(sequences[name].tokens) == len(known):
+            sequences[name] = sequence(known, None)
     return replace(reading, sequences=sequences, media=media)
 
 
@@ -260,7 +328,7 @@ def read_with(
         beside = {name: each for name, each in asked.inputs(tokens, model.module).items() if name != "input_ids"}
         model.check_length(len(asked.given.ids), max_new_tokens)
         written = model.adapter.generate(tokens, max_new_tokens, model.ends | asked.given.ends, **beside)
-    return read_answer(model, asked, written, read)
+    return read_answer(model, asked, written, read, is_likeliest=asks)
 
 
 def generate_pictured(
@@ -277,6 +345,12 @@ def generate_pictured(
     """`LanguageModel.generate` of one prompt with pictures."""
     if prompt is not None and not isinstance(prompt, str):
         raise RegardError("images go with a single prompt; call generate for each")
+    check_takes(model, "images")
+    if not model.writes:
+        raise RegardError(f"{model.name} writes nothing; read shows what it looks at in images")
+    if _arguments(model.module)["pixel_values"].default is inspect.Parameter.empty:
+        # it would be given the picture again with each token
+        raise RegardError(f"{model.name} is not run token by token here; read writes about images, and shows them")
     asked = pictured(model, prompt, images=images, **chats)
     how: dict[str, Any] = {"stream": stream, "going_on": going_on}
     found = write_batch(
@@ -285,7 +359,7 @@ def generate_pictured(
         writing,
         ends=model.ends | asked.given.ends,
         samples=n,
-        beside=lambda tokens: asked.inputs(tokens, model.module),
+        beside=lambda tokens, is_first: (asked.inputs if is_first else asked.next_inputs)(tokens, model.module),
         **how,
     )
     return found if n > 1 else found[0]

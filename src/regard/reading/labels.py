@@ -106,7 +106,7 @@ def _of_picture(part: Part, count: int) -> list[Label]:
 
 
 def before_patches(module: Any) -> list[Label] | None:
-    """The class token and registers that a vision model puts before its patches; None where it puts more after them."""
+    """The class token and registers that a vision model puts before its patches; None for another order."""
     config = getattr(module, "config", None)
     config = getattr(config, "vision_config", config)
     names = {name.rpartition(".")[2] for name, _ in module.named_parameters()}
@@ -114,7 +114,8 @@ def before_patches(module: Any) -> list[Label] | None:
     registers = getattr(config, "num_register_tokens", 0) or 0
     before += [Label(-1, "register", str(index)) for index in range(registers)]
     before += [Label(-1, "distillation token")] * ("distillation_token" in names)
-    return None if names & {"detection_tokens"} else before
+    # a masked autoencoder shuffles its patches
+    return None if names & {"detection_tokens"} or hasattr(config, "mask_ratio") else before
 
 
 def _placed(labels: list[Label]) -> list[Label]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from regard.data.words import word_spans
+from regard.errors import RegardError
 from regard.generation.result import Generation
 from regard.models.pretrained.pair_tokenizer import PretrainedTokenizer
 from regard.models.pretrained.texts import Encoded
@@ -94,6 +95,14 @@ def read_tokens(
         watch.wanted = replace(watch.wanted, prompt=len(given.ids))
         module(**inputs(tokens))
     reading = watch.reading(0)
+    seen = {
+        len(reading.sequences[side].tokens) for kind in ("decoder", "cross") for side in reading.sides.get(kind, ())[:1]
+    }
+    if seen - {len(fed)}:
+        raise RegardError(
+            f"{name} looks from {max(seen)} positions where it was given {len(fed)} tokens: it puts others of its own "
+            "among them, and which row wrote which token is not known; watch its run with regard.watching"
+        )
     beside = {side for kind in reading.kinds for side in reading.sides[kind]} - {"text"}
     text = followed(given, written, tokenizer, others)
     return replace(

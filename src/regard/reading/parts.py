@@ -1,7 +1,8 @@
 """What a model, or a model within it, was given: its sequence, where that begins, and which ids were fed in truth."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,3 +228,9 @@ def batch_size_of(value: Any) -> int | None:
     if isinstance(value, list | tuple):
         return next((size for size in map(batch_size_of, value) if size is not None), None)
     return None
+
+
+def pictures_of(parts: Iterable[Part]) -> int:
+    """How many pictures or tiles models were given; windows within a picture are more, in an order of their own."""
+    shapes = [part.pixels for part in parts if part.pixels is not None]
+    return max((math.prod(shape[:-3]) for shape in shapes if len(shape) > 3), default=0)

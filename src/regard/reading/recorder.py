@@ -22,7 +22,7 @@ from regard.reading.capture.session import SESSION
 from regard.reading.compute.rows import Wanted, note_rollout, read_call, unflattened
 from regard.reading.layouts import layouts_of
 from regard.reading.packed import Batch, Packed
-from regard.reading.parts import Part, batch_size_of, part_of
+from regard.reading.parts import Part, batch_size_of, part_of, pictures_of
 from regard.reading.runs import Generation, LayerKey, Piece, Run, compose, end_ids, is_guided
 
 
@@ -290,8 +290,8 @@ class Recorder:
     def _by_picture(self, run: Run, kind: str, call: AttentionCall) -> list[AttentionCall]:
         """A call over several pictures or tiles of one sequence as one for each; else the call itself."""
         count = call.context.shape[0]
-        is_theirs = kind in ("vision", "queries", "resampler") or self.is_one
-        return by_item(call) if count > run.batch_size == 1 and is_theirs and call.refused is None else [call]
+        is_theirs = (kind in ("vision", "queries", "resampler") or self.is_one) and call.refused is None
+        return by_item(call) if is_theirs and run.batch_size == 1 < count <= pictures_of(self.parts) else [call]
 
     def _read(self, run: Run, kind: str, key: LayerKey, call: AttentionCall) -> Any:
         sizes = [_size(pieces) for pieces in run.pieces.get(key, [])]

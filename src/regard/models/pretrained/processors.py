@@ -17,6 +17,8 @@ from regard.models.pretrained.needs import quiet, told
 
 PROCESSOR = "processor_config.json"
 PREPROCESSOR = "preprocessor_config.json"
+# processors that put what stands for a picture before its text themselves
+PUT_FIRST = ("Blip2Processor", "InstructBlipProcessor", "Kosmos2Processor")
 # what a model of transformers takes, by the names of its arguments
 ARGUMENTS = {
     "text": ("input_ids", "decoder_input_ids"),
@@ -113,7 +115,9 @@ class Processor:
 
     @property
     def image_token(self) -> str | None:
-        """How a text says where a picture stands; None where it need not."""
+        """How a text says where a picture stands; None where the processor itself puts it first."""
+        if type(self.backend).__name__ in PUT_FIRST:
+            return None
         token = getattr(self.backend, "image_token", None)
         # Gemma 3 marks where a picture begins
         token = getattr(self.backend, "boi_token", None) or token
@@ -135,10 +139,10 @@ class Processor:
                 add_special_tokens=adds_special,
                 return_tensors="pt",
             )
-        ids = found["input_ids"][0].tolist()
-        if recording.ids != ids:
-            raise RegardError(f"{self.name}: its processor changes tokens after they are made; its text is not known")
-        return Prepared(dict(found), recording.text, recording.offsets)
+        text, offsets = recording.joined(found["input_ids"][0].tolist(), self.name)
+        # to learn from, not to read
+        found.pop("labels", None)
+        return Prepared(dict(found), text, offsets)
 
 
 _LOCAL = {"local_files_only": True, "trust_remote_code": False}
@@ -198,23 +202,32 @@ class _Lenient:
 
 @final
 class _Recording:
-    """A tokenizer that keeps the text that it was given, its ids, and where they stand."""
+    """A tokenizer that keeps the texts that it was given, their ids, and where these stand."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self.text = ""
-        self.ids: list[int] = []
-        self.offsets: tuple[tuple[int, int], ...] = ()
+        self._calls: list[tuple[str, list[int], list[tuple[int, int]]]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
 
     def __call__(self, text: Any, **settings: Any) -> Any:
         found = self._tokenizer(text, **{**settings, "return_offsets_mapping": True})
-        offsets = found.pop("offset_mapping")
-        is_batch = not isinstance(text, str)
-        self.text = text[0] if is_batch else text
-        ids = found["input_ids"]
-        self.ids = [int(id) for id in (ids[0] if is_batch else ids)]
-        self.offsets = tuple((int(start), int(end)) for start, end in (offsets[0] if is_batch else offsets))
+        offsets, ids = found.pop("offset_mapping"), found["input_ids"]
+        if not isinstance(text, str):
+            text, ids, offsets = text[0], ids[0], offsets[0]
+        self._calls.append((text, [int(id) for id in ids], [(int(start), int(end)) for start, end in offsets]))
         return found
+
+    def joined(self, ids: list[int], name: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """The text of these ids and where each stands. Raises RegardError where they are not those that it gave."""
+        # the last, or what stands for a picture beside its text, whichever came first
+        for calls in (self._calls[-1:], self._calls, self._calls[::-1]):
+            if [id for _, own, _ in calls for id in own] != ids:
+                continue
+            text, offsets = "", []
+            for part, _, spans in calls:
+                offsets += [(len(text) + start, len(text) + end) for start, end in spans]
+                text += part
+            return text, tuple(offsets)
+        raise RegardError(f"{name}: its processor changes tokens after they are made, so that its text is not known")
