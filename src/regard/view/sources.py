@@ -86,6 +86,10 @@ def with_sources(reading: Reading) -> tuple[Reading, list[RenderableType]]:
     """
     if not reading.settings.get("prompt_tokens") or "text" not in reading.sequences:
         return reading, []
+    if has_pictures(reading):
+        # the model needs them again, and a reading does not give it any
+        hint = "`regard sources` with the same image finds the regions that this answer rests on"
+        return reading, [Text(f"\n{hint}", QUIET_STYLE)]
     if any(isinstance(each, Sound) for each in reading.media):
         return reading, [Text("\nWhat this answer rests on is not sought in sounds, and so not here.", QUIET_STYLE)]
     try:
