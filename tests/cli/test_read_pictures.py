@@ -140,3 +140,34 @@ def test_a_folder_without_a_processor_says_what_is_missing(cli, folders, tmp_pat
     done = cli("read", tmp_path / "bare", "--image", folders / "cat.png")
     assert done.code == 1
     assert "auto_map asks to run code" in " ".join(done.err.split())
+
+
+def test_sources_are_regions_of_the_pictures(cli, folders):
+    asked = "sources", folders / "llava", "--prompt", "What?", "--max-new-tokens", 4
+    images = "--image", folders / "cat.png", "--image", folders / "two.jpg"
+    done = cli(*asked, *images, "--json")
+    assert (done.code, done.err) == (0, "")
+    document = json.loads(done.out)
+    regions = {
+        (each["image"], each["left"], each["top"], each["right"], each["bottom"]) for each in document["sources"]
+    }
+    assert len(regions) == len(document["sources"]) == 32
+    assert (0, 10, 0, 20, 10) in {tuple(round(edge) for edge in region) for region in regions}
+    assert document["sources"][0]["effect"] is not None
+    strengths = [each["effect"] for each in document["sources"] if each["effect"] is not None]
+    assert strengths == sorted(strengths)
+    assert sum(each["share"] for each in document["sources"]) == pytest.approx(1)
+    shown = cli(*asked, *images)
+    assert shown.code == 0
+    assert "image 1, x " in shown.out or "image 2, x " in shown.out
+    for given, what in (
+        (("--grain", "words"), "grain go with passages of a text"),
+        (("--contrast", "no"), "contrast go with passages of a text"),
+        (("--curves", "x.png"), "--curves are of passages of a text"),
+    ):
+        refused = cli(*asked, *images, *given)
+        assert refused.code == 1
+        assert what in refused.err
+    alone = cli("sources", folders / "vit", "--image", folders / "cat.png", "--prompt", "What?")
+    assert alone.code == 1
+    assert "Traceback" not in alone.err

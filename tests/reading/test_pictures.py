@@ -11,7 +11,7 @@ from benchmarks.truths import by_place
 
 import regard
 from regard import RegardError
-from regard.language_model.pictured import pictured
+from regard.language_model.seen import pictured
 
 transformers = pytest.importorskip("transformers")
 Image = pytest.importorskip("PIL.Image")
@@ -288,7 +288,7 @@ def test_a_prompt_that_spells_its_places_is_as_it_stands_and_a_picture_in_a_mess
 
 
 def test_more_rows_than_fit_are_refused_and_some_of_them_are_read(model_of, monkeypatch):
-    monkeypatch.setattr(sys.modules["regard.language_model.pictured"], "MOST_BYTES", 4000)
+    monkeypatch.setattr(sys.modules["regard.language_model.seen"], "MOST_BYTES", 4000)
     model, image = model_of("vit"), picture()
     with pytest.raises(RegardError, match="choose rows"):
         model.read(images=image)

@@ -23,7 +23,7 @@ from regard.language_model.adapters import adapter_for, ends_of
 from regard.language_model.asking import asking
 from regard.language_model.heard import generate_heard, read_heard
 from regard.language_model.picture_sources import picture_sources
-from regard.language_model.pictured import generate_pictured, has_pictures, pictured, read_answer, read_with
+from regard.language_model.seen import generate_pictured, has_pictures, pictured, read_answer, read_with
 from regard.language_model.taken import processor_of
 from regard.language_model.text import generate_text, read_encoded, read_text
 from regard.models.compiled import compiled_step

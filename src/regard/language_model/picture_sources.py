@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from regard.errors import RegardError
-from regard.language_model.pictured import pictured
+from regard.language_model.seen import pictured
 from regard.models.pretrained.needs import quiet
 from regard.reading.language import followed, settings_of
 from regard.reading.media_sources import AskedMedia, MediaSources, find_media_sources

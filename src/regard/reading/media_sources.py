@@ -229,18 +229,20 @@ def _regions(tokens: Tokens, prompt: int) -> tuple[list[tuple[int, float, float,
     found: dict[tuple[int, int, int], list[int]] = {}
     for image in sorted({area.image for area in areas.values()}):
         own = {position: area for position, area in areas.items() if area.image == image}
-        width, height = max(area.right for area in own.values()), max(area.bottom for area in own.values())
-        columns = min(MOST_REGIONS, len({(area.left, area.right) for area in own.values()}))
-        rows = min(MOST_REGIONS, len({(area.top, area.bottom) for area in own.values()}))
+        left, top = min(area.left for area in own.values()), min(area.top for area in own.values())
+        width, height = (max(area[side] for area in own.values()) - edge for side, edge in ((5, left), (6, top)))
+        # edges that differ by rounding are one edge
+        columns = min(MOST_REGIONS, len({(round(area.left, 2), round(area.right, 2)) for area in own.values()}))
+        rows = min(MOST_REGIONS, len({(round(area.top, 2), round(area.bottom, 2)) for area in own.values()}))
         for position, area in own.items():
-            column = int((area.left + area.right) / 2 / width * columns)
-            row = int((area.top + area.bottom) / 2 / height * rows)
+            column = int(((area.left + area.right) / 2 - left) / width * columns)
+            row = int(((area.top + area.bottom) / 2 - top) / height * rows)
             found.setdefault((image, row, column), []).append(position)
     boxes = []
     for (image, _, _), own in found.items():
         parts = [areas[position] for position in own]
-        near, far = (min(each.left for each in parts), min(each.top for each in parts)), parts
-        boxes.append((image, *near, max(each.right for each in far), max(each.bottom for each in far)))
+        left, top = min(each.left for each in parts), min(each.top for each in parts)
+        boxes.append((image, left, top, max(each.right for each in parts), max(each.bottom for each in parts)))
     return boxes, [tuple(each) for each in found.values()]
 
 
