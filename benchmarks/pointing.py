@@ -93,8 +93,9 @@ def run() -> None:
         rows,
         {**figures, "steps": steps, "training_seconds": seconds},
         f"A LLaVA-like model of {figures['parameters']:,} parameters, trained for {steps:,} steps of {BATCH} grids, is "
-        f"right on {count} of {GRIDS} fresh grids; on these it is asked where it looked. A patch is a cell. A pass is one "
-        "run over prompt and answer, a backward pass two; `sources` hides one cell at least. 95 % Wilson intervals.",
+        f"right on {count} of {GRIDS} fresh grids; on these it is asked where it looked. A patch is a cell. A pass "
+        "is one run over prompt and answer, a backward pass two; `sources` hides one cell at least. "
+        "95 % Wilson intervals.",
     )
 
 
