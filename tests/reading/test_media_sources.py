@@ -1,4 +1,4 @@
-"""Sources in a picture: hiding a region is a mask in the model's own eager code, and the estimate is its slope."""
+"""Sources in a picture: hiding a region is a mask in plain code, and the estimate the gradient's word on it."""
 
 import dataclasses
 
@@ -70,43 +70,68 @@ def asked(model):
     return AskedMedia(model, Sequence("x" * len(fed), tokens, []), fed, len(PROMPT), inputs)
 
 
-def eager_log_probability(model, asked, gone, strength):
-    """The answer's in the model's own eager code, with log(1 − strength) added to the scores of these positions' keys.
+def in_eager_code(model, asked, gone, contexts=None):
+    """log p of the answer in the model's own eager code, with these positions' keys hidden from all others.
 
-    Other positions then see them with the weight (1 − s) · w / (1 − s · w): at strength 1 not at all.
+    `contexts` gets the weights, values and contexts of each layer.
     """
     from transformers import LlavaForConditionalGeneration
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    eager = LlavaForConditionalGeneration(config()).double().eval()
-    eager.load_state_dict(model.state_dict())
-    eager.set_attn_implementation("eager")
+    def written_out(module, query, key, value, mask, scaling, **_):
+        key, value = (each.repeat_interleave(query.shape[1] // each.shape[1], dim=1) for each in (key, value))
+        weights = (query @ key.mT * scaling + mask).softmax(-1)
+        found = weights @ value
+        if contexts is not None:
+            found.retain_grad()
+            contexts.append((weights.detach()[0], value.detach()[0], found))
+        return found.transpose(1, 2), weights
+
+    ALL_ATTENTION_FUNCTIONS.register("written_out", written_out)
+    plain = LlavaForConditionalGeneration(config()).double().eval()
+    plain.load_state_dict(model.state_dict())
+    plain.model.language_model.set_attn_implementation("written_out")
     ids = torch.tensor([asked.fed[:-1]])
     own = torch.zeros(ids.shape[1], dtype=torch.bool)
     own[list(gone)] = True
-    causal = torch.ones(ids.shape[1], ids.shape[1]).tril().bool()
-    added = (1 - torch.as_tensor(strength, dtype=torch.float64)).log().clamp(min=-1e300)
-    mask = torch.where(own[None] & ~own[:, None], added, 0.0).masked_fill(~causal, -1e300)[None, None]
-    embeddings = eager.get_input_embeddings()(ids).detach()
-    features = eager.model.get_image_features(asked.inputs(ids)["pixel_values"]).pooler_output
+    seen = torch.ones(ids.shape[1], ids.shape[1]).tril().bool() & ~(own[None] & ~own[:, None])
+    mask = torch.zeros(seen.shape, dtype=torch.float64).masked_fill(~seen, -1e300)[None, None]
+    embeddings = plain.get_input_embeddings()(ids).detach()
+    features = plain.model.get_image_features(asked.inputs(ids)["pixel_values"]).pooler_output
     embeddings[ids == IMAGE_ID] = torch.cat(list(features)).reshape(-1, embeddings.shape[-1]).detach()
-    states = eager.model.language_model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
-    logits = eager.lm_head(states)[0, -len(ANSWER) :].log_softmax(-1)
+    states = plain.model.language_model(
+        inputs_embeds=embeddings.requires_grad_(), attention_mask=mask
+    ).last_hidden_state
+    logits = plain.lm_head(states)[0, -len(ANSWER) :].log_softmax(-1)
     return logits[range(len(ANSWER)), ANSWER].sum()
+
+
+def linear_change(contexts, gone):
+    """The gradient of the answer by each context, times how that changes without these keys."""
+    total = 0.0
+    for weights, values, context in contexts:
+        others = [row for row in range(weights.shape[1]) if row not in gone]
+        kept = weights.clone()
+        kept[:, :, gone] = 0.0
+        change = (kept / kept.sum(-1, keepdim=True)) @ values - context.detach()[0]
+        total += float((context.grad[0] * change)[:, others].sum())
+    return total
 
 
 def test_effects_are_those_of_a_mask_in_eager_code(model, asked, monkeypatch):
     everyone = lambda estimates, hidden, *_: Confirmed({number: hidden(number) for number in range(len(estimates))})  # noqa: E731
     monkeypatch.setattr("regard.reading.media_sources.confirm_strongest", everyone)
     found = find_media_sources(asked)
-    whole = eager_log_probability(model, asked, (), 0.0).item()
+    contexts = []
+    whole = in_eager_code(model, asked, (), contexts)
+    whole.backward()
+    whole = whole.item()
     assert found.log_probability == pytest.approx(whole, abs=1e-6)
     assert len(found) == SIDE**2
     for region in found:
-        hidden = eager_log_probability(model, asked, region.positions, 1.0).item()
+        hidden = in_eager_code(model, asked, region.positions).item()
         assert region.effect == pytest.approx(hidden - whole, abs=1e-6)
-        strength = torch.zeros((), dtype=torch.float64, requires_grad=True)
-        eager_log_probability(model, asked, region.positions, strength).backward()
-        assert region.estimate == pytest.approx(strength.grad.item(), abs=1e-6)
+        assert region.estimate == pytest.approx(linear_change(contexts, list(region.positions)), abs=1e-6)
     assert found.passes == 3 + SIDE**2
     assert not found.verdict.on
     assert (

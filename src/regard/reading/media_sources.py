@@ -1,8 +1,8 @@
 """Which parts of a picture an answer rests on: ranked from one run and its gradient, confirmed by hiding them.
 
 A patch cannot be taken out of a picture as a sentence is out of a page. It is hidden: in every layer of the text model
-no other position looks at it any more, and all other weights keep their proportions, as in `regard.reading.probe`,
-whose estimate is this to first order. What the vision model spread over other patches stays in sight.
+no other position looks at it any more, and all other weights keep their proportions. The estimate is what the gradient
+by each context says of how that changes. What the vision model spread over other patches stays in sight.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ MOST_REGIONS = 8
 class Region:
     """A part of picture number `image`: the pixels from `left`, `top` to `right`, `bottom`, and what it did.
 
-    `estimate` and `effect` are changes of the answer's log-probability in nats where it is hidden, to first order and
+    `estimate` and `effect` are changes of the answer's log-probability in nats where it is hidden, by the gradient and
     in truth; `effect` is None where that was not tried. `share` is its part of what all regions that made the answer
     likelier did. `positions` are its patches among the model's tokens.
     """
@@ -253,7 +253,7 @@ def _estimated(
     parts = torch.full((asked.length,), -1)
     for number, own in enumerate(positions):
         parts[list(own)] = number
-    probe = Probe(asked.attends, parts, [asked.prompt - 1])
+    probe = Probe(asked.attends, parts, [asked.prompt - 1], whole=True)
     with probe.open():
         found = asked.run()
         torch.autograd.backward(found.sum())

@@ -30,6 +30,8 @@ from regard.reading.layouts import Layout
 # kept but computed again, block by block
 KEPT_PER_BLOCK = 18
 MOST_KEPT = 1 << 30
+# what a row has left without a part counts as this at least: float32 knows no less of 1 − W
+LEAST_LEFT = 1e-4
 _LOCK = threading.RLock()
 
 
@@ -41,6 +43,10 @@ class Probe(session.CallWatch):
     others. `effects` are the derivatives by key, once gradients have been taken. Of each layer that was seen, `rows`
     are the weights of these queries summed, [head, key]; `given` is what each query gives to each part, on the mean of
     `heads`, which are named by their layer's path. `refused` has the layers that give no gradient.
+
+    With `whole` effects are not derivatives, but what the gradient says of the whole change that hiding its part makes
+    to each context: w / (1 − W) in place of w, where W is what the row gives to the part. A row that looks at one part
+    alone has a derivative of nearly 0, but not a change of nearly 0.
     """
 
     sees_again = True
@@ -53,8 +59,10 @@ class Probe(session.CallWatch):
         *,
         begun: int = 0,
         heads: Sequence[tuple[str, int]] = (),
+        whole: bool = False,
     ) -> None:
         super().__init__(module)
+        self.whole = whole
         self.passages, self.queries, self.begun, self.heads = passages, queries, begun, list(heads)
         self.effects: Float[Tensor, " token"] = torch.zeros(len(passages), dtype=torch.float64)
         self.rows: dict[str, Float[Tensor, "head token"]] = {}
@@ -194,12 +202,20 @@ class Probe(session.CallWatch):
         found = torch.zeros(size, dtype=torch.float64, device=value.device)
         for tile in tiles(call, visibility, layout, softmax, item=0, text=text):
             self._see_own(tile)
-            numerators = tile.numerators.unflatten(0, (-1, group)).flatten(1, 2).float()
+            numerators = self._changes(tile) if self.whole else tile.numerators
+            numerators = numerators.unflatten(0, (-1, group)).flatten(1, 2).float()
             scaled = pulls[tile.heads, tile.rows] / tile.totals[..., None].float()
             pulled = numerators.mT @ scaled.unflatten(0, (-1, group)).flatten(1, 2)
             values = value[tile.heads.start // group : (tile.heads.stop - 1) // group + 1, tile.columns]
             found[tile.columns] += (pulled[..., -1] - (values * pulled[..., :-1]).sum(-1)).sum(0)
         self.effects += found.cpu()
+
+    def _changes(self, tile: Tile) -> Float[Tensor, "head query key"]:
+        """Each weight's numerator over what the row has left without the key's part."""
+        members = self._members[tile.columns].to(tile.numerators)
+        left = 1 - (tile.numerators @ members) / tile.totals[..., None]
+        parts = self.passages[tile.columns].to(left.device).clamp(min=0)
+        return tile.numerators / left.clamp(min=LEAST_LEFT)[..., parts]
 
     def _see_own(self, tile: Tile) -> None:
         """Rows of a passage's own tokens still see each other: their weights are left out."""
