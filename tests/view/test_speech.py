@@ -153,18 +153,18 @@ def test_the_page_plays_the_sound_and_lights_the_words_that_looked_at_a_time(bro
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.goto(f"file://{tmp_path}/it.html")
     page.wait_for_selector('[data-ready="true"]')
-    page.wait_for_function("document.querySelector('audio').readyState >= 1")
+    page.wait_for_function("() => document.querySelector('audio').readyState >= 1")
     assert page.evaluate("document.querySelector('audio').duration") == pytest.approx(SECONDS)
     assert page.locator(".speech h2").inner_text() == "sound 1 80.0 %"
     box = page.locator(".speech-box canvas").first.bounding_box()
     # in the third word's half second
     page.mouse.move(box["x"] + box["width"] * 0.62, box["y"] + 80)
-    page.wait_for_function("document.querySelector('.speech .readout').textContent.includes('most by “three”')")
+    page.wait_for_function("() => document.querySelector('.speech .readout').textContent.includes('most by “three”')")
     page.mouse.move(0, 0)
     page.locator('[data-spine="output"] [data-t]', has_text="two").first.click()
-    page.wait_for_function("document.querySelector('.speech .readout').textContent.includes('spoken from 0.5')")
+    page.wait_for_function("() => document.querySelector('.speech .readout').textContent.includes('spoken from 0.5')")
     page.locator(".speech-box canvas").first.click(position={"x": box["width"] * 0.5, "y": 60})
-    page.wait_for_function("document.querySelector('audio').currentTime >= 0.95")
+    page.wait_for_function("() => document.querySelector('audio').currentTime >= 0.95")
     assert not wrong
     page.close()
 
