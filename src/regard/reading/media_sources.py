@@ -163,8 +163,8 @@ def find_media_sources(
 ) -> MediaSources:
     """The regions of its pictures that an answer rests on, each at most an eighth of a picture's width and height.
 
-    `confirm` regions, the strongest by estimate, are hidden to see their true effect: fewer where the next could not
-    be named, more while the answer rests on each. `progress` is called with 1 after each step.
+    `confirm` regions, those of the largest estimates of either sign, are hidden to see their true effect: fewer where
+    the next could not be named, more while the answer rests on each. `progress` is called with 1 after each step.
     Raises RegardError where no patch has a known place, and where the model gives no gradient.
     """
     if asked.module.training:
@@ -188,7 +188,9 @@ def find_media_sources(
         progress(1)
         return float(change.sum()), change
 
-    found = confirm_strongest(estimates, hidden, lambda numbers: hidden(*numbers), lambda _: cost + runs + 1, confirm)
+    # where a position looks at one patch alone the gradient knows how much it matters, but not always its sign
+    sizes = [-abs(estimate) for estimate in estimates]
+    found = confirm_strongest(sizes, hidden, lambda numbers: hidden(*numbers), lambda _: cost + runs + 1, confirm)
     effects = found.effects
     strengths = [effects[number][0] if number in effects else estimate for number, estimate in enumerate(estimates)]
     total = sum(max(0.0, -each) for each in strengths) or 1.0
