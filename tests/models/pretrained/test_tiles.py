@@ -120,8 +120,8 @@ def test_the_lines_are_those_that_the_sizes_give_by_hand():
 def test_an_area_ends_with_the_picture_and_padding_has_none():
     own = settings_of("tiles and the whole")
     _, first, *_ = tiles_of(lambda images: own(images=list(images), return_tensors="pt"), [(200, 133)], own)
-    assert first.area(0, 0, 14, 14) is None
-    left, top, right, bottom = first.area(0, 14, 14, 28)
+    assert first.area(0.0, 0.0, 14.0, 14.0) is None
+    left, top, right, bottom = first.area(0.0, 14.0, 14.0, 28.0)
     assert (left, top, right) == (0, 0, 25)
     assert bottom == pytest.approx(10 * 133 / 75)
 

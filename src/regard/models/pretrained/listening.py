@@ -47,7 +47,7 @@ class Listening:
     @property
     def most_seconds(self) -> float:
         """The longest sound that is heard whole."""
-        return getattr(self.extractor, "chunk_length", None) or MOST_SECONDS
+        return float(getattr(self.extractor, "chunk_length", None) or MOST_SECONDS)
 
     @property
     def max_length(self) -> int:
