@@ -168,6 +168,10 @@ def test_sources_are_regions_of_the_pictures(cli, folders):
         refused = cli(*asked, *images, *given)
         assert refused.code == 1
         assert what in refused.err
+    empty = cli("sources", folders / "llava", *images, "--prompt", " ")
+    assert (empty.code, "the prompt is empty" in empty.err) == (1, True)
+    given = cli(*asked, *images, "--answer", "the cat", "--json")
+    assert json.loads(given.out)["answer"] == "the cat"
     alone = cli("sources", folders / "vit", "--image", folders / "cat.png", "--prompt", "What?")
     assert alone.code == 1
     assert "Traceback" not in alone.err

@@ -40,6 +40,8 @@ def picture_sources(
         raise RegardError(f"{' and '.join(names)} go with passages of a text; regions of a picture are sought without")
     if not model.writes:
         raise RegardError(f"{model.name} writes no text; sources need a model that answers")
+    if prompt is not None and not prompt.strip():
+        raise RegardError("the prompt is empty; ask something about the images")
     asked = pictured(model, prompt, images=images, **chats)
     ids = asked.given.ids
     if answer is None:
@@ -48,7 +50,7 @@ def picture_sources(
         beside = {name: each for name, each in asked.inputs(tokens, model.module).items() if name != "input_ids"}
         written = model.adapter.generate(tokens, max_new_tokens, model.ends | asked.given.ends, **beside)
     else:
-        written, _ = model.encode(answer)
+        written = model._texts().encode_answer(answer)
         model.check_length(len(ids) + len(written))
     ended = settings_of(asked.given, written, model.ends | asked.given.ends)["end_tokens"]
     sought = AskedMedia(
