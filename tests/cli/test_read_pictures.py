@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 import regard
 
@@ -175,3 +176,14 @@ def test_sources_are_regions_of_the_pictures(cli, folders):
     alone = cli("sources", folders / "vit", "--image", folders / "cat.png", "--prompt", "What?")
     assert alone.code == 1
     assert "Traceback" not in alone.err
+
+
+def test_a_given_answer_follows_the_prompt_without_what_begins_a_text(folders):
+    model = regard.load(str(folders / "llava"))
+    begin, end = model.tokenizer.convert_tokens_to_ids(["<begin>", "<end>"])
+    model.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<begin> $A", special_tokens=[("<begin>", begin), ("<end>", end)]
+    )
+    assert model.encode("cat")[0][0] == begin
+    found = model.sources("What?", images=[picture(60, 40)], answer="cat")
+    assert found.answer == "cat"
