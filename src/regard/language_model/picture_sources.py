@@ -3,10 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from regard.errors import RegardError
-from regard.language_model.seen import pictured
+from regard.language_model.seen import answer_of, pictured
 from regard.models.pretrained.needs import quiet
 from regard.reading.language import followed, settings_of
 from regard.reading.media_sources import AskedMedia, MediaSources, find_media_sources
@@ -45,10 +43,7 @@ def picture_sources(
     asked = pictured(model, prompt, images=images, **chats)
     ids = asked.given.ids
     if answer is None:
-        model.check_length(len(ids), max_new_tokens)
-        tokens = torch.tensor([ids], device=model.device)
-        beside = {name: each for name, each in asked.inputs(tokens, model.module).items() if name != "input_ids"}
-        written = model.adapter.generate(tokens, max_new_tokens, model.ends | asked.given.ends, **beside)
+        written = answer_of(model, asked, max_new_tokens)
     else:
         written = model._texts().encode_answer(answer)
         model.check_length(len(ids) + len(written))

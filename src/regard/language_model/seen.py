@@ -191,6 +191,14 @@ def _named(given: Encoded, others: Mapping[int, Label]) -> Encoded:
     return replace(given, text=text, offsets=offsets, turns=turns)
 
 
+def answer_of(model: "LanguageModel", asked: Pictured, max_new_tokens: int) -> list[int]:
+    """The tokens that a model writes after a prompt with pictures, always the most likely one."""
+    model.check_length(len(asked.given.ids), max_new_tokens)
+    tokens = torch.tensor([asked.given.ids], device=model.device)
+    beside = {name: each for name, each in asked.inputs(tokens, model.module).items() if name != "input_ids"}
+    return model.adapter.generate(tokens, max_new_tokens, model.ends | asked.given.ends, **beside)
+
+
 def read_answer(
     model: "LanguageModel",
     asked: Pictured,
@@ -322,12 +330,7 @@ def read_with(
     prompt = None if name == "messages" else value
     how = {"messages": messages, "documents": documents, "tools": tools, "chats": asks}
     asked = pictured(model, prompt, images=images, **how)
-    written: list[int] = []
-    if asks:
-        tokens = torch.tensor([asked.given.ids], device=model.device)
-        beside = {name: each for name, each in asked.inputs(tokens, model.module).items() if name != "input_ids"}
-        model.check_length(len(asked.given.ids), max_new_tokens)
-        written = model.adapter.generate(tokens, max_new_tokens, model.ends | asked.given.ends, **beside)
+    written = answer_of(model, asked, max_new_tokens) if asks else []
     return read_answer(model, asked, written, read, is_likeliest=asks)
 
 
