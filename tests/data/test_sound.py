@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import struct
 import wave
 
@@ -193,3 +194,15 @@ def test_other_files_are_opened_by_soundfile_or_told(tmp_path, monkeypatch):
 def test_a_folder_is_no_sound(tmp_path):
     with pytest.raises(RegardError, match="a folder; name a sound file"):
         open_sound(tmp_path, rate=RATE)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/null"), reason="devices have names on Unix alone")
+def test_what_is_no_sound_file_is_called_what_it_is(tmp_path):
+    (tmp_path / "empty.wav").touch()
+    for path, what in (
+        (tmp_path / "empty.wav", "the file is empty"),
+        ("/dev/null", "a device"),
+        (tmp_path, "a folder"),
+    ):
+        with pytest.raises(RegardError, match=what):
+            open_sound(path)

@@ -34,7 +34,10 @@ def _one_of_them(arguments: ArgumentCollection) -> None:
     if len(given) > 1 or not (given or has_media):
         told = f", not {' and '.join(given)}" if given else ""
         *others, last = (argument.name for argument in texts)
-        raise ValueError(f"give one of {', '.join(others)} and {last}{told}")
+        alone = (
+            "" if given else f", or {' or '.join(argument.name for argument in arguments if argument.name in MEDIA)}"
+        )
+        raise ValueError(f"give one of {', '.join(others)} and {last}{alone}{told}")
 
 
 MEDIA = ("--image", "--audio")

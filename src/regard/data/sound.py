@@ -89,7 +89,10 @@ def _of_file(source: str | os.PathLike[str], most_seconds: float) -> tuple[str, 
     path = Path(source)
     try:
         if not path.is_file():
-            raise RegardError(f"{path}: {'a folder' if path.is_dir() else 'there is no such file'}; name a sound file")
+            what = "a folder" if path.is_dir() else "a device or a pipe" if path.exists() else "there is no such file"
+            raise RegardError(f"{path}: {what}; name a sound file")
+        if not path.stat().st_size:
+            raise RegardError(f"{path}: the file is empty")
         if is_wav(path):
             with path.open("rb") as file:
                 head = read_head(file, told)
