@@ -21,6 +21,14 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def leaves_one_thread(one_thread):
+    """On another number of threads sums are rounded otherwise, and a later test would not find what it expects."""
+    yield
+    left, _ = torch.get_num_threads(), torch.set_num_threads(1)
+    assert left == 1, f"the test leaves torch on {left} threads"
+
+
 @pytest.fixture(autouse=True, scope="session")
 def ctrl_c_is_heard():
     """A shell that starts the tests in the background has them ignore Ctrl-C, and so all that they start."""

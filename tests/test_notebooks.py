@@ -13,6 +13,7 @@ from pathlib import Path
 import nbclient
 import nbformat
 import pytest
+from tests.media_models import make
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -52,6 +53,8 @@ def executed(request, tiny_smollm2, tmp_path_factory):
         "HF_HUB_OFFLINE": "1",
     }
     path = request.param
+    if path.name.startswith("pictures"):
+        environment["REGARD_NOTEBOOK_PICTURE_MODEL"] = str(make("smolvlm", tmp_path_factory.mktemp("smolvlm")))
     return path, execute(nbformat.read(path, as_version=4), tmp_path_factory.mktemp(path.stem), environment)
 
 
