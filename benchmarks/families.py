@@ -22,12 +22,14 @@ from torch import Tensor
 import regard
 from benchmarks import report, scenario_table, witness, written
 from benchmarks.judging import FAILURES, Place, same, tensors
-from benchmarks.scenarios import GREEDY, SCENARIOS
+from benchmarks.scenarios import SCENARIOS, greedy
 from benchmarks.truths import by_place, without_padding
 from benchmarks.zoo import ARCHITECTURES, Architecture
 from benchmarks.zoo.architecture import IMPLEMENTATIONS
 from benchmarks.zoo.decoders import DECODERS
+from benchmarks.zoo.sounds import SOUNDS
 from benchmarks.zoo.translators import TRANSLATORS
+from regard.models.pretrained.processors import takes
 from regard.reading.reading import Reading
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
@@ -115,7 +117,7 @@ def _generate(
     outputs: list[Any] = []
 
     def run() -> None:
-        outputs.append(model.generate(**prompt, **GREEDY))
+        outputs.append(model.generate(**prompt, **greedy(architecture)))
 
     try:
         run()
@@ -153,7 +155,7 @@ def _bounds(architecture: Architecture, dtype: torch.dtype) -> dict[Place, float
     model, inputs, prompt = architecture.build(dtype=dtype), architecture.inputs(dtype), architecture.prompt(dtype)
     calls = _calls(architecture, model, lambda: model(**inputs))
     if architecture.generates:
-        calls += _calls(architecture, model, lambda: model.generate(**prompt, **GREEDY))
+        calls += _calls(architecture, model, lambda: model.generate(**prompt, **greedy(architecture)))
     return {place: 2 * error for place, error in witness.eager_errors(calls).items()}
 
 
@@ -192,6 +194,8 @@ class Family:
             return "Encoder–decoders"
         if "vision" in kinds or "pixel_values" in self.architecture.make_inputs():
             return "Vision, alone and beside text"
+        if self.name in SOUNDS:
+            return "Sound beside text"
         if self.architecture.unread:
             return "Not softmax in every layer"
         return "Decoders" if self.name in DECODERS else "Encoders of text and sound"
@@ -296,6 +300,7 @@ def page(families: list[Family], verdicts: scenario_table.Verdicts) -> str:
     for group in dict.fromkeys(family.group for family in families):
         own = [family for family in families if family.group == group]
         lines += ["", f"## {group} ({len(own)})", "", *_table(own)]
+    lines += ["", "## What they take, and where their attention lies", "", *_inputs(families)]
     readable = {family.name: family.read for family in families}
     lines += scenario_table.lines(verdicts, readable)
     if faults:
@@ -321,6 +326,20 @@ def _table(families: list[Family]) -> Iterator[str]:
             ]
             cells.append(f"{mark} {' · '.join(dict.fromkeys(errors))}" if mark.startswith("✓") else mark)
         yield f"| {' | '.join((*cells, refused))} |"
+
+
+def _inputs(families: list[Family]) -> Iterator[str]:
+    """Families that take the same and attend in the same places in one line."""
+    yield "| takes | attention in | families |"
+    yield "|---|---|---|"
+    alike: dict[tuple[str, str], list[str]] = {}
+    for family in families:
+        found = takes(family.architecture.build())
+        taken = " and ".join(sort for sort in ("text", "images", "audio") if sort in found)
+        kinds = dict.fromkeys(kind for kind in family.architecture.kinds if kind in {kind for kind, _ in family.read})
+        alike.setdefault((taken, ", ".join(kinds) or "none that is read"), []).append(family.name)
+    for (taken, kinds), names in sorted(alike.items()):
+        yield f"| {taken} | {kinds} | {', '.join(names)} |"
 
 
 def main() -> None:

@@ -56,15 +56,13 @@ def generating(
         return None
     model = architecture.build(implementation) if model is None else model
     prompt = architecture.prompt(next(model.parameters()).dtype)
-    # a written token that holds a picture's place would make the witness look for one
-    if architecture.image_id is not None:
-        how = {"suppress_tokens": [*GREEDY["suppress_tokens"], architecture.image_id]} | how
+    how = greedy(architecture) | how
 
     def run(_: Any) -> Any:
         if around is None:
-            return model.generate(**prompt, **GREEDY | how)
+            return model.generate(**prompt, **how)
         with around():
-            return model.generate(**prompt, **GREEDY | how)
+            return model.generate(**prompt, **how)
 
     def truths(output: Any) -> list[Truth]:
         sequences, beams = output.sequences, getattr(output, "beam_indices", None)
@@ -79,6 +77,12 @@ def generating(
         return of_written(architecture, sequences, rows)
 
     return Case(model, run, truths, {"rows": "generated"} | (settings or {}))
+
+
+def greedy(architecture: Architecture) -> dict[str, Any]:
+    """Settings by which no token is written that holds the place of a picture or sound, which would be looked for."""
+    medium = [] if architecture.medium_id is None else [architecture.medium_id]
+    return GREEDY | {"suppress_tokens": [*GREEDY["suppress_tokens"], *medium]}
 
 
 def _alone(architecture: Architecture) -> Architecture:
@@ -272,18 +276,18 @@ def lora(architecture: Architecture, implementation: str) -> Case | None:
         return peft.get_peft_model(architecture.build(name), config).eval().requires_grad_(False)
 
     model, twin = adapted(implementation), adapted(eager_for(architecture, implementation)).get_base_model()
-    prompt = architecture.prompt()
+    prompt, how = architecture.prompt(), greedy(architecture)
 
     def truths(output: Any) -> list[Truth]:
         if architecture.steps_agree:
             rows = written.teacher_forced(architecture, output.sequences, model=twin)
         else:
             base = model.get_base_model()
-            calls = witness.capture(base, lambda: model.generate(**prompt, **GREEDY), kinds=architecture.kinds)
+            calls = witness.capture(base, lambda: model.generate(**prompt, **how), kinds=architecture.kinds)
             rows = written.from_run(architecture, calls, output.sequences)
         return of_written(architecture, output.sequences, rows)
 
-    return Case(model, lambda _: model.generate(**prompt, **GREEDY), truths)
+    return Case(model, lambda _: model.generate(**prompt, **how), truths)
 
 
 def offloaded_weights(architecture: Architecture, implementation: str) -> Case | None:

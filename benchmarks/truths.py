@@ -1,6 +1,6 @@
 """What readings must hold, from rows that the witness saw: weights and token ids by real position."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,9 +14,9 @@ Weights = Tensor | list[Tensor]
 
 
 def _text(architecture: Architecture, ids: Tensor, mask: Tensor | None = None) -> Ids:
-    """The ids of real positions; -1 where a position holds a patch of a picture."""
+    """The ids of real positions; -1 where a position holds a patch of a picture or a frame."""
     found = (ids if mask is None else ids[mask.bool()]).tolist()
-    return [-1 if token == architecture.image_id else token for token in found]
+    return [-1 if token == architecture.medium_id else token for token in found]
 
 
 def _source(architecture: Architecture, item: int, num_keys: int) -> Ids:
@@ -84,7 +84,27 @@ def by_place(calls: Sequence[witness.Call]) -> dict[Place, Weights]:
         own = found.setdefault((call.kind, call.layer), [])
         if not (own and witness.same(call, own[-1])):
             own.append(call)
-    return {place: _joined(own) for place, own in found.items()}
+    joined = {place: _joined(own) for place, own in found.items()}
+    for (kind, layer), whole in joined.items():
+        if isinstance(whole, list):
+            own = (each for (of, _), each in joined.items() if of == kind)
+            joined[kind, layer] = list(_pictures(whole, [len(part[0]) for part in min(own, key=len)]))
+    return joined
+
+
+def _pictures(windows: list[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
+    """The windows of each picture, which see themselves alone, as one table."""
+    left = iter(windows)
+    for size in sizes:
+        own = [next(left)]
+        while sum(part.shape[1] for part in own) < size:
+            own.append(next(left))
+        yield _blocks(own)
+
+
+def _blocks(parts: Iterable[Tensor]) -> Tensor:
+    """Parts [head, query, key] that see themselves alone, as one table."""
+    return torch.stack([torch.block_diag(*heads) for heads in zip(*parts, strict=True)])
 
 
 def _joined(calls: list[witness.Call]) -> Weights:
@@ -107,13 +127,16 @@ def _joined(calls: list[witness.Call]) -> Weights:
 def of_forward(architecture: Architecture, given: Inputs, found: dict[Place, Weights]) -> list[Truth]:
     """The truths of a batch that was fed these inputs, by the weights of all its layers."""
     inputs = _in_full(architecture, given)
-    truths = []
-    for item in range(len(next(iter(given.values())))):
+    truths, num_items = [], len(next(iter(given.values())))
+    for item in range(num_items):
         truth = Truth({}, {}, {})
         for (kind, layer), whole in found.items():
             if layer not in architecture.layers.get(kind, ()):
                 continue
-            weights = without_padding(architecture, given, kind, whole, item)
+            # a picture's tiles are parts of one, where they are told apart
+            is_whole = isinstance(whole, list) or len(whole) == num_items
+            own = whole if is_whole else [_blocks(parts) for parts in whole.chunk(num_items)]
+            weights = without_padding(architecture, given, kind, own, item)
             truth.weights[kind, layer] = weights
             prefixes = {"decoder": ("decoder_", "decoder_"), "cross": ("decoder_", "")}.get(kind, ("", ""))
             if not architecture.is_pair:
@@ -122,7 +145,8 @@ def of_forward(architecture: Architecture, given: Inputs, found: dict[Place, Wei
                 ids, mask = inputs.get(f"{prefix}input_ids"), inputs.get(f"{prefix}attention_mask")
                 # a text looks at a picture
                 of_picture = kind == "cross" and side is truth.keys and not architecture.is_pair
-                if ids is None or of_picture or kind in ("vision", "queries", "resampler"):
+                heard = kind == "encoder" and "input_features" in given
+                if ids is None or of_picture or heard or kind in ("vision", "queries", "resampler"):
                     side[kind] = [-1] * count
                 else:
                     real = mask[item] if mask is not None and mask.dim() == 2 else None

@@ -301,7 +301,7 @@ def kind_of(path: str) -> str:
         (r"image_to_text", "resampler"),
         (r"(^|\.)(vision|visual\.)", "vision"),
         (r"cross_?att|encoder_attn|EncDecAttention", "cross"),
-        (r"(^|\.)(text_model|encoder)\.", "encoder"),
+        (r"(^|\.)(text_model|encoder|audio_tower)\.", "encoder"),
     ):
         if re.search(pattern, path):
             return kind

@@ -18,7 +18,12 @@ from benchmarks.zoo.architecture import END
 from benchmarks.zoo.inputs import picked
 
 # inputs by position and what they say of written tokens; None where that is what they say of the last of the prompt
-CONTINUED = {"token_type_ids": 1, "mm_token_type_ids": 0, "image_embeds_position_mask": 0, "cross_attention_mask": None}
+CONTINUED = {
+    "token_type_ids": None,
+    "mm_token_type_ids": 0,
+    "image_embeds_position_mask": 0,
+    "cross_attention_mask": None,
+}
 Rows = dict[tuple[str, int], Tensor]
 
 

@@ -1,4 +1,8 @@
-"""docs/translating.md does what it says: its commands are run as written, one after the other, in an empty folder."""
+"""docs/translating.md does what it says: its commands are run, one after the other, in an empty folder.
+
+They are run as written, but for the half minute of training: steps take its place, for another process may be at
+work on the same machine.
+"""
 
 import json
 import os
@@ -10,6 +14,7 @@ from pathlib import Path
 import pytest
 
 GUIDE = Path(__file__).parents[1] / "docs" / "translating.md"
+HALF_A_MINUTE, STEPS = "train.minutes=0.5", "train.steps=400"
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -19,7 +24,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("guide")
     paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
     environment = os.environ | {"PATH": os.pathsep.join(paths), "GOMP_SPINCOUNT": "20000"}
+    assert sum(HALF_A_MINUTE in text for _, text in BLOCKS) == 1
     for language, text in BLOCKS:
+        text = text.replace(HALF_A_MINUTE, STEPS)
         command = ["bash", "-eu", "-c", text] if language == "sh" else [sys.executable, "-c", text]
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
@@ -41,8 +48,7 @@ def test_every_question_has_its_answer_and_its_links(folder):
 
 def test_half_a_minute_teaches_most_of_the_short_numbers(folder):
     quality = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
-    # a model that learnt nothing has none right
-    assert quality["exact"] > 0.1
+    assert quality["exact"] > 0.5
     assert quality["count"] == len(lines(folder / "mine" / "test.tsv"))
 
 

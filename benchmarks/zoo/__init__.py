@@ -9,13 +9,14 @@ from benchmarks.zoo import decoders
 from benchmarks.zoo.architecture import Architecture
 from benchmarks.zoo.encoders import ENCODERS
 from benchmarks.zoo.pictures import PICTURES
+from benchmarks.zoo.sounds import SOUNDS
 from benchmarks.zoo.translators import TRANSLATORS
 
 __all__ = ["ARCHITECTURES", "DECODERS", "Architecture"]
 
 ARCHITECTURES: dict[str, Architecture] = {
     name: architecture
-    for name, architecture in (decoders.DECODERS | TRANSLATORS | ENCODERS | PICTURES).items()
+    for name, architecture in (decoders.DECODERS | TRANSLATORS | ENCODERS | PICTURES | SOUNDS).items()
     # older versions of transformers lack some
     if hasattr(transformers, architecture.model)
 }

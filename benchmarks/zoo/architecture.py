@@ -16,6 +16,7 @@ PAD, BEGIN, END = 0, 1, 2
 IMPLEMENTATIONS = ("eager", "sdpa", "flex_attention")
 Layers = tuple[int, ...]
 Inputs = dict[str, Tensor]
+MEDIUM_IDS = ("image_token_index", "image_token_id", "audio_token_index", "audio_token_id")
 # in place of a setting that the family refuses
 UNKNOWN = object()
 
@@ -81,12 +82,12 @@ class Architecture:
         return "cross" in self.kinds and "vision" not in self.kinds
 
     @property
-    def image_id(self) -> int | None:
-        """The id whose positions hold patches of a picture, where there is one; cross-attention leaves it a token."""
+    def medium_id(self) -> int | None:
+        """The id whose positions hold patches of a picture or frames of a sound; cross-attention leaves it a token."""
         if "image_embeds_position_mask" in self.make_inputs():
             return BEGIN
         settings = {} if "cross" in self.kinds else self.settings
-        return settings.get("image_token_index", settings.get("image_token_id"))
+        return next((settings[name] for name in MEDIUM_IDS if name in settings), None)
 
     @property
     def implementations(self) -> tuple[str, ...]:

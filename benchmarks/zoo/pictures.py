@@ -1,5 +1,6 @@
 """Models that write text about pictures, each with its own way of letting the text see them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,12 +54,30 @@ def patches() -> Inputs:
     }
 
 
-def queried() -> Inputs:
-    """A picture that comes as four tokens."""
-    text = tokens(left=True)
+def queried(count: int = 4) -> Inputs:
+    """A picture that comes as so many tokens."""
+    text = tokens(9 + count, short=5 + count, left=True)
     text["input_ids"] = text["input_ids"].clamp_max(IMAGE - 1)
-    text["input_ids"][:, 5:9] = IMAGE
+    text["input_ids"][:, 5 : 5 + count] = IMAGE
     return text | pixels()
+
+
+def told_apart() -> Inputs:
+    """Such a picture, whose tokens see each other both ways."""
+    inputs = queried()
+    return inputs | {"token_type_ids": (inputs["input_ids"] == IMAGE).long()}
+
+
+def anyres() -> Inputs:
+    """A picture as a whole and in two tiles, of four patches each: the rows of the joined tiles end in a token."""
+    whole = torch.randn(2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    return queried(4 + 2 * (4 + 1)) | {"pixel_values": whole, "image_sizes": torch.tensor([[16, 32], [16, 32]])}
+
+
+def cut() -> Inputs:
+    """A picture in a list of one, that comes as four tokens."""
+    inputs = queried()
+    return inputs | {"pixel_values": inputs["pixel_values"][:, None]}
 
 
 def marked() -> Inputs:
@@ -71,7 +90,93 @@ def marked() -> Inputs:
     }
 
 
+QWEN_TOKENS = {
+    "image_token_id": IMAGE,
+    "video_token_id": IMAGE - 1,
+    "vision_start_token_id": IMAGE - 2,
+    "vision_end_token_id": IMAGE - 3,
+}
+QWEN_VISION = SETTINGS | {"depth": 2, "num_heads": 4, "patch_size": 4, "out_hidden_size": 64}
+TILES = {"image_grid_pinpoints": [[16, 32], [32, 16]], "image_token_id": IMAGE, "vision_feature_layer": -1}
+COARSE = VISION | {"patch_size": 8}
+
+
+def beside_text(model: str, inputs: Callable[[], Inputs], **settings: Any) -> Architecture:
+    """A decoder in whose text patches stand as tokens."""
+    layers = {"decoder": (0, 1), "vision": (0, 1)}
+    return Architecture(model=model, make_inputs=inputs, layers=layers, generates=True, settings=settings)
+
+
 PICTURES: dict[str, Architecture] = {
+    # a picture as a whole and in tiles
+    "llava_next": beside_text(
+        "LlavaNextForConditionalGeneration",
+        anyres,
+        text_config=transformers.LlamaConfig(**TEXT),
+        vision_config=transformers.CLIPVisionConfig(**COARSE),
+        **TILES,
+    ),
+    "llava_onevision": beside_text(
+        "LlavaOnevisionForConditionalGeneration",
+        anyres,
+        text_config=transformers.Qwen2Config(**TEXT),
+        vision_config=transformers.SiglipVisionConfig(**COARSE, vision_use_head=False),
+        video_token_id=IMAGE - 1,
+        **TILES,
+    ),
+    # patches are pooled, and those of a picture seen both ways
+    "gemma3_pictures": beside_text(
+        "Gemma3ForConditionalGeneration",
+        told_apart,
+        text_config=transformers.Gemma3TextConfig(
+            **TEXT, sliding_window=8, query_pre_attn_scalar=16, layer_types=["sliding_attention", "full_attention"]
+        ),
+        vision_config=transformers.SiglipVisionConfig(**VISION, vision_use_head=False),
+        mm_tokens_per_image=4,
+        image_token_id=IMAGE,
+        boi_token_index=IMAGE - 1,
+        eoi_token_index=IMAGE - 2,
+    ),
+    # squares of patches are merged
+    "idefics3": beside_text(
+        "Idefics3ForConditionalGeneration",
+        cut,
+        text_config=transformers.LlamaConfig(**TEXT),
+        vision_config=VISION,
+        scale_factor=2,
+        image_token_id=IMAGE,
+    ),
+    "smolvlm": beside_text(
+        "SmolVLMForConditionalGeneration",
+        cut,
+        text_config=transformers.LlamaConfig(**TEXT),
+        vision_config=VISION,
+        scale_factor=2,
+        image_token_id=IMAGE,
+    ),
+    "internvl": beside_text(
+        "InternVLForConditionalGeneration",
+        queried,
+        text_config=transformers.Qwen2Config(**TEXT),
+        vision_config=VISION | {"image_size": [16, 16], "patch_size": [4, 4]},
+        image_token_id=IMAGE,
+        image_seq_length=4,
+    ),
+    # the first layer that sees looks within windows
+    "qwen2_5_vl": beside_text(
+        "Qwen2_5_VLForConditionalGeneration",
+        patches,
+        text_config=SETTINGS | {"rope_parameters": MROPE},
+        vision_config=QWEN_VISION | {"window_size": 16, "fullatt_block_indexes": [1]},
+        **QWEN_TOKENS,
+    ),
+    "qwen3_vl": beside_text(
+        "Qwen3VLForConditionalGeneration",
+        patches,
+        text_config=TEXT | {"rope_parameters": {**MROPE, "mrope_interleaved": True}},
+        vision_config=QWEN_VISION | {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
+        **QWEN_TOKENS,
+    ),
     # picture and question are seen both ways
     "paligemma": Architecture(
         model="PaliGemmaForConditionalGeneration",
@@ -115,10 +220,7 @@ PICTURES: dict[str, Architecture] = {
             "text_config": SETTINGS | {"rope_parameters": MROPE},
             "vision_config": {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 4, "mlp_ratio": 2}
             | {"patch_size": 4},
-            "image_token_id": IMAGE,
-            "video_token_id": IMAGE - 1,
-            "vision_start_token_id": IMAGE - 2,
-            "vision_end_token_id": IMAGE - 3,
+            **QWEN_TOKENS,
         },
     ),
     # learned queries gather the picture

@@ -108,7 +108,7 @@ def test_pictures_that_are_calls_of_their_own_are_those_of_the_sequence_that_has
     """Qwen2-VL's pictures of 4 by 8 and 4 by 4 patches, of which four are a token."""
     architecture = ARCHITECTURES["qwen2_vl"]
     model, inputs = architecture.build("sdpa"), architecture.inputs()
-    image, counts = architecture.image_id, [8, 4][: len(owners)]
+    image, counts = architecture.medium_id, [8, 4][: len(owners)]
     ids = torch.arange(3, 23).repeat(2, 1)
     for sequence in {*owners}:
         own = [count for owner, count in zip(owners, counts, strict=True) if owner == sequence]
@@ -144,7 +144,7 @@ def test_pictures_of_one_sequence_are_never_taken_for_those_of_another(way):
     architecture = ARCHITECTURES["llava"]
     ids = torch.arange(3, 43).repeat(2, 1)
     # two pictures in the first sequence, none in the second
-    ids[0, 2:18] = ids[0, 20:36] = architecture.image_id
+    ids[0, 2:18] = ids[0, 20:36] = architecture.medium_id
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | pixels()
     model = architecture.build("sdpa")
     with torch.no_grad(), regard.watching(model, rows="all") as watch:

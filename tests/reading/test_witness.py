@@ -3,6 +3,7 @@
 import pytest
 import torch
 from benchmarks import witness, written
+from benchmarks.scenarios import greedy
 from benchmarks.zoo import ARCHITECTURES
 
 transformers = pytest.importorskip("transformers")
@@ -82,7 +83,7 @@ def test_a_run_with_a_cache_has_the_rows_of_one_plain_forward(name, how):
     # Falcon's two implementations of ALiBi differ
     implementation = "sdpa" if "sdpa" in architecture.implementations else "eager"
     model, output = architecture.build(implementation), []
-    settings = WRITING[how] | {"max_new_tokens": 6, "return_dict_in_generate": True, "suppress_tokens": [0, 1]}
+    settings = greedy(architecture) | WRITING[how] | {"max_new_tokens": 6}
     calls = witness.capture(
         model, lambda: output.append(model.generate(**architecture.prompt(), **settings)), kinds=architecture.kinds
     )

@@ -81,7 +81,8 @@ def test_settings_of_decoding_are_kept(converted):
 def test_transcripts_are_those_of_ctranslate2(converted):
     _, other, own = converted
     model = regard.load(own)
-    peer = ctranslate2.models.Whisper(str(other), compute_type="float32")
+    # its threads become the caller's
+    peer = ctranslate2.models.Whisper(str(other), compute_type="float32", intra_threads=1)
     listening = model.listening
     for sound in (tone(1.5), noise(3.0)):
         features = listening.features([Waveform("it", sound, RATE)])
