@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from regard.data.corpora import Corpus
     from regard.generation.decoding import Decoding
     from regard.language_model import LanguageModel
+    from regard.reading.ablation import ablating
+    from regard.reading.head_effects import HeadEffects, effects_of_heads
+    from regard.reading.patching import patching
     from regard.reading.reading import Reading
     from regard.reading.served.assemble import reading_of
     from regard.reading.served.request import ServedLayer, ServedRequest
@@ -21,15 +24,19 @@ __all__ = [
     "Corpus",
     "Decoding",
     "Generation",
+    "HeadEffects",
     "LanguageModel",
     "Reading",
     "RegardError",
     "ServedLayer",
     "ServedRequest",
     "Translator",
+    "ablating",
     "attention",
+    "effects_of_heads",
     "evaluate",
     "load",
+    "patching",
     "read",
     "reading_of",
     "sources",
@@ -41,13 +48,17 @@ _LAZY = {
     "Corpus": "regard.data.corpora",
     "Decoding": "regard.generation.decoding",
     "Generation": "regard.api",
+    "HeadEffects": "regard.api",
     "LanguageModel": "regard.language_model",
     "Reading": "regard.api",
     "ServedLayer": "regard.api",
     "ServedRequest": "regard.api",
     "Translator": "regard.api",
+    "ablating": "regard.api",
+    "effects_of_heads": "regard.api",
     "evaluate": "regard.api",
     "load": "regard.api",
+    "patching": "regard.api",
     "read": "regard.api",
     "reading_of": "regard.api",
     "sources": "regard.api",

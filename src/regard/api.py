@@ -23,7 +23,10 @@ from regard.models.pretrained.folder import CONFIG
 from regard.models.pretrained.lora import ADAPTER_CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.models.pretrained.translators import Languages, translates
+from regard.reading.ablation import ablating
+from regard.reading.head_effects import HeadEffects, effects_of_heads
 from regard.reading.media_sources import MediaSources
+from regard.reading.patching import patching
 from regard.reading.reading import Reading
 from regard.reading.served.assemble import reading_of
 from regard.reading.served.request import ServedLayer, ServedRequest
@@ -39,12 +42,16 @@ from regard.view import renderers
 
 __all__ = [
     "Generation",
+    "HeadEffects",
     "ServedLayer",
     "ServedRequest",
     "Translator",
+    "ablating",
+    "effects_of_heads",
     "evaluate",
     "load",
     "load_translator",
+    "patching",
     "read",
     "reading_of",
     "sources",

@@ -24,7 +24,7 @@ UNKNOWN = -1
 
 def frame(reading: Tables, what: str, *, kind: str | None, layer: int | None) -> "pandas.DataFrame":
     """What `Reading.to_frame` gives."""
-    pandas = _library("pandas", "to_frame")
+    pandas = library("pandas", "to_frame")
     names = list(dict.fromkeys(name for found in reading.statistics.values() for name in found))
     if what not in ("weights", "top", *names):
         raise RegardError(f"this reading has no {what!r} to make a frame of{suggest(what, ['weights', 'top', *names])}")
@@ -96,7 +96,7 @@ def _columns(
 
 def dataset(reading: Tables, kind: str) -> "xarray.Dataset":
     """What `Reading.to_xarray` gives."""
-    xarray = _library("xarray", "to_xarray")
+    xarray = library("xarray", "to_xarray")
     layers, asking = reading.layers(kind), reading.sequences[reading.sides[kind][0]].tokens
     variables: dict[str, Any] = {"weights": (("layer", "head", "row", "key"), reading.weights(kind))}
     if all((kind, layer) in reading.tops for layer in layers):
@@ -139,7 +139,7 @@ def _texts(tokens: list[Token] | list[Token | None]) -> np.ndarray:
     return np.array(["" if token is None else token.text for token in tokens], dtype=str)
 
 
-def _library(name: str, what: str) -> Any:
+def library(name: str, what: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:

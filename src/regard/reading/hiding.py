@@ -108,5 +108,6 @@ class Hiding(session.CallWatch):
 @contextlib.contextmanager
 def hiding(hide: Hiding) -> Iterator[None]:
     """While this is open, runs of the model in this thread hide what `hide` says."""
+    session.refuse_changed(hide.module)
     with patches.opened(hide, [hide.module]), session.only(hide):
         yield

@@ -88,6 +88,7 @@ class Probe(session.CallWatch):
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
         """While this is open the model is seen in this thread, by this watch alone."""
+        session.refuse_changed(self.module)
         with patches.opened(self, [self.module]), session.only(self):
             yield
 

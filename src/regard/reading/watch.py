@@ -30,6 +30,7 @@ class Watch:
     """
 
     sees_again = False
+    intervenes = False
 
     def __init__(self, model: nn.Module, wanted: Wanted, *, layers: Sequence[int] | None, name: str) -> None:
         self.model = model
@@ -71,14 +72,6 @@ class Watch:
             )
         return self._local.recorder
 
-    def models(self) -> list[nn.Module]:
-        """The model and the models within it: what transformers gives a sequence of its own."""
-        within: list[Any] = [module for module in self.model.modules() if hasattr(module, "main_input_name")]
-        # FSMT's encoder is a plain module
-        pairs = (each for each in within if getattr(getattr(each, "config", None), "is_encoder_decoder", False))
-        found = [self.model, *within, *(getattr(each, "encoder", None) for each in pairs)]
-        return list({id(module): module for module in found if isinstance(module, nn.Module)}.values())
-
     # what is read
 
     def reading(self, item: int = 0, *, call: int = -1) -> Reading:
@@ -116,6 +109,15 @@ class Watch:
         return seen[call]
 
 
+def models_within(model: nn.Module) -> list[nn.Module]:
+    """The model and the models within it: what transformers gives a sequence of its own."""
+    within: list[Any] = [module for module in model.modules() if hasattr(module, "main_input_name")]
+    # FSMT's encoder is a plain module
+    pairs = (each for each in within if getattr(getattr(each, "config", None), "is_encoder_decoder", False))
+    found = [model, *within, *(getattr(each, "encoder", None) for each in pairs)]
+    return list({id(module): module for module in found if isinstance(module, nn.Module)}.values())
+
+
 @shows(ReadOptions)
 @contextlib.contextmanager
 def watching(model: Any, *, tokenizer: Any = None, name: str | None = None, **options: Any) -> Iterator[Watch]:
@@ -139,7 +141,7 @@ def watching(model: Any, *, tokenizer: Any = None, name: str | None = None, **op
         name=name or getattr(getattr(model, "config", None), "name_or_path", "") or type(model).__name__,
     )
     try:
-        with patches.opened(watch, watch.models()):
+        with patches.opened(watch, models_within(model)):
             yield watch
     finally:
         for seen in watch.recording.seen:

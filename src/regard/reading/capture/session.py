@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch._C import _len_torch_dispatch_stack
 from torch.utils._python_dispatch import _disable_current_modes
 
+from regard.errors import RegardError
 from regard.reading.call import AttentionCall
 
 DROPOUT = (
@@ -28,10 +29,12 @@ class Watcher(Protocol):
     """A watch on one model: `owns` says whether a module is part of it, `path` where.
 
     `recorder` gives what records for it in the thread that asks: see `regard.reading.recorder.Recorder`. One that
-    `sees_again` is told too of what gradient checkpointing runs once more.
+    `sees_again` is told too of what gradient checkpointing runs once more. One that `intervenes` may write over a
+    call's context, after all others have seen it.
     """
 
     sees_again: bool
+    intervenes: bool
 
     def owns(self, module: Any) -> bool: ...
     def path(self, module: Any) -> str: ...
@@ -43,6 +46,7 @@ class CallWatch:
     """A watch on one model that is its own recorder and hears of attention calls alone: of `saw` and of `failed`."""
 
     sees_again = False
+    intervenes = False
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -64,6 +68,18 @@ class CallWatch:
         pass
 
     def leave(self, module: nn.Module, output: Any) -> None:
+        pass
+
+    def begin_generate(self, model: Any, given: dict[str, Any]) -> None:
+        pass
+
+    def end_generate(self, output: Any) -> None:
+        pass
+
+    def masked(self, mask: Any) -> None:
+        pass
+
+    def prompted(self, ids: Any) -> None:
         pass
 
 
@@ -129,12 +145,20 @@ def only(*watchers: Watcher) -> Iterator[None]:
         SESSION.only = before
 
 
+def refuse_changed(module: nn.Module) -> None:
+    """Raises RegardError while an intervention on a model is open."""
+    if any(watcher.intervenes and watcher.owns(module) for watcher in list(_watchers)):
+        raise RegardError(
+            "the model is being ablated or patched, and sources and effects are of the model as it is; close that first"
+        )
+
+
 # the boundary
 
 
 def record(module: nn.Module, make: Callable[[str], AttentionCall]) -> None:
     """Hand an attention call of a module to its watches; `make` takes the module's path in the watched model."""
-    for watcher in owners(module):
+    for watcher in sorted(owners(module), key=lambda each: each.intervenes):
         path = watcher.path(module)
         with harmless(watcher, path):
             watcher.recorder().saw(make(path))
