@@ -83,9 +83,9 @@ def is_bulk(files: Sequence[str], out: Path | None, flags: JobFlags) -> bool:
     return (len(files) > 0 and is_many(files)) or (out is not None and out.is_dir()) or bool(flags.changed())
 
 
-def check_no_job(flags: JobFlags) -> None:
+def check_no_job(flags: JobFlags, *, resume: bool = False, threads: int | None = None) -> None:
     """Raises RegardError where options of a job are given without one."""
-    if given := flags.changed():
+    if given := flags.changed() + ["--resume"] * resume + ["--threads"] * (threads is not None):
         raise RegardError(f"{', '.join(given)}: bulk work has FILES and --out DIR; give these, or leave it out")
 
 
@@ -114,6 +114,8 @@ def run(
         elsewhere = [name for name in flags.changed() if name in ("--address", "--workers", "--gpus-per-worker")]
         if elsewhere:
             raise RegardError(f"{', '.join(elsewhere)}: of Ray; add --engine ray")
+    if not files:
+        raise RegardError("--out DIR is for bulk work; name the FILES whose lines are worked on")
     if "-" in files:
         raise RegardError("standard input is no file of bulk work, whose files are read by each worker; save it as one")
     from regard.api import load

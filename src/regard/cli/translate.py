@@ -105,9 +105,7 @@ def translate(
         loading = {"device": device, "dtype": dtype, **vars(languages)}
         run("translate", model, files, out, jobs, resume=resume, loading=loading, options=options, threads=threads, alone=alone)
         return
-    check_no_job(jobs)
-    if threads is not None:
-        raise RegardError("--threads goes with bulk work")
+    check_no_job(jobs, threads=threads)
     (file,) = files or ("-",)
     in_parts = {"--split-sentences": split_sentences, "--too-long split": too_long == "split"}
     _check(prefix, prefixes, file=file, out=out, resume=resume, scores=scores, json=json)

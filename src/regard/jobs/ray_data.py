@@ -10,9 +10,11 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, final
 
 from regard.errors import RegardError
@@ -23,14 +25,17 @@ OLDEST = (2, 55)
 OBJECT_STORE_BYTES = 100 << 20
 # seconds in which a cluster must answer
 ANSWERS_WITHIN = 10
+FOLDER = "regard-ray-"
 LOGGERS = ("ray", "ray.data", "ray.serve", "ray.rllib", "ray.tune", "ray.train")
 QUIET = {
     "RAY_usage_stats_enabled": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # the memory of the machine is its user's affair
-    "RAY_memory_monitor_refresh_ms": "0",
+    # its own log keeps the rest
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+# a cluster of one machine, as on Windows, listens on 127.0.0.1 alone
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
 @final
@@ -57,7 +62,7 @@ def write_all(
     Raises RegardError where Ray is missing or too old, no cluster answers, it has too few processors or GPUs, and as
     the writer does.
     """
-    ray = _imported()
+    ray = _imported(has_cluster=address is not None)
     threads = writer.job.threads
     if not shards:
         return
@@ -83,9 +88,9 @@ def write_all(
                 yield Written(**json.loads(str(written)))
 
 
-def _imported() -> Any:
-    # before it is imported
-    for name, value in QUIET.items():
+def _imported(*, has_cluster: bool) -> Any:
+    # they are read when it is imported
+    for name, value in {**QUIET, **({} if has_cluster else LOOPBACK)}.items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -107,30 +112,59 @@ def _connected(ray: Any, address: str | None, *, cpus: int) -> Iterator[None]:
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     folder = None
     if address is None:
+        _clear_left_folders()
         # a socket's path must be short
-        folder = tempfile.mkdtemp(prefix="regard-ray-")
+        folder = tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-")
         settings |= {
             "num_cpus": cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",
             "_temp_dir": folder,
         }
     else:
         _check_answers(address)
     try:
         try:
-            ray.init(address=address or "local", **settings)
+            with _silent_stderr():
+                ray.init(address=address or "local", **settings)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             told = str(error).strip().split("\n")[0]
             raise RegardError(f"--address {address or 'local'}: no Ray cluster answers ({told}); start one") from None
         for name in LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
+        # a worker that died is started again, and nothing that its user has to read of
+        ray._private.worker._worker_logs_enabled = False
         yield
     finally:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_left_folders() -> None:
+    """Remove the files of clusters whose process was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        process = folder.name.removeprefix(FOLDER).partition("-")[0]
+        with suppress(OSError, ValueError):
+            try:
+                os.kill(int(process), 0)
+            except ProcessLookupError:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """What C++ writes on standard error meanwhile is dropped: a line that it has taken its level of logging."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _check_answers(address: str) -> None:

@@ -27,6 +27,8 @@ Found = Row | RegardError
 TOGETHER = 256
 # of a reading: parts of a prompt, words that a written word looked at
 MOST_PARTS, MOST_WORDS = 5, 3
+# how an answer is written
+ANSWERING = ("chat", "max_new_tokens")
 WRITTEN = {"text": str, "log_probability": float, "finished": bool}
 PASSAGE = {
     **{"text": str, "start": int, "end": int, "estimate": float, "effect": float, "share": float},
@@ -277,7 +279,9 @@ class Sourcing:
 
     def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
         self._model = model
-        self._options = dict(options)
+        # a translator has neither
+        own = isinstance(model, LanguageModel)
+        self._options = {name: value for name, value in options.items() if own or name not in ANSWERING}
 
     def __call__(self, records: Sequence[Record]) -> list[Found]:
         return _each(self._row, records)
