@@ -36,7 +36,7 @@ class JobFlags:
     Parameters
     ----------
     engine
-        local, one worker in this process, or ray, workers of Ray Data (pip install 'regard[ray]'). Results are the same.
+        local, one worker in this process, or ray, workers of Ray Data (needs the extra [ray]); results are the same.
     address
         The Ray cluster: auto for the one on this machine, HOST:PORT or ray://HOST:PORT. By default one is started here,
         for this job alone.
@@ -49,7 +49,7 @@ class JobFlags:
     format
         The shards are JSON lines, or Parquet.
     on_error
-        What happens at a record that cannot be worked on: stop there, or skip it: its row says why, the exit status is 1.
+        What happens at a record that cannot be worked on: stop there, or skip it, say why in its row and exit with 1.
     column
         The key or column that has the text; by default source, prompt or text.
     """

@@ -152,9 +152,19 @@ def read(
 
     if files:
         alone = {
-            **{"--prompt": prompt, "--prompt-file": prompt_file, "--messages": messages, "--text": text},
-            **{"--text-file": text_file, "--source": source, "--target": target, "--system": system, "--image": image},
-            **{"--audio": audio, "--language": language, "--task": task, "--token": token},
+            "--prompt": prompt,
+            "--prompt-file": prompt_file,
+            "--messages": messages,
+            "--text": text,
+            "--text-file": text_file,
+            "--source": source,
+            "--target": target,
+            "--system": system,
+            "--image": image,
+            "--audio": audio,
+            "--language": language,
+            "--task": task,
+            "--token": token,
         }
         if len(out) > 1:
             raise RegardError("bulk work goes into one folder; give one --out")

@@ -112,9 +112,17 @@ def sources(
 
     if files:
         alone = {
-            **{"--prompt": prompt, "--prompt-file": prompt_file, "--source": source, "--target": target},
-            **{"--messages": messages, "--image": image, "--system": system, "--answer": answer, "--curves": curves},
-            **{"--contrast": contrast, "--json": json},
+            "--prompt": prompt,
+            "--prompt-file": prompt_file,
+            "--source": source,
+            "--target": target,
+            "--messages": messages,
+            "--image": image,
+            "--system": system,
+            "--answer": answer,
+            "--curves": curves,
+            "--contrast": contrast,
+            "--json": json,
         }
         given = {"grain": grain, "question": question, "within": within, "of": of, "confirm": confirm}
         given |= {"chat": chat or None, "max_new_tokens": max_new_tokens}

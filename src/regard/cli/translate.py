@@ -94,16 +94,32 @@ def translate(
 
     if is_bulk(files, out, jobs):
         alone = {
-            **{"--prefix": bool(prefix), "--prefixes": prefixes is not None, "--scores": scores, "--json": json},
+            "--prefix": bool(prefix),
+            "--prefixes": prefixes is not None,
+            "--scores": scores,
+            "--json": json,
             "--alignments": alignments is not None,
         }
         options = {
             "decoding": {name: value for name, value in vars(decoding).items() if value != getattr(GREEDY, name)},
-            **{"too_long": too_long, "split_sentences": split_sentences, "replace_unknown": replace_unknown},
+            "too_long": too_long,
+            "split_sentences": split_sentences,
+            "replace_unknown": replace_unknown,
             "batch_size": batch_size,
         }
         loading = {"device": device, "dtype": dtype, **vars(languages)}
-        run("translate", model, files, out, jobs, resume=resume, loading=loading, options=options, threads=threads, alone=alone)
+        run(
+            "translate",
+            model,
+            files,
+            out,
+            jobs,
+            resume=resume,
+            loading=loading,
+            options=options,
+            threads=threads,
+            alone=alone,
+        )
         return
     check_no_job(jobs, threads=threads)
     (file,) = files or ("-",)

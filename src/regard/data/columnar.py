@@ -69,7 +69,9 @@ def read_rows(path: Path | str, names: Collection[str]) -> Iterator[dict[str, An
             present, wanted = reader.schema.names, [name for name in reader.schema.names if name in names]
             batches = (batch.select(wanted) for batch in _arrow_batches(reader))
         if not wanted:
-            raise RegardError(f"{path}: has the columns {', '.join(present[:12])}; name the one with the text (--column)")
+            raise RegardError(
+                f"{path}: has the columns {', '.join(present[:12])}; name the one with the text (--column)"
+            )
         for batch in batches:
             batch.validate(full=True)
             for start in range(0, len(batch), FEW_ROWS):

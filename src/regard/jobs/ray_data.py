@@ -93,8 +93,9 @@ def _imported(*, has_cluster: bool) -> Any:
     for name, value in {**QUIET, **({} if has_cluster else LOOPBACK)}.items():
         os.environ.setdefault(name, value)
     try:
-        import ray
-        import ray.data
+        # not every environment has it
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise RegardError("--engine ray needs Ray: pip install 'regard[ray]'") from None
     version = tuple(map(int, re.findall(r"\d+", ray.__version__)[:2]))
@@ -190,6 +191,6 @@ def _workers(resources: dict[str, float], wanted: int | None, threads: int, gpus
         has = f"{resources.get('CPU', 0):g} processors and {resources.get('GPU', 0):g} GPUs"
         needs = f"{threads} processors" + f" and {gpus:g} GPUs" * bool(gpus)
         raise RegardError(
-            f"--workers {wanted or 1}: the Ray cluster has {has}, each worker takes {needs}; ask for fewer, or add nodes"
+            f"--workers {wanted or 1}: the Ray cluster has {has}, a worker takes {needs}; ask for fewer, or add nodes"
         )
     return wanted or room

@@ -113,11 +113,12 @@ class Inputs:
         for file in self.files:
             start, stop = max(0, first - place), file.records
             if start < stop:
-                number = start
-                for number, record in enumerate(itertools.islice(read_file(file, self.names, place), start, stop), start + 1):
+                count = start
+                for record in itertools.islice(read_file(file, self.names, place), start, stop):
+                    count += 1
                     yield record
-                if number < stop:
-                    raise RegardError(f"{file.name} has {number} records, and had {stop} when the job was begun")
+                if count < stop:
+                    raise RegardError(f"{file.name} has {count} records, and had {stop} when the job was begun")
             place += stop
 
 

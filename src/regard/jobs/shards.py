@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, final
 from regard.data.download import file_sha256
 from regard.errors import RegardError
 from regard.files import new_file
+from regard.jobs.columns import COLUMNS, JSON
 from regard.jobs.records import Inputs, Reader, Record
 from regard.jobs.work import Job, Row
 
@@ -40,10 +41,8 @@ class Written(NamedTuple):
 
 
 def shards_of(records: int, size: int) -> list[Shard]:
-    """The shards of so many records, of `size` each but for the last."""
-    return [
-        Shard(number, first, min(size, records - first)) for number, first in enumerate(range(0, records, size))
-    ]
+    """The shards of a number of records, with `size` in each but for the last."""
+    return [Shard(number, first, min(size, records - first)) for number, first in enumerate(range(0, records, size))]
 
 
 @final
@@ -62,12 +61,12 @@ class ShardWriter:
         path = self.folder / name_of(shard.number, self.format)
         errors, first_error, count = 0, "", 0
         sources = hashlib.sha256()
-        with new_file(path) as partial, WRITERS[self.format](partial, self.job.work.columns) as write:
+        with new_file(path) as partial, WRITERS[self.format](partial, COLUMNS[self.job.verb]) as write:
             for batch in self._batches(shard):
                 rows = self.job(batch)
                 for record, row in zip(batch, rows, strict=True):
                     if "error" in row:
-                        told = f"{record.id}: {row['error']}".removeprefix(f"{record.id}: " * _is_named(record, row))
+                        told = _told(record, row["error"])
                         if self.on_error == "stop":
                             raise RegardError(f"{told}; --on-error skip goes on without such records")
                         errors, first_error = errors + 1, first_error or told
@@ -97,9 +96,9 @@ def is_whole(written: Written, folder: Path) -> bool:
     return path.is_file() and path.stat().st_size == written.bytes and file_sha256(path) == written.sha256
 
 
-def _is_named(record: Record, row: Row) -> bool:
-    """Whether an error begins with the record's id already."""
-    return str(row["error"]).startswith(str(record.id))
+def _told(record: Record, error: str) -> str:
+    """An error with the record's id, which it may begin with."""
+    return error if error.startswith(f"{record.id} has ") else f"{record.id}: {error}"
 
 
 @contextlib.contextmanager
@@ -117,7 +116,7 @@ def _parquet(path: Path, columns: Mapping[str, Any]) -> Iterator[Callable[[Seque
         raise RegardError("Parquet needs pyarrow: pip install 'regard[data]'; or leave out --format") from None
     schema = pa.schema([(name, _arrow_type(pa, kind)) for name, kind in columns.items()])
     # names that are JSON keep their text
-    as_text = {name for name, kind in columns.items() if kind == "json"}
+    as_text = {name for name, kind in columns.items() if kind == JSON}
 
     def plain(row: Row) -> Row:
         texts = {name: json.dumps(row[name], ensure_ascii=False) for name in as_text & row.keys()}
@@ -132,7 +131,7 @@ def _arrow_type(pa: Any, kind: Any) -> Any:
         return pa.list_(_arrow_type(pa, kind[0]))
     if isinstance(kind, Mapping):
         return pa.struct([(name, _arrow_type(pa, inner)) for name, inner in kind.items()])
-    return {str: pa.string(), "json": pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}[kind]
+    return {str: pa.string(), JSON: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}[kind]
 
 
 WRITERS = {"jsonl": _json_lines, "parquet": _parquet}

@@ -15,9 +15,8 @@ from regard.jobs.translate import TranslateJob
 from regard.kernels.threads import threads
 from regard.language_model import LanguageModel
 from regard.models.pretrained.find import find_model
-from regard.reading.reading import Reading
+from regard.reading.views import view
 from regard.translator import Translator
-from regard.view.shares import shares, written_tokens
 
 Model = Translator | LanguageModel
 Row = dict[str, Any]
@@ -25,23 +24,15 @@ Row = dict[str, Any]
 Found = Row | RegardError
 # records that share batches, whatever their shards: where each begins is a multiple of this
 TOGETHER = 256
-# of a reading: parts of a prompt, words that a written word looked at
-MOST_PARTS, MOST_WORDS = 5, 3
-# how an answer is written
+# how an answer is written, of which a translator knows nothing
 ANSWERING = ("chat", "max_new_tokens")
-WRITTEN = {"text": str, "log_probability": float, "finished": bool}
-PASSAGE = {
-    **{"text": str, "start": int, "end": int, "estimate": float, "effect": float, "share": float},
-    "token_effects": [float],
-}
-VERDICT = {"text": str, "on": [int], "either": bool}
+SCORES = ("text", "score", "log_probability", "finished")
+WRITTEN = ("text", "log_probability", "finished", "tokens")
 
 
 class Work(Protocol):
     """What is done with records that follow one another: a row for each, or the error in its place."""
 
-    # what the rows hold, for tables: a type, a list of one, or a dict of them
-    columns: Mapping[str, Any]
     # records whose batch counts; a shard holds a multiple of it
     together: int
     # records of a shard where no other number is asked for
@@ -108,7 +99,7 @@ class Job:
             for run in _runs(batch):
                 rows[run.start : run.stop] = self.work(batch[run.start : run.stop])
         return [
-            {"id": record.id, **({"error": str(row)} if isinstance(row, RegardError) else row)}
+            {"id": record.id, **({"error": _error(record, row)} if isinstance(row, RegardError) else row)}
             for record, row in zip(batch, rows, strict=True)
         ]
 
@@ -126,10 +117,6 @@ def origin(model: Model, name: str) -> dict[str, Any]:
 class Translating:
     """Translations of each `source`, each beginning with its `prefix`."""
 
-    columns = {
-        **{"id": str, "source": str, "prefix": str, "text": str, "score": float, "log_probability": float},
-        **{"finished": bool, "shortened": bool, "translations": [{**WRITTEN, "score": float}], "error": str},
-    }
     together, shard_size = TOGETHER, 1024
 
     def __init__(self, model: Translator, options: Mapping[str, Any]) -> None:
@@ -152,7 +139,7 @@ class Translating:
         return rows
 
     def _row(self, line: Line, generations: Sequence[Generation], has_lost: bool) -> Row:
-        best = [{name: getattr(each, name) for name in ("text", "score", *WRITTEN)} for each in generations]
+        best = [{name: getattr(each, name) for name in SCORES} for each in generations]
         several = {"translations": best} if self._job.decoding.n_best > 1 else {}
         lost = {"shortened": True} if has_lost else {}
         return {"source": line.text, **({"prefix": line.prefix} if line.prefix else {}), **best[0], **lost, **several}
@@ -162,7 +149,6 @@ class Translating:
 class Generating:
     """What a language model writes after each `prompt`, or answers to each `messages`."""
 
-    columns = {"id": str, "prompt": str, "messages": "json", **WRITTEN, "tokens": [int], "samples": [WRITTEN], "error": str}
     together, shard_size = TOGETHER, 1024
 
     def __init__(self, model: LanguageModel, options: Mapping[str, Any]) -> None:
@@ -192,7 +178,7 @@ class Generating:
 
     def _row(self, record: Record, written: Generation | list[Generation]) -> Row:
         samples = written if isinstance(written, list) else [written]
-        plain = [{name: getattr(each, name) for name in (*WRITTEN, "tokens")} for each in samples]
+        plain = [{name: getattr(each, name) for name in WRITTEN} for each in samples]
         several = {"samples": plain} if len(samples) > 1 else {}
         return {**record.texts, **plain[0], **several}
 
@@ -201,85 +187,33 @@ class Generating:
 class ReadingAll:
     """What each answer, translation or text looked at: its strongest parts, and word by word."""
 
-    columns = {
-        **{"id": str, "prompt": str, "messages": "json", "text": str, "source": str, "target": str, "answer": str},
-        "parts": [{"text": str, "share": float}],
-        "words": [{"text": str, "looked_at": [{"text": str, "weight": float}]}],
-        "checks": {"rows": int, "largest_error": float, "refused": int},
-        "reading": "json",
-        "error": str,
-    }
     together, shard_size = 1, 128
 
     def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
         self._model = model
         self._options = dict(options)
-        self._where = {name: self._options.pop(name, None) for name in ("layer", "head")}
-        self._segments = self._options.pop("segments", "sentences")
+        segments = self._options.get("segments", "sentences")
+        self._shown = {"layer": self._options.pop("layer", None), "head": self._options.pop("head", None)}
+        self._shown["segments"] = segments
         self._whole = self._options.pop("whole", False)
 
     def __call__(self, records: Sequence[Record]) -> list[Found]:
         return _each(self._row, records)
 
     def _row(self, record: Record) -> Row:
-        options = self._options
-        if isinstance(self._model, LanguageModel):
-            options = {**options, "segments": self._segments}
-        reading = self._model.read(**record.texts, **options)  # pyright: ignore[reportArgumentType]
-        checks = [check for place, check in reading.checks.items() if place in reading.maps]
-        told = {
-            "rows": sum(check.rows for check in checks),
-            "largest_error": max((max(each.row_sum_error, each.context_error) for each in checks), default=0.0),
-            "refused": len(reading.refused),
-        }
-        looked = self._translation(reading) if "cross" in reading.kinds else self._text(reading)
+        reading = self._model.read(**record.texts, **self._options)  # pyright: ignore[reportArgumentType]
         whole = {"reading": reading.to_json()} if self._whole else {}
-        return {**record.texts, **looked, "checks": told, **whole}
-
-    def _text(self, reading: Reading) -> Row:
-        found = shares(reading, **self._where, segments=self._segments)
-        written = written_tokens(reading)
-        answer = {"answer": _text_of(reading)[written[0].start : written[-1].end]} if written else {}
-        parts = [found.parts[number] for number in found.strongest[:MOST_PARTS]]
-        return {
-            **answer,
-            "parts": [{"text": part.text, "share": part.share} for part in parts],
-            "words": [
-                {"text": word.text, "looked_at": [{"text": each.text, "weight": each.share} for each in word.words[:MOST_WORDS]]}
-                for word in found.by_word
-            ],
-        }
-
-    def _translation(self, reading: Reading) -> Row:
-        layer = self._where["layer"]
-        table = reading.alignment(layer=-1 if layer is None else layer, head=self._where["head"])
-        sources, target = reading.sequences["source"].words, reading.sequences["target"]
-        strongest = (-table).argsort(axis=1, kind="stable")[:, :MOST_WORDS]
-        return {
-            "target": target.text,
-            "words": [
-                {"text": word, "looked_at": [{"text": sources[key], "weight": float(row[key])} for key in keys]}
-                for word, row, keys in zip(target.words, table, strongest.tolist(), strict=True)
-            ],
-        }
+        return {**record.texts, **view("summary")(reading, **self._shown), **whole}
 
 
 @final
 class Sourcing:
     """Which passages each answer rests on, confirmed."""
 
-    columns = {
-        **{"id": str, "prompt": str, "messages": "json", "source": str, "target": str, "contrast": str},
-        **{"within": str, "of": str, "answer": str, "verdict": VERDICT, "log_probability": float, "together": float},
-        **{"method": str, "why": str, "passes": float, "question": PASSAGE, "sources": [PASSAGE]},
-        "sentences": [{"text": str, "start": int, "end": int, "verdict": VERDICT}],
-        "error": str,
-    }
     together, shard_size = 1, 128
 
     def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
         self._model = model
-        # a translator has neither
         own = isinstance(model, LanguageModel)
         self._options = {name: value for name, value in options.items() if own or name not in ANSWERING}
 
@@ -323,6 +257,10 @@ def _runs(batch: Sequence[Record]) -> list[range]:
     return runs
 
 
+def _error(record: Record, error: RegardError) -> str:
+    return str(error).removeprefix(f"{record.id}: ")
+
+
 def _each(row: Callable[[Record], Row], records: Sequence[Record]) -> list[Found]:
     """The rows of records that are worked on one by one."""
     found: list[Found] = []
@@ -343,7 +281,3 @@ def _halved(work: Callable[[Sequence[Record]], list[Found]], records: Sequence[R
             return [error]
     half = len(records) // 2
     return _halved(work, records[:half]) + _halved(work, records[half:])
-
-
-def _text_of(reading: Reading) -> str:
-    return next(iter(reading.sequences.values())).text
