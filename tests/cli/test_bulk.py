@@ -1,21 +1,28 @@
 """Bulk work in this process: every record once, whatever the shards, wherever the work broke off."""
 
+import dataclasses
 import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from num2words import num2words
 
 import regard
 from regard import RegardError
+from regard.cli.bulk import JobFlags
+from regard.jobs.columns import COLUMNS
 from regard.jobs.work import VERBS
 
 TOGETHER = 4
+# what its own guide tells
+SOURCES = ("sentences", "log_probability", "together", "method", "why", "passes")
 TEXTS = [num2words(number) if number % 7 else "" for number in range(2, 44)]
 
 
@@ -214,7 +221,9 @@ def test_what_is_too_long_is_treated_as_for_a_single_file(cli, runs, tmp_path):
     (tmp_path / "a.txt").write_text("one\n" + "seven " * 60 + "\ntwo\n")
     command = ["translate", runs["bahdanau"], tmp_path / "a.txt", "--too-long", "cut"]
     alone = cli(*command)
-    assert cli(*command, "--shard-size", 4, "--out", tmp_path / "out").code == 0
+    done = cli(*command, "--shard-size", 4, "--out", tmp_path / "out")
+    assert (done.code, alone.code) == (1, 1)
+    assert "1 of them were too long for the model, and cut or left blank" in done.err
     rows = rows_of(tmp_path / "out")
     assert [row["text"].replace("\n", " ").replace("\r", " ") for row in rows] == alone.out[:-1].split("\n")
     assert [row.get("shortened") for row in rows] == [None, True, None]
@@ -417,6 +426,19 @@ def test_ray_is_asked_for_where_it_is_missing(cli, runs, folder, tmp_path, monke
     assert (done.code, done.out) == (1, "")
     assert "--engine ray needs Ray: pip install 'regard[ray]'" in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_guide_tells_every_column_and_every_option():
+    for language in ("", ".zh"):
+        guide = (Path(__file__).parents[2] / "docs" / f"scale{language}.md").read_text(encoding="utf-8")
+        for verb, columns in COLUMNS.items():
+            row = re.findall(rf"^\| `{verb}` \|.*$", guide, re.MULTILINE)
+            assert len(row) == 2, f"docs/scale{language}.md tells {verb} {len(row)} times"
+            # `sources` prints what it prints alone
+            for column in columns.keys() - {"id", "error"} - ({*SOURCES} if verb == "sources" else set()):
+                assert f"`{column}`" in "".join(row), f"docs/scale{language}.md does not tell {column} of {verb}"
+        for option in (field.name.replace("_", "-") for field in dataclasses.fields(JobFlags)):
+            assert f"--{option}" in guide, f"docs/scale{language}.md does not tell --{option}"
 
 
 def test_choices_are_checked_in_python_too(tmp_path):

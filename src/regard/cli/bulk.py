@@ -154,3 +154,5 @@ def run(
     if errors:
         first = next(shard["first_error"] for shard in shards if shard["errors"])
         raise RegardError(f"{errors:,} of them have an error in their row, the first {first}")
+    if shortened := manifest["shortened"]:
+        raise RegardError(f"{shortened:,} of them were too long for the model, and cut or left blank")

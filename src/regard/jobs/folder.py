@@ -56,8 +56,8 @@ def summed(shards: Sequence[Written]) -> dict[str, Any]:
     for name in ("sources", "sha256"):
         digest = hashlib.sha256("".join(getattr(each, name) for each in shards).encode())
         digests[name] = digest.hexdigest()
-    errors = sum(each.errors for each in shards)
-    return {"records": sum(each.records for each in shards), "errors": errors, **digests}
+    counts = {name: sum(getattr(each, name) for each in shards) for name in ("records", "errors", "shortened")}
+    return {**counts, **digests}
 
 
 @contextlib.contextmanager

@@ -27,7 +27,10 @@ class Shard(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What is known of a shard that was written; `sources` is a hash of its records' ids and texts."""
+    """What is known of a shard that was written: its counts, of rows whose source was cut too, and its hash.
+
+    `sources` is a hash of its records' ids and texts.
+    """
 
     number: int
     file: str
@@ -35,6 +38,7 @@ class Written(NamedTuple):
     records: int
     errors: int
     first_error: str
+    shortened: int
     bytes: int
     sha256: str
     sources: str
@@ -59,7 +63,7 @@ class ShardWriter:
     def __call__(self, shard: Shard) -> Written:
         """Write one shard. Raises RegardError for a bad record, unless they are skipped, and for a full disk."""
         path = self.folder / name_of(shard.number, self.format)
-        errors, first_error, count = 0, "", 0
+        errors, first_error, shortened, count = 0, "", 0, 0
         sources = hashlib.sha256()
         with new_file(path) as partial, WRITERS[self.format](partial, COLUMNS[self.job.verb]) as write:
             for batch in self._batches(shard):
@@ -70,13 +74,22 @@ class ShardWriter:
                         if self.on_error == "stop":
                             raise RegardError(f"{told}; --on-error skip goes on without such records")
                         errors, first_error = errors + 1, first_error or told
+                    shortened += "shortened" in row
                     sources.update(f"{json.dumps([record.id, record.texts], ensure_ascii=False)}\n".encode())
                 write(rows)
                 count += len(rows)
         assert count == shard.records, (count, shard)
-        size, digest = path.stat().st_size, file_sha256(path)
         return Written(
-            shard.number, path.name, shard.first, count, errors, first_error, size, digest, sources.hexdigest()
+            number=shard.number,
+            file=path.name,
+            first=shard.first,
+            records=count,
+            errors=errors,
+            first_error=first_error,
+            shortened=shortened,
+            bytes=path.stat().st_size,
+            sha256=file_sha256(path),
+            sources=sources.hexdigest(),
         )
 
     def _batches(self, shard: Shard) -> Iterator[Sequence[Record]]:
