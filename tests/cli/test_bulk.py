@@ -389,7 +389,6 @@ def test_sources_are_those_of_the_library(cli, smollm2, tmp_path):
         (["translate", "{run}", "{folder}/none", "--out", "out", "--engine", "local", "--format", "parquet"], "none"),
         (["translate", "{run}", "--threads", "2"], "--threads: bulk work has FILES and --out DIR"),
         (["generate", "{run}", "{folder}", "--out", "out"], "`regard translate` is the verb of this model"),
-        (["generate", "{run}", "one", "two"], "several prompts are bulk work"),
         (["read", "{run}", "{folder}", "--out", "out", "--token", "3"], "--token: of a single text"),
         (["read", "{run}", "--source", "one", "--resume"], "--resume: bulk work has FILES"),
         (["sources", "{run}", "{folder}", "--json", "--out", "out"], "--json: of a single text"),
@@ -402,6 +401,12 @@ def test_what_does_not_go_together_is_told(cli, runs, folder, tmp_path, monkeypa
     assert (done.code, done.out) == (1, "")
     assert message in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_several_prompts_without_a_folder_are_usage(cli, runs):
+    done = cli("generate", runs["rnn"], "one", "two")
+    assert (done.code, done.out) == (2, "")
+    assert "several prompts are bulk work: put them into a file, a line each, and add --out DIR" in done.err
 
 
 def test_a_job_without_records_is_refused(cli, runs, tmp_path):

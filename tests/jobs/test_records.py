@@ -77,6 +77,24 @@ def test_a_bad_record_is_told_in_its_place_and_the_others_come(tmp_path):
     assert "is no object with names" in told[6]
 
 
+@pytest.mark.parametrize(
+    ("record", "id", "message"),
+    [
+        ({"id": "\ud800", "prompt": "one"}, None, "half a surrogate pair"),
+        ({"id": 1.5, "prompt": "one"}, None, "id is no text and no whole number but '1.5'"),
+        ({"id": 0, "prompt": "a \ud800"}, 0, "prompt: half a surrogate pair"),
+        ({"id": "a", "messages": [{"role": "user", "content": "\ud800"}]}, "a", "surrogate"),
+        ({"id": "a", "messages": 5}, "a", "messages"),
+        ({"id": "a", "messages": [{"role": "user"}]}, "a", "messages"),
+    ],
+)
+def test_ids_and_conversations_that_cannot_be_written_again_are_told(tmp_path, record, id, message):
+    (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n")
+    (found,) = inputs_of(tmp_path / "a.jsonl", names=Names("prompt", ("prompt", "messages"))).read(0)
+    assert (found.id, found.texts) == (f"{tmp_path}/a.jsonl:1" if id is None else id, {})
+    assert message in found.error
+
+
 def test_a_text_is_found_under_the_column_that_is_named_or_under_text(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "one", "body": "two"}\n')
     (record,) = inputs_of(tmp_path / "a.jsonl").read(0)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import CycloptsError, Group, Parameter
 from cyclopts.validators import mutually_exclusive
 
 from regard.cli.bulk import NO_JOB, Files, Jobs, check_no_job, run
@@ -124,7 +124,7 @@ def generate(
         return
     check_no_job(jobs, resume=resume)
     if len(prompt) > 1:
-        raise RegardError("several prompts are bulk work: put them into a file, a line each, and add --out DIR")
+        raise CycloptsError(msg="several prompts are bulk work: put them into a file, a line each, and add --out DIR")
     if audio is not None:
         _check_speech(
             options, num_samples, {"--chat": chat, "--system": system, "--image": image, "--compile": compile}

@@ -73,11 +73,12 @@ def opened_folder(path: Path, work: Mapping[str, Any], *, resume: bool) -> Itera
     begun = resume and growing_path.exists()
     if begun and check_record(growing_path, work) is None and growing_path.stat().st_size:
         raise RegardError(f"{path}: nothing tells which job's shards these are; choose another --out")
+    is_new = not path.exists()
     with contextlib.ExitStack() as stack:
         growing = stack.enter_context(growing_file(growing_path, resume=begun))
         if stack.enter_context(locked(growing_path)) is False:
             raise RegardError(f"{path}: another process is filling it; wait for it, or choose another --out")
-        stack.callback(_clear, path)
+        stack.callback(_clear, path, is_new=is_new)
         _clear_partial(path)
         stack.enter_context(recorded(growing_path, work))
         yield JobFolder(path, work, _done(path, growing) if begun else {}, growing)
@@ -131,12 +132,12 @@ def _done(path: Path, growing: GrowingFile) -> dict[int, Written]:
     return {each.number: each for each in listed if is_whole(each, path)}
 
 
-def _clear(path: Path) -> None:
+def _clear(path: Path, *, is_new: bool) -> None:
     """Remove the list of shards where there is none to go on behind, or all are in the manifest."""
     listed = path / DONE
     if (path / MANIFEST).exists() or not listed.stat().st_size:
         listed.unlink()
-        with contextlib.suppress(OSError):
+        if is_new and not any(path.iterdir()):
             path.rmdir()
 
 

@@ -25,6 +25,8 @@ OLDEST = (2, 55)
 OBJECT_STORE_BYTES = 100 << 20
 # seconds in which a cluster must answer
 ANSWERS_WITHIN = 10
+# of workers at one shard: it is the shard, then, that kills them
+MOST_DEATHS = 10
 FOLDER = "regard-ray-"
 LOGGERS = ("ray", "ray.data", "ray.serve", "ray.rllib", "ray.tune", "ray.train")
 QUIET = {
@@ -80,12 +82,20 @@ def write_all(
             compute=ray.data.ActorPoolStrategy(size=min(count, len(items)), max_tasks_in_flight_per_actor=1),
             num_cpus=threads,
             num_gpus=gpus_per_worker or None,
+            max_restarts=-1,
+            max_task_retries=MOST_DEATHS,
         )
-        for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
-            for written, error in zip(batch["written"], batch["error"], strict=True):
-                if error:
-                    raise RegardError(str(error))
-                yield Written(**json.loads(str(written)))
+        try:
+            for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
+                for written, error in zip(batch["written"], batch["error"], strict=True):
+                    if error:
+                        raise RegardError(str(error))
+                    yield Written(**json.loads(str(written)))
+        except ray.exceptions.RayError as error:
+            told = str(error).strip().split("\n")[-1]
+            raise RegardError(
+                f"a worker of Ray failed: {told}; --engine local --resume shows at which record"
+            ) from None
 
 
 def _imported(*, has_cluster: bool) -> Any:

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import itertools
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from regard.data.columns import TEXT
 from regard.data.download import file_sha256
 from regard.data.json_records import parsed_line, read_records
 from regard.data.lines import check_whole, read_lines_and_errors
+from regard.data.messages import check_messages
 from regard.data.packing import file_suffix, on_disk, open_bytes
 from regard.data.parts import parts_of
 from regard.errors import RegardError
@@ -70,7 +72,10 @@ class Names:
             raise RegardError(f"has no text under {self.column or ' or '.join(self.inputs)!r}")
         for name, text in texts.items():
             if name == "messages":
-                continue
+                # a table has all keys in every message
+                text = texts[name] = [_without_null(message) for message in text] if isinstance(text, list) else text
+                check_messages(text, name)
+                text = json.dumps(text, ensure_ascii=False)
             if not isinstance(text, str):
                 raise RegardError(f"{name} is no text but {str(text)[:40]!r}")
             check_whole(text, name)
@@ -182,12 +187,29 @@ def read_file(file: InputFile, names: Names, first: int = 0) -> Iterator[Record]
         if isinstance(found, RegardError):
             yield Record(first + number, own, {}, str(found).replace(file.path, file.name))
             continue
-        given = found.get(ID) if isinstance(found, dict) else None
-        id = given if isinstance(given, str | int) and not isinstance(given, bool) else own
+        id = own
         try:
+            given = _id_of(found)
+            id = own if given is None else given
             yield Record(first + number, id, names.texts(found))
         except RegardError as error:
             yield Record(first + number, id, {}, str(error))
+
+
+def _without_null(message: Any) -> Any:
+    return {key: value for key, value in message.items() if value is not None} if isinstance(message, dict) else message
+
+
+def _id_of(found: Any) -> str | int | None:
+    """The id that a record gives itself. Raises RegardError where that is no text and no number."""
+    id = found.get(ID) if isinstance(found, dict) else None
+    if id is None:
+        return None
+    if isinstance(id, bool) or not isinstance(id, str | int):
+        raise RegardError(f"{ID} is no text and no whole number but {str(id)[:40]!r}")
+    if isinstance(id, str):
+        check_whole(id, ID)
+    return id
 
 
 def _raw(file: InputFile, names: Names) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, final
 
 from regard.config import suggest
 from regard.errors import RegardError
+from regard.files import real_path
 from regard.jobs.folder import finished, opened_folder
 from regard.jobs.records import Inputs, find_files, measured
 from regard.jobs.shards import ON_ERROR, WRITERS, Shard, ShardWriter, Written, shards_of
@@ -119,7 +120,7 @@ def _checked_size(job: Job, size: int | None) -> int:
 
 
 def _check_apart(out: Path, files: Sequence[str]) -> None:
-    folder = out.resolve()
+    folder = real_path(out)
     for file in files:
-        if folder in Path(file).resolve().parents:
+        if folder in real_path(file).parents:
             raise RegardError(f"{file}: in the folder that --out names; choose another --out")
