@@ -20,7 +20,7 @@ from benchmarks.processes import below, end_all
 from benchmarks.runs import trained
 
 RECIPE = "numbers-transformer"
-SENTENCES, READINGS = 20_000, 2_000
+SENTENCES, READINGS, KILLED = 20_000, 2_000, 10_000
 WORKERS = 2
 WORKER_KILLS, DRIVER_KILLS = 20, 5
 # seconds between two kills, at most
@@ -67,7 +67,9 @@ def run() -> None:
             load = os.getloadavg()[1]
             figures[task.name] = {"local": alone._asdict(), "ray": by_ray._asdict(), "load": load}
             rows.append(_row(task, alone, by_ray, load))
-        figures["kills"] = _kills(tasks[0], folder, folder / "local0")
+        killed = Task("sentences", KILLED, ("translate", run, "killed.txt", "--shard-size", "256"))
+        figures["undisturbed"] = _timed(killed, folder, "undisturbed", ())._asdict()
+        figures["kills"] = _kills(killed, folder, folder / "undisturbed")
     kills = figures["kills"]
     report.write(
         "bulk",
@@ -87,7 +89,7 @@ def run() -> None:
         f"`{RECIPE}` on numbers of 13 to 15 digits. The whole command, from the start of Python to the manifest; both "
         "outputs are the same to the byte. Memory is what processes hold alone and their parts of what they share. "
         f"Kills: {kills['workers']} of workers and {kills['drivers']} of the driver, at random times up to "
-        f"{BETWEEN_KILLS:g} s apart, in {kills['tries']} tries at {kills['jobs']} jobs of {SENTENCES:,} sentences; "
+        f"{BETWEEN_KILLS:g} s apart, in {kills['tries']} tries at {kills['jobs']} jobs of {KILLED:,} sentences; "
         f"{kills['same']} of {kills['jobs']} jobs ended with every file, the manifest too, as in the undisturbed run. "
         "The load average is that of the machine over five minutes, at the end of each pair, this benchmark counted.",
     )
@@ -98,6 +100,7 @@ def _write_texts(folder: Path) -> None:
     lines = [f"{num2words(rng.randrange(10**12, 10**15))}\n" for _ in range(SENTENCES)]
     (folder / "sentences.txt").write_text("".join(lines))
     (folder / "few.txt").write_text("".join(lines[:READINGS]))
+    (folder / "killed.txt").write_text("".join(lines[:KILLED]))
 
 
 def _start(task: Task, folder: Path, out: str, options: tuple[str, ...]) -> subprocess.Popen:

@@ -450,4 +450,4 @@ def test_choices_are_checked_in_python_too(tmp_path):
     from regard.jobs.run import run_job
 
     with pytest.raises(RegardError, match="on_error must be stop or skip, not 'skipp'; did you mean 'skip'"):
-        run_job(None, "", [], tmp_path, on_error="skipp")  # pyright: ignore[reportArgumentType]
+        run_job(None, [], tmp_path, on_error="skipp")  # pyright: ignore[reportArgumentType]

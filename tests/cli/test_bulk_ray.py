@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 
 import pytest
 from benchmarks.processes import below, end_all
@@ -126,11 +125,11 @@ def test_no_more_workers_are_started_than_the_cluster_has_room_for():
 
 
 def test_a_job_goes_to_another_process_without_its_model(runs):
-    job = Job("translate", partial(regard.load, str(runs["rnn"])))
+    job = Job("translate", str(runs["rnn"]), regard.load)
     wanted = job.work
     sent = pickle.dumps(job)
     assert len(sent) < 2000
     # what the test itself has made
     other = pickle.loads(sent)
     assert other.work is not wanted
-    assert other.told("") == job.told("")
+    assert other.told() == job.told()

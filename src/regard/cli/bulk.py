@@ -129,11 +129,10 @@ def run(
     # workers may run in other folders
     name = os.path.abspath(model) if os.path.exists(model) else model
     given = {key: value for key, value in options.items() if value is not None}
-    job = Job(verb, functools.partial(load, name, **loading), given, threads=threads or 1)
+    job = Job(verb, name, functools.partial(load, **loading), given, threads=threads or 1)
     with counting_lines(f"{Path(name).name}: {verb}", "records") as told:
         manifest = run_job(
             job,
-            name,
             files,
             out,
             engine=Engine(

@@ -40,7 +40,6 @@ class Progress(NamedTuple):
 
 def run_job(
     job: Job,
-    model: str,
     files: Sequence[str],
     out: Path,
     *,
@@ -54,9 +53,9 @@ def run_job(
 ) -> Mapping[str, Any]:
     """Work on the records of files, folders and patterns, into the folder `out`; returns its manifest.
 
-    `model` is the name that the job's model was opened by, `column` that of the text in the files, `shard_size` how
-    many records a shard has. A bad record ends the job or, with `on_error` "skip", has an `error` in its row. With
-    `resume` the whole shards that `out` has are kept; no other option of the engine needs to be the same.
+    `column` is the name of the text in the files, `shard_size` how many records a shard has. A bad record ends the job
+    or, with `on_error` "skip", has an `error` in its row. With `resume` the whole shards that `out` has are kept; engine
+    and `on_error` may then be others than before.
     Raises RegardError for what cannot be read, worked on or written, and where `out` holds another job's shards.
     """
     engine = engine or Engine()
@@ -70,7 +69,7 @@ def run_job(
     inputs = Inputs(tuple(map(measured, found)), job.names(column))
     if not inputs.records:
         raise RegardError(f"{', '.join(files)}: there is no record in it; name files with text")
-    work = {**job.told(model), "inputs": inputs.told(), "shard_size": size, "format": format}
+    work = {**job.told(), "inputs": inputs.told(), "shard_size": size, "format": format}
     if resume and (manifest := finished(out, work)) is not None:
         return manifest
     shards = shards_of(inputs.records, size)

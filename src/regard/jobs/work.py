@@ -47,13 +47,21 @@ class Work(Protocol):
 class Job:
     """One verb with its model and options, which may be sent to another process: the model is opened when it is used.
 
-    `load` opens the model; `threads` is how many threads compute, and so a part of what results follow from.
+    `load` opens the model called `name`, as `regard.load` does; `threads` is how many threads compute, and so a part of
+    what results follow from.
     """
 
     def __init__(
-        self, verb: str, load: Callable[[], Model], options: Mapping[str, Any] | None = None, *, threads: int = 1
+        self,
+        verb: str,
+        name: str,
+        load: Callable[[str], Model],
+        options: Mapping[str, Any] | None = None,
+        *,
+        threads: int = 1,
     ) -> None:
         self.verb = verb
+        self.name = name
         self.load = load
         self.options = dict(options or {})
         self.threads = threads
@@ -68,7 +76,7 @@ class Job:
     @functools.cached_property
     def model(self) -> Model:
         """The model. Raises RegardError where it cannot be opened or is of the wrong sort."""
-        model, wanted = self.load(), TAKES.get(self.verb)
+        model, wanted = self.load(self.name), TAKES.get(self.verb)
         if wanted is not None and not isinstance(model, wanted):
             other = "generate" if isinstance(model, LanguageModel) else "translate"
             raise RegardError(f"{model.name}: `regard {other}` is the verb of this model, not {self.verb}")
@@ -88,9 +96,10 @@ class Job:
             return Names(main, ("prompt", "messages", "text"), OTHERS[self.verb][1], column)
         return Names("prompt", ("prompt", "messages"), OTHERS[self.verb][1], column)
 
-    def told(self, model: str) -> dict[str, Any]:
-        """What rows follow from beside the records, as JSON holds it; `model` is the name that it was opened by."""
-        return {"verb": self.verb, "model": origin(self.model, model), "options": self.options, "threads": self.threads}
+    def told(self) -> dict[str, Any]:
+        """What rows follow from beside the records, as JSON holds it."""
+        model = origin(self.model, self.name)
+        return {"verb": self.verb, "model": model, "options": self.options, "threads": self.threads}
 
     def __call__(self, batch: Sequence[Record]) -> list[Row]:
         """A row for each record, in their order, with its id: one that cannot be worked on has an `error` instead."""
