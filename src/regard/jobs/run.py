@@ -54,8 +54,8 @@ def run_job(
     """Work on the records of files, folders and patterns, into the folder `out`; returns its manifest.
 
     `column` is the name of the text in the files, `shard_size` how many records a shard has. A bad record ends the job
-    or, with `on_error` "skip", has an `error` in its row. With `resume` the whole shards that `out` has are kept; engine
-    and `on_error` may then be others than before.
+    or, with `on_error` "skip", has an `error` in its row. With `resume` the whole shards that `out` has are kept; the
+    engine and `on_error` may then be others than before.
     Raises RegardError for what cannot be read, worked on or written, and where `out` holds another job's shards.
     """
     engine = engine or Engine()
