@@ -9,9 +9,11 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -136,7 +138,7 @@ def _connected(ray: Any, address: str | None, *, cpus: int) -> Iterator[None]:
         _check_answers(address)
     try:
         try:
-            with _silent_stderr():
+            with _silent_stderr(), _own_sigterm():
                 ray.init(address=address or "local", **settings)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             told = str(error).strip().split("\n")[0]
@@ -161,6 +163,15 @@ def _clear_left_folders() -> None:
                 os.kill(int(process), 0)
             except ProcessLookupError:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """What SIGTERM does stays what it was."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread() and handler is not None:
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
