@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -27,8 +28,6 @@ OLDEST = (2, 55)
 OBJECT_STORE_BYTES = 100 << 20
 # seconds in which a cluster must answer
 ANSWERS_WITHIN = 10
-# of workers at one shard: it is the shard, then, that kills them
-MOST_DEATHS = 10
 FOLDER = "regard-ray-"
 LOGGERS = ("ray", "ray.data", "ray.serve", "ray.rllib", "ray.tune", "ray.train")
 QUIET = {
@@ -38,8 +37,8 @@ QUIET = {
     # its own log keeps the rest
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
-# a cluster of one machine, as on Windows, listens on 127.0.0.1 alone
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# where Ray keeps the secret by which those who connect to a cluster are known
+TOKEN = Path("~/.ray/auth_token")
 
 
 @final
@@ -84,8 +83,6 @@ def write_all(
             compute=ray.data.ActorPoolStrategy(size=min(count, len(items)), max_tasks_in_flight_per_actor=1),
             num_cpus=threads,
             num_gpus=gpus_per_worker or None,
-            max_restarts=-1,
-            max_task_retries=MOST_DEATHS,
         )
         try:
             for batch in found.iter_batches(batch_size=None, prefetch_batches=0):
@@ -102,7 +99,7 @@ def write_all(
 
 def _imported(*, has_cluster: bool) -> Any:
     # they are read when it is imported
-    for name, value in {**QUIET, **({} if has_cluster else LOOPBACK)}.items():
+    for name, value in {**QUIET, **(_to_join() if has_cluster else _of_its_own())}.items():
         os.environ.setdefault(name, value)
     try:
         # not every environment has it
@@ -114,6 +111,18 @@ def _imported(*, has_cluster: bool) -> Any:
     if version < OLDEST:
         raise RegardError(f"Ray {ray.__version__} is too old, and older than 2.55 unsafe: pip install 'regard[ray]'")
     return ray
+
+
+def _of_its_own() -> dict[str, str]:
+    """A cluster of this process listens on 127.0.0.1 alone, as on Windows, and lets nobody in but this process."""
+    token = secrets.token_hex(32)
+    return {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+
+
+def _to_join() -> dict[str, str]:
+    """Where this user has a secret, the cluster asks for it."""
+    is_known = TOKEN.expanduser().is_file() or os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    return {"RAY_AUTH_MODE": "token"} if is_known else {}
 
 
 @contextmanager
