@@ -5,6 +5,7 @@ import argparse
 from benchmarks import (
     alignment,
     bible,
+    bulk,
     fine_tuning,
     generating,
     gpt_training,
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "training": training.run,
     "profiling": profiling.run,
     "translating": translating.run,
+    "bulk": bulk.run,
     "quality": quality.run,
     "reading": reading.run,
     "sources": sources.run,

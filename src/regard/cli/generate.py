@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import CycloptsError, Group, Parameter
 from cyclopts.validators import mutually_exclusive
 
-from regard.cli.options import Count, Device, HyphenOrText, messages_of_file, text_of_file, with_system
+from regard.cli.bulk import NO_JOB, Files, Jobs, check_no_job, run
+from regard.cli.options import Count, Device, messages_of_file, text_of_file, with_system
 from regard.config import shown
 from regard.errors import RegardError
 from regard.generation.writing import Writing
@@ -28,7 +29,7 @@ INPUT = Group("Input", help="One of these.", validator=mutually_exclusive)
 
 def generate(
     model: str,
-    prompt: Annotated[HyphenOrText | None, Parameter(group=INPUT)] = None,
+    prompt: Annotated[Files, Parameter(group=INPUT)] = (),
     /,
     *,
     messages: Annotated[Path | None, Parameter(group=INPUT, allow_leading_hyphen=True)] = None,
@@ -42,6 +43,9 @@ def generate(
     num_samples: Annotated[int, Parameter(alias="-n")] = 1,
     json: bool = False,
     attention: Path | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    jobs: Jobs = NO_JOB,
     library: Literal["regard", "transformers"] | None = None,
     device: Device = "auto",
     dtype: Literal["float32", "bfloat16", "float64", "int8", "int4"] = "float32",
@@ -55,7 +59,7 @@ def generate(
     model
         A Hugging Face folder, a name of its hub, a GGUF file, smollm2, gemma3-270m, whisper-tiny or whisper-base.
     prompt
-        What to go on from; `-`, or nothing, is standard input.
+        What to go on from; `-`, or nothing, is standard input. With --out, files whose lines are prompts.
     messages
         A JSON file with a conversation to answer: a list of {"role": …, "content": …}; `-` is standard input.
     system
@@ -78,6 +82,10 @@ def generate(
         A JSON object for each text, on a line: prompt or messages, text, tokens, log_probability, finished.
     attention
         Keeps what every written token looked at, as .safetensors or .json, or shows it as .html, .png, .svg or .pdf.
+    out
+        A folder for bulk work: what is written after each line, or record, of the files that are named.
+    resume
+        Go on with the shards that --out has.
     library
         regard or transformers runs the model; by default regard where it can.
     device
@@ -85,7 +93,7 @@ def generate(
     dtype
         float32, bfloat16 or float64; int8 and int4 round the weights, which is faster.
     threads
-        How many threads of a CPU compute; by default as many as a short probe finds fastest.
+        How many threads of a CPU compute; by default as many as a short probe finds fastest, in bulk work 1.
     compile
         Writes by machine code made for the model's sizes, which on a CPU is up to twice as fast. The first time it is
         compiled, which takes about a minute and a C++ compiler, and then kept.
@@ -106,6 +114,17 @@ def generate(
         check_threads(threads)
     if attention is not None:
         _check_attention(attention, num_samples)
+    if out is not None:
+        alone = {"--messages": messages, "--image": image, "--audio": audio, "--json": json, "--attention": attention}
+        given = {name: value for name, value in vars(options).items() if value != getattr(GREEDY, name)}
+        given |= {"n": num_samples, "chat": chat, "system": system, "compile": compile}
+        loading = {"library": library, "device": device, "dtype": dtype}
+        how = {"resume": resume, "threads": threads, "alone": {name: bool(value) for name, value in alone.items()}}
+        run("generate", model, prompt, out, jobs, loading=loading, options=given, **how)
+        return
+    check_no_job(jobs, resume=resume)
+    if len(prompt) > 1:
+        raise CycloptsError(msg="several prompts are bulk work: put them into a file, a line each, and add --out DIR")
     if audio is not None:
         _check_speech(
             options, num_samples, {"--chat": chat, "--system": system, "--image": image, "--compile": compile}
@@ -114,7 +133,7 @@ def generate(
     elif language is not None or task is not None:
         raise RegardError("--language and --task go with --audio")
     else:
-        inputs = _inputs(prompt, messages, system)
+        inputs = _inputs(prompt[0] if prompt else None, messages, system)
     pictures = [open_image(each) for each in image] or None
     opened = load(model, library=library, device=device, dtype=dtype)
     if not isinstance(opened, LanguageModel):

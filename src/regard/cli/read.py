@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import ArgumentCollection, Group, Parameter
 from rich.console import Console
 
+from regard.cli.bulk import NO_JOB, Files, Jobs, check_no_job, run
 from regard.cli.options import (
     NO_LANGUAGES,
     USUAL,
@@ -48,6 +49,7 @@ File = Annotated[Path | None, Parameter(group=INPUT, allow_leading_hyphen=True)]
 
 def read(
     model: str,
+    files: Annotated[Files, Parameter(group=INPUT)] = (),
     /,
     *,
     prompt: Text = None,
@@ -70,6 +72,9 @@ def read(
     num_beams: Count = 1,
     length_penalty: float = 1.0,
     json: bool = False,
+    resume: bool = False,
+    jobs: Jobs = NO_JOB,
+    threads: Count | None = None,
     languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -81,6 +86,8 @@ def read(
     model
         A run folder, a Hugging Face folder, a name of its hub, a GGUF file, smollm2, gemma3-270m, whisper-tiny or
         whisper-base.
+    files
+        Bulk work: files, patterns or folders whose lines, or records, are read, into the folder --out.
     prompt
         A language model goes on from this; `-` is standard input.
     prompt_file
@@ -111,7 +118,7 @@ def read(
         Shows what one token of the answer looked at: its place, 0 for the first and -1 for the last, or its text.
     out
         Keeps the reading as .safetensors or .json, shows it in a page of its own, .html, or draws it as .png, .svg or
-        .pdf; may be given again.
+        .pdf; may be given again. Of bulk work a folder.
     layer
         The layer shown, -1 is the last; by default the last of a translation, of a language model the mean of all.
     head
@@ -121,7 +128,12 @@ def read(
     length_penalty
         Beams are ranked by log-probability / length ** this.
     json
-        The reading as one JSON document: sequences, tokens, checks, and the weights of every layer and head.
+        The reading as one JSON document: sequences, tokens, checks, and the weights of every layer and head. In bulk
+        work each row has it, beside its strongest parts and words.
+    resume
+        Go on with the shards that --out has.
+    threads
+        How many threads of a CPU compute in each worker of bulk work; by default 1.
     device
         auto, cpu or cuda.
     dtype
@@ -138,6 +150,37 @@ def read(
     from regard.view.speech_terminal import speech_view
     from regard.view.statistics_table import statistics_tables
 
+    if files:
+        alone = {
+            "--prompt": prompt,
+            "--prompt-file": prompt_file,
+            "--messages": messages,
+            "--text": text,
+            "--text-file": text_file,
+            "--source": source,
+            "--target": target,
+            "--system": system,
+            "--image": image,
+            "--audio": audio,
+            "--language": language,
+            "--task": task,
+            "--token": token,
+        }
+        if len(out) > 1:
+            raise RegardError("bulk work goes into one folder; give one --out")
+        beams = {"num_beams": num_beams, "length_penalty": length_penalty}
+        changed = {name: value for name, value in beams.items() if value != 1}
+        given = {name: value for name, value in vars(options).items() if value != getattr(USUAL, name)}
+        run(
+            *("read", model, files, out[0] if out else None, jobs),
+            resume=resume,
+            threads=threads,
+            loading={"device": device, "dtype": dtype, **vars(languages)},
+            options={**given, **changed, "layer": layer, "head": head, **({"whole": True} if json else {})},
+            alone={name: bool(value) for name, value in alone.items()},
+        )
+        return
+    check_no_job(jobs, resume=resume, threads=threads)
     _check_out(out, {"--prompt-file": prompt_file, "--messages": messages, "--text-file": text_file})
     if target is not None and source is None:
         raise RegardError("--target goes with --source")

@@ -7,13 +7,15 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from regard.cli.bulk import NO_JOB, Files, Jobs, check_no_job, run
 from regard.cli.options import NO_LANGUAGES, Count, Device, Dtype, HyphenOrText, Languages, text_or_standard_input
-from regard.cli.read import File, Text, inputs_of
+from regard.cli.read import INPUT, File, Text, inputs_of
 from regard.errors import RegardError
 
 
 def sources(
     model: str,
+    files: Annotated[Files, Parameter(group=INPUT)] = (),
     /,
     *,
     prompt: Text = None,
@@ -34,6 +36,10 @@ def sources(
     max_new_tokens: Count = 64,
     curves: Path | None = None,
     json: bool = False,
+    out: Path | None = None,
+    resume: bool = False,
+    jobs: Jobs = NO_JOB,
+    threads: Count | None = None,
     languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -44,6 +50,8 @@ def sources(
     ----------
     model
         A Hugging Face folder, a name of its hub, a GGUF file, a run, smollm2 or gemma3-270m.
+    files
+        Bulk work: files, patterns or folders whose lines, or records, are worked on, into the folder --out.
     prompt
         The page and the question; `-` is standard input.
     prompt_file
@@ -81,6 +89,12 @@ def sources(
         alone are kept, beside random orders; it takes many runs.
     json
         One JSON document: answer, verdict, and every passage with its estimate and effect.
+    out
+        A folder for bulk work, whose rows are such documents.
+    resume
+        Go on with the shards that --out has.
+    threads
+        How many threads of a CPU compute in each worker of bulk work; by default 1.
     device
         auto, cpu or cuda.
     dtype
@@ -96,6 +110,34 @@ def sources(
     from regard.view.progress import counting
     from regard.view.sources import SEEKING, RegionsView, SourcesView
 
+    if files:
+        alone = {
+            "--prompt": prompt,
+            "--prompt-file": prompt_file,
+            "--source": source,
+            "--target": target,
+            "--messages": messages,
+            "--image": image,
+            "--system": system,
+            "--answer": answer,
+            "--curves": curves,
+            "--contrast": contrast,
+            "--json": json,
+        }
+        given = {"grain": grain, "question": question, "within": within, "of": of, "confirm": confirm}
+        given |= {"chat": chat or None, "max_new_tokens": max_new_tokens}
+        run(
+            *("sources", model, files, out, jobs),
+            resume=resume,
+            threads=threads,
+            loading={"device": device, "dtype": dtype, **vars(languages)},
+            options=given,
+            alone={name: bool(value) for name, value in alone.items()},
+        )
+        return
+    check_no_job(jobs, resume=resume, threads=threads)
+    if out is not None:
+        raise RegardError("--out DIR is for bulk work; name the FILES whose lines are worked on")
     inputs = inputs_of(prompt, prompt_file, messages, source=source, system=system)
     check_path(curves)
     for name, path in (("--prompt-file", prompt_file), ("--messages", messages)):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from regard.cli.options import GREEDY, NO_LANGUAGES, Count, DecodingOptions, Device, Dtype, HyphenOrText, Languages
+from regard.cli.bulk import NO_JOB, Files, Jobs, check_no_job, is_bulk, run
+from regard.cli.options import GREEDY, NO_LANGUAGES, Count, DecodingOptions, Device, Dtype, Languages
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def translate(
     model: str,
-    file: HyphenOrText = "-",
+    files: Files = (),
     /,
     *,
     decoding: DecodingOptions = GREEDY,
@@ -34,6 +35,8 @@ def translate(
     head: int | None = None,
     scores: bool = False,
     json: bool = False,
+    jobs: Jobs = NO_JOB,
+    threads: Count | None = None,
     languages: Languages = NO_LANGUAGES,
     device: Device = "auto",
     dtype: Dtype = "float32",
@@ -44,8 +47,9 @@ def translate(
     ----------
     model
         A run folder, or a pretrained translator: a Hugging Face folder or a name of its hub.
-    file
-        A text file, plain or packed (gzip, xz, bz2, zstd, zip); `-` is standard input.
+    files
+        A text file, plain or packed (gzip, xz, bz2, zstd, zip); `-`, or nothing, is standard input. Several files, a
+        pattern or a folder, of text, JSON or Parquet, are bulk work: their translations go into a folder, --out.
     prefix
         What each translation begins with, to the letter; it may end anywhere, also within a word.
     prefixes
@@ -62,9 +66,11 @@ def translate(
         Sentences translated at a time. In float32 it changes the last digits of scores alone; the coarser rounding of
         bfloat16 turns some translations into others.
     out
-        Where the translations go in place of standard output, line by line.
+        Where the translations go in place of standard output, line by line; of bulk work a folder.
     resume
         Go on behind the translations that --out has, and the alignments.
+    threads
+        How many threads of a CPU compute in each worker of bulk work; by default 1.
     alignments
         Writes the word alignment of each best translation, a line of source-target pairs (Pharaoh format).
     layer
@@ -86,6 +92,37 @@ def translate(
     from regard.jobs.output import check_written
     from regard.jobs.translate import TranslateJob, translate_file
 
+    if is_bulk(files, out, jobs):
+        alone = {
+            "--prefix": bool(prefix),
+            "--prefixes": prefixes is not None,
+            "--scores": scores,
+            "--json": json,
+            "--alignments": alignments is not None,
+        }
+        options = {
+            "decoding": {name: value for name, value in vars(decoding).items() if value != getattr(GREEDY, name)},
+            "too_long": too_long,
+            "split_sentences": split_sentences,
+            "replace_unknown": replace_unknown,
+            "batch_size": batch_size,
+        }
+        loading = {"device": device, "dtype": dtype, **vars(languages)}
+        run(
+            "translate",
+            model,
+            files,
+            out,
+            jobs,
+            resume=resume,
+            loading=loading,
+            options=options,
+            threads=threads,
+            alone=alone,
+        )
+        return
+    check_no_job(jobs, threads=threads)
+    (file,) = files or ("-",)
     in_parts = {"--split-sentences": split_sentences, "--too-long split": too_long == "split"}
     _check(prefix, prefixes, file=file, out=out, resume=resume, scores=scores, json=json)
     if decoding.n_best > 1 and (asked := [option for option, is_asked in in_parts.items() if is_asked]):

@@ -1,7 +1,7 @@
 """Parquet and Arrow files, read batch by batch; pyarrow checks what they hold before any of it is used."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,42 @@ def column_names(path: Path | str) -> list[str]:
         from pyarrow import parquet
 
         return stack.enter_context(parquet.ParquetFile(path, **LIMITS)).schema_arrow.names
+
+
+def count_rows(path: Path | str) -> int:
+    """How many rows a Parquet or Arrow file has. Raises RegardError for a file that is damaged."""
+    with _told(path) as stack:
+        if file_suffix(path) == ".parquet":
+            from pyarrow import parquet
+
+            return stack.enter_context(parquet.ParquetFile(path, **LIMITS)).metadata.num_rows
+        return sum(batch.num_rows for batch in _arrow_batches(_arrow_reader(path, stack)))
+
+
+def read_rows(path: Path | str, names: Collection[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet or Arrow file, with those of the named columns that it has.
+
+    Raises RegardError for a file that is damaged, and for one that has none of the columns.
+    """
+    with _told(path) as stack:
+        if file_suffix(path) == ".parquet":
+            from pyarrow import parquet
+
+            file = stack.enter_context(parquet.ParquetFile(path, pre_buffer=False, **LIMITS))
+            present, wanted = file.schema_arrow.names, [name for name in file.schema_arrow.names if name in names]
+            batches = file.iter_batches(batch_size=FEW_ROWS, columns=wanted, use_threads=False)
+        else:
+            reader = _arrow_reader(path, stack)
+            present, wanted = reader.schema.names, [name for name in reader.schema.names if name in names]
+            batches = (batch.select(wanted) for batch in _arrow_batches(reader))
+        if not wanted:
+            raise RegardError(
+                f"{path}: has the columns {', '.join(present[:12])}; name the one with the text (--column)"
+            )
+        for batch in batches:
+            batch.validate(full=True)
+            for start in range(0, len(batch), FEW_ROWS):
+                yield from batch.slice(start, FEW_ROWS).to_pylist()
 
 
 @contextmanager
@@ -99,10 +135,13 @@ def _parquet(path: Path | str, columns: Columns, stack: ExitStack) -> tuple[list
 
 def _arrow(path: Path | str, columns: Columns, stack: ExitStack) -> tuple[list[str], Iterator[Any]]:
     reader = _arrow_reader(path, stack)
-    names = _chosen(reader.schema, columns, str(path))[0]
+    return _chosen(reader.schema, columns, str(path))[0], _arrow_batches(reader)
+
+
+def _arrow_batches(reader: Any) -> Iterator[Any]:
     if not hasattr(reader, "num_record_batches"):
-        return names, iter(reader)
-    return names, (reader.get_batch(index) for index in range(reader.num_record_batches))
+        return iter(reader)
+    return (reader.get_batch(index) for index in range(reader.num_record_batches))
 
 
 def _arrow_reader(path: Path | str, stack: ExitStack) -> Any:

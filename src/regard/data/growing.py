@@ -121,13 +121,18 @@ def check_record(path: Path, work: Mapping[str, Any]) -> dict[str, Any] | None:
         begun = _read(record)
     except (OSError, ValueError, RecursionError) as error:
         raise RegardError(f"{record}: not a record of what made {path} ({error}); delete one of the two") from None
+    check_same(path, begun, work)
+    return begun
+
+
+def check_same(path: Path, begun: Mapping[str, Any], work: Mapping[str, Any]) -> None:
+    """Raises RegardError, naming what differs, where a path was begun by other work than this."""
     for name, now in work.items():
         if begun.get(name) != now:
             raise RegardError(
                 f"{path} was begun with {name} {begun.get(name)!r}, not {now!r}; go on as it was begun, or choose "
                 "another place"
             )
-    return begun
 
 
 def check_no_other_record(path: Path, work: Mapping[str, Any]) -> None:

@@ -56,7 +56,7 @@ def _of_lines(path: Path | str, task: Task) -> Iterator[tuple[str, Any]]:
     name = display_name(path)
     for number, line in enumerate(read_lines(path, task), 1):
         where = f"{name}:{number}"
-        yield where, _parsed(line, where, number, name) if line.strip() else BLANK
+        yield where, parsed_line(line, where, number, name) if line.strip() else BLANK
 
 
 def _of_json(path: Path | str, task: Task) -> Iterator[tuple[str, Any]]:
@@ -117,7 +117,8 @@ def _unwrapped(record: dict[str, Any], columns: Columns) -> dict[str, Any]:
     return inner if isinstance(inner, dict) and columns.task == "pairs" and not is_asked_for else record
 
 
-def _parsed(line: str, where: str, number: int, name: str) -> Any:
+def parsed_line(line: str, where: str, number: int, name: str) -> Any:
+    """The record of a line, the `number`th of the file called `name`. Raises RegardError where it is no JSON."""
     try:
         return json.loads(line)
     # RecursionError: thousands of nested brackets; ValueError: a number of thousands of digits

@@ -3,7 +3,7 @@
 import functools
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from regard.data.kinds import HEAD, Task, kind_of_line, refused
@@ -40,6 +40,16 @@ def read_lines(path: Path | str, task: Task = "lines", *, stream: io.BufferedIOB
     return (text.removesuffix("\n") for text in _read(path, task, longest, cut=False, given=stream))
 
 
+def read_lines_and_errors(path: Path | str) -> Iterator[str | RegardError]:
+    """The lines of a text file as `read_lines` gives those of documents, with the error in place of a bad one.
+
+    Raises RegardError for what is wrong with the file as a whole, and for a line that is too long.
+    """
+    errors: list[RegardError] = []
+    for text in _read(path, "documents", LONGEST_DOCUMENT, cut=False, bad=errors.append):
+        yield errors.pop() if errors else text.removesuffix("\n")
+
+
 def read_pieces(path: Path | str) -> Iterator[str]:
     r"""A plain text in pieces: its lines, each with its "\n", and those longer than LONGEST_PIECE bytes in parts.
 
@@ -49,7 +59,13 @@ def read_pieces(path: Path | str) -> Iterator[str]:
 
 
 def _read(
-    path: Path | str, task: Task, longest: int, *, cut: bool, given: io.BufferedIOBase | None = None
+    path: Path | str,
+    task: Task,
+    longest: int,
+    *,
+    cut: bool,
+    given: io.BufferedIOBase | None = None,
+    bad: Callable[[RegardError], object] | None = None,
 ) -> Iterator[str]:
     name = display_name(path)
     return_told = False
@@ -70,7 +86,14 @@ def _read(
                 if not return_told:
                     tell_once("%s:%d: carriage return at the end of lines removed, here and below", name, number)
                     return_told = True
-            text = decoder.decoded(line, number, offset)
+            try:
+                text = decoder.decoded(line, number, offset)
+            except RegardError as error:
+                if bad is None:
+                    raise
+                # an empty line stands in its place
+                bad(error)
+                text = ""
             if number == 1 and "\r" in text and not end:
                 raise RegardError(f"{name}: its lines end in carriage returns alone; save it with newlines (LF)")
             if at_start and text.strip():

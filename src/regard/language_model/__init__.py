@@ -202,6 +202,7 @@ class LanguageModel:
         going_on: Callable[[], bool] = lambda: True,
         read: bool = False,
         batch_size: int = 16,
+        first: int = 0,
         **settings: Any,
     ) -> Any:
         """What the model writes after a prompt, or after each of several: `Generation`s.
@@ -216,6 +217,7 @@ class LanguageModel:
         after every token; where it says no, the text ends early. With `read` the attention of a single one is recorded
         while it is written, for `read_written`, and the text ends where it fills the model's context; a model of
         transformers is read afterwards. `batch_size` prompts are written at a time, each as it would be alone.
+        `first` is the place among all of the first prompt: samples follow from the seed and that.
         Raises RegardError for settings that make no sense, for a prompt that is empty or leaves no room, for messages
         that the template cannot take, and for a model that writes no text.
         """
@@ -224,7 +226,8 @@ class LanguageModel:
             chats = {"messages": messages, "documents": documents, "tools": tools}
             return generate_pictured(self, prompts, images, writing, chats, n=n, stream=stream, going_on=going_on)
         chats = {"chat": chat, "messages": messages, "documents": documents, "tools": tools}
-        how = {"stream": stream, "going_on": going_on, "read": read, "batch_size": batch_size}
+        how: dict[str, Any] = {"stream": stream, "going_on": going_on, "read": read}
+        how |= {"batch_size": batch_size, "first": first}
         return generate_text(self, prompts, writing, chats, n=n, **how)
 
     def transcribe(

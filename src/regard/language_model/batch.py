@@ -19,15 +19,22 @@ if TYPE_CHECKING:
 
 
 def write_all(
-    model: "LanguageModel", prompts: list[list[int]], writing: Writing, *, batch_size: int, one_line: bool, **how: Any
+    model: "LanguageModel",
+    prompts: list[list[int]],
+    writing: Writing,
+    *,
+    batch_size: int,
+    one_line: bool,
+    first: int = 0,
+    **how: Any,
 ) -> list[Generation]:
     """`write_batch` for as many prompts as there are, `batch_size` at a time where the library pads them."""
     prefix = prefix_of(writing.prefix, model.tokenizer, model.name, one_line=one_line) if writing.prefix else None
     how |= {"one_line": one_line, "prefix": prefix}
     size = batch_size if model.adapter.pads else 1
     found: list[Generation] = []
-    for first in range(0, len(prompts), size):
-        found += write_batch(model, prompts[first : first + size], writing, first=first, **how)
+    for start in range(0, len(prompts), size):
+        found += write_batch(model, prompts[start : start + size], writing, first=first + start, **how)
     return found
 
 

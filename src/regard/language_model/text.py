@@ -29,6 +29,7 @@ def generate_text(
     going_on: Callable[[], bool],
     read: bool,
     batch_size: int,
+    first: int,
 ) -> Any:
     """`LanguageModel.generate` of prompts, or of messages."""
     for name, value in (("n", n), ("batch_size", batch_size)):
@@ -50,6 +51,7 @@ def generate_text(
     # all of them are framed, or none
     one_line = any(each.frame for each in given)
     how: dict[str, Any] = {"ends": ends, "one_line": one_line, "stream": stream, "going_on": going_on, "read": read}
+    how |= {"first": first}
     found = write_all(model, ids, writing, batch_size=batch_size, samples=n, **how)
     if n > 1:
         groups = [found[start : start + n] for start in range(0, len(found), n)]

@@ -64,6 +64,34 @@ def counting(description: str, total: int | None) -> Iterator[Callable[[int], No
         yield lambda count: bar.advance(task, count)
 
 
+@contextlib.contextmanager
+def counting_lines(description: str, what: str) -> Iterator[Callable[[int, int, int], None]]:
+    """How much of a long job is done: a bar, or a line now and then where stderr is no terminal.
+
+    Gives a function of how many are done, how many of these were before it began, and how many there are.
+    """
+    console = Console(stderr=True)
+    started = told = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=None, told="")
+
+        def report(done: int, before: int, total: int) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if done == before:
+                text = f"{done:,} of {total:,} {what}"
+            else:
+                each = (now - started) / (done - before)
+                text = f"{done:,} of {total:,} {what}  {1 / each:,.1f}/s  {clock((total - done) * each)} left"
+            bar.update(task, total=total, completed=done, told=text)
+            if not console.is_terminal and now - told >= SECONDS_BETWEEN_LINES:
+                told = now
+                console.print(f"{description}  {text}", highlight=False, markup=False, soft_wrap=True)
+
+        yield report
+
+
 def tell(progress: TrainingProgress) -> str:
     """Step, losses, speed and time left, in one line."""
     parts = [f"step {progress.step:,}", f"epoch {progress.epoch + 1}", f"loss {progress.loss:.3f}"]

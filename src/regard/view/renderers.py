@@ -21,6 +21,7 @@ from regard.view.shares import shares
 from regard.view.sources_figure import plot_sources
 from regard.view.speech import has_sound, heard
 from regard.view.speech_figure import plot_speech
+from regard.view.summary import summary
 from regard.view.widget import widget
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def register() -> None:
     """Make pictures and pages of the formats that `Reading.save` knows."""
     RENDERERS.update(dict.fromkeys(PICTURES, draw))
     RENDERERS[".html"] = save_html
-    VIEWS.update(html=to_html, widget=widget, frame=frame, plot=plot, curves=plot_curves)
+    VIEWS.update(html=to_html, widget=widget, frame=frame, plot=plot, curves=plot_curves, summary=summary)
 
 
 def draw(
