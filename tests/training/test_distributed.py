@@ -1,6 +1,8 @@
 """Processes that each do a part of every batch do together what one does alone: started here, or by torchrun."""
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -205,7 +207,9 @@ def test_the_number_of_processes(recipe, device, num_threads, settings, expected
 def test_more_processes_than_a_batch_has_room_for_are_refused(recipe):
     # a sentence has 16 tokens
     check_processes(recipe(batch_tokens=64), 4)
-    with pytest.raises(RegardError, match="batch_tokens is 64 for 5 processes .* raise it to 80, or start 4 processes"):
+    with pytest.raises(
+        RegardError, match=r"batch_tokens is 64 for 5 processes .* raise it to 80, or start 4 processes"
+    ):
         check_processes(recipe(batch_tokens=64), 5)
 
 
@@ -256,3 +260,113 @@ def test_a_port_in_use_is_told(trained, invited):
         invited(MASTER_PORT=port)
         with pytest.raises(RegardError, match=f"port 127.0.0.1:{port} is in use; choose another MASTER_PORT"):
             trained()
+
+
+# a rank as somebody starts it who has no torchrun; what is patched differs from rank to rank
+RANK = """
+import json, sys
+from pathlib import Path
+from regard.errors import RegardError
+from regard.training import train
+from regard.training.recipe import load_recipe
+
+job = json.loads(sys.argv[1])
+train.__version__ = job.get("version", train.__version__)
+try:
+    train.train_run(load_recipe(job["recipe"], job["changes"]), Path(job["folder"]), resume=job.get("resume", False))
+except RegardError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+def ranks(recipe, tmp_path, free_port):
+    """Trains in two ranks, the second of which is started with something else; their exit status and errors."""
+    path = tmp_path / "recipe.toml"
+
+    def start(second, **settings):
+        path.write_text(recipe(batch_tokens=TOKENS, **{"steps": 4, **settings}).to_toml(), encoding="utf-8")
+        jobs = [{"recipe": str(path), "changes": {}, "folder": str(tmp_path / "run")} | job for job in ({}, second)]
+        told = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", RANK, json.dumps(job)],
+                env={**os.environ, **told, "RANK": str(rank)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank, job in enumerate(jobs)
+        ]
+        try:
+            errors = [process.communicate(timeout=LIMIT)[1] for process in started]
+        finally:
+            for process in started:
+                process.kill()
+        return [process.returncode for process in started], errors
+
+    return start
+
+
+def test_ranks_that_differ_are_told_and_nothing_is_left(ranks, toy, tmp_path):
+    other = tmp_path / "other.tsv"
+    other.write_text(toy.read_text().replace("sept", "huit"), encoding="utf-8")
+    for second, wrong in (
+        ({"changes": {"data.train": str(other)}}, r"its train data, .*other\.tsv, are not those of rank 0"),
+        ({"changes": {"train.learning_rate": 0.5}}, r"train\.learning_rate is 0\.5 here and 0\.001 on rank 0"),
+        ({"version": "0.0.9"}, r'Regard is "0\.0\.9" here and "0\.1\.0" on rank 0'),
+    ):
+        status, errors = ranks(second)
+        assert status == [1, 1], errors
+        for error in errors:
+            assert re.search(f"rank 1 on .*: {wrong}; give every rank the same", error), error
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_same_data_may_be_elsewhere(ranks, toy, tmp_path, trained):
+    other = tmp_path / "other.tsv"
+    other.write_bytes(toy.read_bytes())
+    status, errors = ranks({"changes": {"data.train": str(other)}})
+    assert status == [0, 0], errors
+    found = (tmp_path / "run" / "model.safetensors").read_bytes()
+    assert found == (trained(threads=2, batch_tokens=TOKENS, steps=4).path / "model.safetensors").read_bytes()
+
+
+def torchrun(recipe, folder, *options):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--monitor-interval", "0.1"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", *options]
+    command += ["-m", "regard", "train", str(recipe), "--out", str(folder)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def rank_of(process):
+    variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    return next((int(variable.removeprefix(b"RANK=")) for variable in variables if variable.startswith(b"RANK=")), None)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_where_a_rank_dies_torchrun_restarts_and_the_run_ends_as_if_it_had_not(
+    trained, recipe, tmp_path, lost, metrics_of
+):
+    settings = {"batch_tokens": TOKENS, "steps": 600, "validate_every": 40, "threads": 2}
+    whole = trained(**settings)
+    path, folder = tmp_path / "recipe.toml", tmp_path / "run"
+    path.write_text(recipe(**settings).to_toml(), encoding="utf-8")
+    process = torchrun(path, folder, "--max-restarts", "1")
+    try:
+        state = folder / "resume" / "state.json"
+        until(state.is_file, process)
+        (victim,) = (child for child in children(process.pid) if rank_of(child) == lost)
+        os.kill(victim, signal.SIGKILL)
+        out, errors = process.communicate(timeout=LIMIT)
+    finally:
+        process.terminate()
+        process.wait()
+    assert process.returncode == 0, errors
+    assert out == f"{folder}\n"
+    assert (folder / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+    # no step twice, none left out
+    keys = ("step", "loss", "dev_loss", "final_dev_loss")
+    ours, theirs = ([{key: line.get(key) for key in keys} for line in metrics_of(run)] for run in (folder, whole.path))
+    assert ours == theirs
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(whole.path))

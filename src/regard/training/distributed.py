@@ -9,9 +9,11 @@ Rajbhandari et al. 2020, "ZeRO: memory optimizations toward training trillion pa
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # how long a rank waits for the others to start, and how long one may be silent in a step before it counts as lost
 START, SILENCE = timedelta(minutes=5), timedelta(minutes=30)
-# seconds between two looks for what another rank says
+# seconds between two looks at what other ranks say
 POLL = 0.05
 # numbers summed at once: few messages, little memory
 BUCKET = 1 << 22
@@ -46,11 +48,12 @@ PATIENCE = 5
 
 @final
 class Meeting:
-    """Where the ranks of a training meet: what one says under a key, the others hear."""
+    """Where the ranks of a training meet before they compute together."""
 
     def __init__(self, store: Store | None, *, rank: int, size: int, workers: Sequence[subprocess.Popen] = ()) -> None:
         self.rank, self.size = rank, size
         self._store, self._workers = store, workers
+        self._session, self._guest = uuid.uuid4().hex, uuid.uuid4().hex
 
     @classmethod
     def from_environment(cls) -> "Meeting | None":
@@ -73,7 +76,7 @@ class Meeting:
                 raise RegardError(f"port {where} is in use; choose another MASTER_PORT (--master-port)") from None
             raise RegardError(
                 f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} cannot meet rank 0 at {where}: "
-                f"{_first_line(error)}; check MASTER_ADDR and MASTER_PORT, and that rank 0 runs"
+                f"{_reason(error)}; check MASTER_ADDR and MASTER_PORT, and that rank 0 runs"
             ) from None
         return cls(store, rank=rank, size=size)
 
@@ -91,18 +94,38 @@ class Meeting:
         """How many of the ranks are on this machine."""
         return int(os.environ.get("LOCAL_WORLD_SIZE", self.size if self.is_local else 1))
 
-    def say(self, key: str, value: object) -> None:
-        if self._store is not None:
-            self._store.set(key, json.dumps(value))
-
-    def hear(self, key: str) -> Any:
-        """What is said under this key, as soon as it is. Raises RegardError where that cannot come any more."""
-        assert self._store is not None
-        try:
-            while not self._store.check([key]):
+    def call(self, told: object) -> None:
+        """Tell the other ranks what they are to do. Raises RegardError where one of them cannot, with its reason."""
+        for rank in range(1, self.size):
+            # torchrun keeps the store when it starts ranks again: what those before have left there is not an answer
+            while (wrong := self._said(f"{self._session} {rank}")) is None:
+                if (guest := self._said(f"rank {rank}")) is not None:
+                    self._say(f"to {guest}", {"session": self._session, "told": told})
                 self.check_workers()
                 time.sleep(POLL)
-            return json.loads(self._store.get(key))
+            if wrong:
+                raise RegardError(wrong)
+
+    def join(self) -> Any:
+        """What rank 0 tells this rank to do."""
+        self._say(f"rank {self.rank}", self._guest)
+        while (said := self._said(f"to {self._guest}")) is None:
+            time.sleep(POLL)
+        self._session = said["session"]
+        return said["told"]
+
+    def answer(self, wrong: str = "") -> None:
+        """Tell rank 0 that this rank does so, or what is wrong."""
+        self._say(f"{self._session} {self.rank}", wrong)
+
+    def _say(self, key: str, value: object) -> None:
+        assert self._store is not None
+        self._store.set(key, json.dumps(value))
+
+    def _said(self, key: str) -> Any:
+        assert self._store is not None
+        try:
+            return json.loads(self._store.get(key)) if self._store.check([key]) else None
         except dist.DistError:
             raise RegardError(f"rank {self.rank} lost rank 0, which has ended; its own error says why") from None
 
@@ -127,7 +150,7 @@ class Meeting:
             with _gloo_on_loopback() if self.is_local else contextlib.nullcontext():
                 dist.init_process_group(
                     "nccl" if device.type == "cuda" else "gloo",
-                    store=PrefixStore("group", self._store),
+                    store=PrefixStore(self._session, self._store),
                     rank=self.rank,
                     world_size=self.size,
                     timeout=SILENCE,
@@ -141,7 +164,7 @@ class Meeting:
                     worker.wait(PATIENCE / len(self._workers))
             self.check_workers()
             raise RegardError(
-                f"rank {self.rank} lost another rank: {_first_line(error)}; see what ended that one, and go on with "
+                f"rank {self.rank} lost another rank: {_reason(error)}; see what ended that one, and go on with "
                 "--resume"
             ) from None
         finally:
@@ -295,5 +318,6 @@ def _gloo_on_loopback() -> Iterator[None]:
         del os.environ[name]
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
+def _reason(error: BaseException) -> str:
+    """The first sentence of an error of torch's, without the line of its source."""
+    return re.sub(r"^\[\S+:\d+\] ", "", str(error).partition("\n")[0]).partition(". ")[0]

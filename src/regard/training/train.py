@@ -19,6 +19,7 @@ from regard import __version__
 from regard.data.corpora import Corpus
 from regard.data.corpus import Watcher, unwatched
 from regard.data.mixture import Mixture
+from regard.data.parts import data_name
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
@@ -33,7 +34,7 @@ from regard.models.pretrained.seq2seq import PretrainedTranslator
 from regard.models.pretrained.translators import tensors_of
 from regard.training import checkpoint
 from regard.training.card import model_card
-from regard.training.data_files import from_within, with_data_at_hand, with_files
+from regard.training.data_files import absolute, from_within, with_data_at_hand, with_files, with_files_of
 from regard.training.distributed import ALONE, Group, Meeting, restarted
 from regard.training.folder import CARD, FACTS, RECIPE, TOKENIZER, WEIGHTS, claimed, has_ended, remove_state
 from regard.training.init import Start, check_apart
@@ -42,7 +43,7 @@ from regard.training.loop import Data, Outcome, Progress, check_dtype, fit, rehe
 from regard.training.lora import add_adapters, save_adapters
 from regard.training.loss import dev_loss
 from regard.training.optimizers import trained
-from regard.training.recipe import Recipe, read_recipe
+from regard.training.recipe import FILES, Recipe, read_recipe
 from regard.training.reports import check_reports
 from regard.training.resume import check_budget, check_same_data, goes_on_as_it_was, resumed, steps_per_epoch
 from regard.training.run import Run
@@ -54,8 +55,6 @@ from regard.training.workers import check_processes, num_processes, workers
 # on how many threads and processes, whether its number of steps tells how to have it again, and what the look at its
 # data found
 BEGAN = ("hashes", "token_sums", "threads", "processes", "repeats", "look", "init", "init_dev_loss")
-# what rank 0 says to the others
-RUN = "run"
 
 
 def train_run(
@@ -84,7 +83,7 @@ def train_run(
     if restarted() and has_ended(folder):
         # a rank was lost after the end
         if meeting is not None:
-            meeting.say(RUN, None)
+            meeting.call(None)
         return Run.open(folder)
     device = find_device(recipe.train.device, meeting)
     check_dtype(recipe.train.dtype, device)
@@ -189,23 +188,33 @@ def follow(meeting: Meeting, folder: Path | None = None, recipe: Recipe | None =
 
     Raises RegardError where this rank has another version, other settings or other data than rank 0.
     """
-    told = meeting.hear(RUN)
+    told = meeting.join()
     if told is None:
+        meeting.answer()
         assert folder is not None
         return Run.open(folder)
     try:
         folder = Path(told["folder"])
         if not (folder / RECIPE).is_file():
             raise RegardError(f"{folder} is not to be seen; --out must be in a folder that all machines share")
-        run = Run(folder, read_recipe(tomllib.loads(told["recipe"]), where=str(folder / RECIPE)), facts=told["facts"])
         device = find_device(told["device"], meeting)
+        leading = read_recipe(tomllib.loads(told["recipe"]), where=str(folder / RECIPE))
+        _check_same(told["settings"], _settings(recipe or leading))
+        if recipe is not None:
+            # the same data may be elsewhere on another machine
+            data = with_files_of(leading.data, with_files(recipe.data, absolute))
+            leading = replace(leading, data=data)
+        run = Run(folder, leading, facts=told["facts"])
         train, dev = run.splits(run.corpus())
-        _check_same(told["identity"], _identity(run, recipe))
+        for split, token_sum in _token_sums(run).items():
+            if token_sum != told["token_sums"][split]:
+                names = data_name(run.corpus().splits[split])
+                raise RegardError(f"its {split} data, {names}, are not those of rank 0; give every rank the same")
     except RegardError as error:
         wrong = f"rank {meeting.rank} on {socket.gethostname()}: {error}"
-        meeting.say(_answer(meeting.rank), wrong)
+        meeting.answer(wrong)
         raise RegardError(wrong) from None
-    meeting.say(_answer(meeting.rank), "")
+    meeting.answer()
     with threads(told["threads"]), meeting.group(device) as group:
         module = run.build().to(device)
         fit(module, train, dev, run.recipe.train, folder=folder, report=_silent, resume=told["resume"], group=group)
@@ -223,33 +232,28 @@ def _all_ranks(
         "folder": str(real_path(run.path)),
         "recipe": run.recipe.to_toml(),
         "facts": {"hashes": run.facts["hashes"]},
-        "identity": _identity(run, recipe),
+        "settings": _settings(recipe),
+        "token_sums": run.facts["token_sums"],
         "threads": threads,
         "resume": resume,
         "device": device.type,
     }
-    meeting.say(RUN, told)
-    for rank in range(1, meeting.size):
-        if wrong := meeting.hear(_answer(rank)):
-            raise RegardError(wrong)
+    meeting.call(told)
     with meeting.group(device) as group:
         yield group
 
 
-def _answer(rank: int) -> str:
-    return f"rank {rank}"
-
-
-def _identity(run: Run, recipe: Recipe | None) -> dict[str, str]:
-    """What must be the same on all ranks, and the settings of one that was given a recipe."""
-    found: dict[str, Any] = {"Regard": __version__, "PyTorch": torch.__version__, "NumPy": np.__version__}
-    found |= {f"{split} data": sum for split, sum in _token_sums(run).items()}
-    if recipe is not None:
-        found["model.init"] = recipe.init
-        sections = {"model": recipe.model, "model.lora": recipe.lora, "train": recipe.train}
-        for section, settings in sections.items():
-            found |= {f"{section}.{name}": value for name, value in asdict(settings).items()} if settings else {}
-    return {name: json.dumps(value) for name, value in found.items()}
+def _settings(recipe: Recipe) -> dict[str, str]:
+    """What must be the same on all ranks, but for the data themselves."""
+    versions = {"Regard": __version__, "PyTorch": torch.__version__, "NumPy": np.__version__}
+    sections = {"data": recipe.data, "model": recipe.model, "model.lora": recipe.lora, "train": recipe.train}
+    settings = {
+        f"{section}.{name}": value
+        for section, of_section in sections.items()
+        for name, value in (asdict(of_section) if of_section else {}).items()
+        if name not in (*FILES, "tokenizer")
+    }
+    return {name: json.dumps(value) for name, value in {**versions, "model.init": recipe.init, **settings}.items()}
 
 
 def _check_same(leading: dict[str, str], ours: dict[str, str]) -> None:
