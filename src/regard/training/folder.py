@@ -153,6 +153,7 @@ def has_weights(folder: Path) -> bool:
 
 def remove_state(folder: Path) -> None:
     """Remove what an interrupted run goes on from."""
+    clear_leftovers(folder / STATE)
     # the state last: as long as it is there, it is known that it was to go
     for name in (CHECKPOINTS, STATE):
         shutil.rmtree(folder / name, ignore_errors=True)

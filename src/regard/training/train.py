@@ -174,8 +174,9 @@ def train_run(
             _save(run, module)
             # a resumed run may have had another budget
             _write(folder / RECIPE, kept.to_toml())
-            _write_facts(run)
             _write(folder / CARD, model_card(kept, facts))
+            # last: they say that it has ended
+            _write_facts(run)
             if outcome.status != "interrupted":
                 # what was kept to go on from has served
                 remove_state(folder)
