@@ -32,10 +32,12 @@ from regard.reading.served.assemble import reading_of
 from regard.reading.served.request import ServedLayer, ServedRequest
 from regard.reading.source_record import Sources
 from regard.reading.watch import watching
+from regard.training.folder import RECIPE
 from regard.training.init import WINDOW, Start
 from regard.training.loop import Progress
 from regard.training.recipe import load_recipe
-from regard.training.run import RECIPE, Run, find_device, train_run
+from regard.training.run import Run
+from regard.training.train import find_device, train_run
 from regard.translator import Translator
 from regard.translator.opening import pretrained_translator, translator_of_run
 from regard.view import renderers

@@ -90,9 +90,15 @@ def clear_leftovers(target: Path) -> None:
         # empty where a process was killed before it had made the lock
         with contextlib.suppress(OSError):
             temporary.rmdir()
-        with contextlib.suppress(OSError), locked(temporary / LOCK) as is_ours:
-            if is_ours:
-                _settle(temporary, target)
+        try:
+            with locked(temporary / LOCK) as is_ours:
+                if is_ours:
+                    _settle(temporary, target)
+        except FileNotFoundError:
+            # its process was killed while it removed it
+            _settle(temporary, target)
+        except OSError:
+            pass
 
 
 @contextlib.contextmanager

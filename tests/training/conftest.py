@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from regard.data.corpus import unwatched
 from regard.training.recipe import read_recipe
-from regard.training.run import train_run
+from regard.training.train import train_run
 
 SOURCE_WORDS = ["one", "two", "three", "four", "five", "six", "seven"]
 TARGET_WORDS = ["un", "deux", "trois", "quatre", "cinq", "six", "sept"]
@@ -102,7 +102,7 @@ def first_gradient_of():
     """The gradient of a run's first step: Adam's first moment is a tenth of it (Kingma and Ba 2015, algorithm 1)."""
 
     def read(folder):
-        state = load_file(folder / "resume" / "optimizer.safetensors")
+        state = load_file(folder / "resume" / "optimizer-00001-of-00001.safetensors")
         return {name.removesuffix(".exp_avg"): 10 * value for name, value in state.items() if name.endswith(".exp_avg")}
 
     return read

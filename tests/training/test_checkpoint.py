@@ -1,7 +1,10 @@
 """Weights come back exactly, their mean is the mean, and a file that does not fit is refused by name."""
 
 import errno
+import hashlib
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +59,7 @@ def test_the_mean_of_checkpoints_is_that_of_numpy(tmp_path):
     for index in range(3):
         paths.append(tmp_path / f"{index}.safetensors")
         checkpoint.save_weights(Tied(), paths[-1])
-    mean = checkpoint.average(paths)
+    mean = checkpoint.average(map(checkpoint.load_tensors, paths))
     for name, tensor in mean.items():
         wanted = np.mean([load_numpy(path)[name] for path in paths], axis=0, dtype=np.float64)
         assert tensor.dtype == torch.float32
@@ -65,7 +68,7 @@ def test_the_mean_of_checkpoints_is_that_of_numpy(tmp_path):
 
 def test_the_mean_of_one_checkpoint_is_it(saved):
     model, path = saved
-    assert_same(checkpoint.average([path]), parameters(model))
+    assert_same(checkpoint.average([checkpoint.load_tensors(path)]), parameters(model))
 
 
 def drop(tensors):
@@ -152,15 +155,70 @@ def descend(model, optimizer, steps):
 
 
 def test_an_optimiser_goes_on_from_disk_as_if_it_had_never_stopped(tmp_path):
-    path = tmp_path / "optimizer.safetensors"
+    path = tmp_path / "checkpoint"
     model = Tied()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     descend(model, optimizer, 3)
-    checkpoint.save_optimizer(optimizer, model, path)
+    checkpoint.save_checkpoint(path, model=model, optimizer=optimizer)
     other = Tied()
     other.load_state_dict(model.state_dict())
     resumed = torch.optim.AdamW(other.parameters(), lr=0.1)
-    checkpoint.load_optimizer(resumed, other, path)
+    checkpoint.load_optimizer(resumed, other, checkpoint.open_checkpoint(path, "optimizer"))
     for each in (model, other):
         descend(each, optimizer if each is model else resumed, 2)
     assert_same(parameters(other), parameters(model))
+
+
+def test_shards_are_as_large_as_they_may_be_and_the_index_says_which_tensor_is_where(tmp_path, monkeypatch):
+    model = Tied()
+    # three tensors: nine numbers of four bytes, three, three
+    monkeypatch.setattr(checkpoint, "SHARD", 48)
+    path = tmp_path / "checkpoint"
+    checkpoint.save_checkpoint(path, model=model)
+    shards = sorted(path.glob("*.safetensors"))
+    assert [sorted(load_numpy(shard)) for shard in shards] == [["first.bias", "first.weight"], ["second.bias"]]
+    index = json.loads((path / "model.safetensors.index.json").read_text())
+    assert index["metadata"] == {"total_size": 60}
+    assert {name: path / file for name, file in index["weight_map"].items()} == {
+        name: shard for shard in shards for name in load_numpy(shard)
+    }
+    assert_same(checkpoint.open_checkpoint(path, "model"), parameters(model))
+    sums = json.loads((path / "hashes.json").read_text())
+    files = [file for file in path.iterdir() if file.name != "hashes.json"]
+    assert sums == {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@pytest.fixture
+def kept(tmp_path):
+    path = tmp_path / "checkpoint"
+    checkpoint.save_checkpoint(path, model=Tied(), texts={"state.json": "{}"})
+    checkpoint.check_hashes(path)
+    return path
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00001.safetensors", "model.safetensors.index.json", "state.json"])
+@pytest.mark.parametrize(
+    ("spoil", "message"), [(flip, "not what was saved there"), (Path.unlink, "there is no such file")]
+)
+def test_a_file_that_is_not_what_was_saved_is_refused_by_name(kept, name, spoil, message):
+    spoil(kept / name)
+    with pytest.raises(RegardError, match=f"{name}: {message}"):
+        checkpoint.check_hashes(kept)
+
+
+def test_a_checkpoint_whose_hashes_are_gone_is_refused(kept):
+    (kept / "hashes.json").unlink()
+    with pytest.raises(RegardError, match=r"hashes\.json: there is no such file"):
+        checkpoint.check_hashes(kept)
+
+
+def test_a_checkpoint_of_an_older_version_is_read(saved):
+    model, path = saved
+    checkpoint.check_hashes(path.parent)
+    assert_same(checkpoint.open_checkpoint(path.parent, "model"), parameters(model))

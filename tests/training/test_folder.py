@@ -13,7 +13,8 @@ from regard.files import locked
 from regard.training.folder import METRICS
 from regard.training.recipe import load_recipe
 from regard.training.reports import metrics_log
-from regard.training.run import Run, train_run
+from regard.training.run import Run
+from regard.training.train import train_run
 
 
 def weights(run):

@@ -17,7 +17,8 @@ from regard.cli.evaluate import evaluate
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
 from regard.training.recipe import load_recipe
-from regard.training.run import Run, train_run
+from regard.training.run import Run
+from regard.training.train import train_run
 
 transformers = pytest.importorskip("transformers")
 

@@ -14,7 +14,7 @@ import json, os, signal, sys, time
 from pathlib import Path
 from regard.errors import RegardError
 from regard.training.recipe import load_recipe
-from regard.training.run import train_run
+from regard.training.train import train_run
 
 def computed(child):
     try:

@@ -11,7 +11,8 @@ import regard
 from regard.data.batch import EOS
 from regard.errors import RegardError
 from regard.training.recipe import read_recipe
-from regard.training.run import Run, train_run
+from regard.training.run import Run
+from regard.training.train import train_run
 
 WORDS = ["the", "cat", "dog", "sat", "ran", "on", "under", "mat", "tree", "and", "then"]
 SIZES = {"type": "gpt", "model_dim": 16, "num_heads": 2, "num_layers": 2, "feed_forward_dim": 24, "max_length": 16}

@@ -9,7 +9,7 @@ import regard
 from regard.data.tokenizer import Tokenizer
 from regard.training.look import log_look
 from regard.training.recipe import read_recipe
-from regard.training.run import train_run
+from regard.training.train import train_run
 
 WORDS = ["one", "two", "three", "four", "five", "six"]
 OTHERS = ["un", "deux", "trois", "quatre", "cinq", "six."]

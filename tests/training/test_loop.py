@@ -20,6 +20,7 @@ from regard.training.loop import check_dtype, fit, rehearsal
 from regard.training.loss import smoothed_loss
 
 CPU = torch.device("cpu")
+SHARD = "model-00001-of-00001.safetensors"
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def fitted(corpora, recipe, tmp_path):
         folder = tmp_path / "fit"
         folder.mkdir()
         before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-        outcome = fit(model, train, dev, chosen.train, folder=folder, device=CPU, report=report)
+        outcome = fit(model, train, dev, chosen.train, folder=folder, report=report)
         return model, before, folder, outcome
 
     return run
@@ -140,9 +141,9 @@ def test_a_model_that_wanders_is_left_with_the_mean_of_the_checkpoints_that_are_
     losses = {line["step"]: line["dev_loss"] for line in metrics_of(folder) if "dev_loss" in line}
     assert len(losses) == 7
     best = sorted(losses, key=losses.__getitem__)[:3]
-    paths = {folder / "checkpoints" / f"step-{step:08d}.safetensors" for step in best}
+    paths = {folder / "checkpoints" / f"step-{step:08d}" for step in best}
     assert set((folder / "checkpoints").iterdir()) == paths
-    files = [load_file(path) for path in paths]
+    files = [load_file(path / SHARD) for path in paths]
     for name, parameter in model.named_parameters():
         mean = torch.stack([file[name].double() for file in files]).mean(0).float()
         assert torch.equal(parameter, mean), name
@@ -153,7 +154,7 @@ def test_a_model_that_still_learns_is_left_with_the_best_checkpoint_alone(fitted
     model, _, folder, outcome = fitted(steps=12, validate_every=2, average=3, learning_rate=3e-3, schedule="constant")
     losses = {line["step"]: line["dev_loss"] for line in metrics_of(folder) if "dev_loss" in line}
     assert min(losses, key=losses.__getitem__) == 12
-    last = load_file(folder / "checkpoints" / "step-00000012.safetensors")
+    last = load_file(folder / "checkpoints" / "step-00000012" / SHARD)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, last[name]), name
     assert outcome.dev_loss == losses[12]

@@ -14,10 +14,12 @@ import regard
 from regard.cli.export import export
 from regard.errors import RegardError
 from regard.evaluation.likelihood import likelihood
+from regard.training.checkpoint import open_checkpoint
 from regard.training.init import Start
 from regard.training.lora import add_adapters
 from regard.training.recipe import load_recipe
-from regard.training.run import Run, train_run
+from regard.training.run import Run
+from regard.training.train import train_run
 
 # peft asks transformers by an old name
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
@@ -147,8 +149,7 @@ def test_a_run_with_lora_goes_on_bit_for_bit_and_keeps_adapters_alone(llama, fil
     whole = train(tmp_path / "whole", llama, files / "answers.csv", **settings)
     stopped = train(tmp_path / "run", llama, files / "answers.csv", report=ctrl_c(3), **settings)
     assert stopped.facts["status"] == "interrupted"
-    kept = load_file(stopped.path / "resume" / "model.safetensors")
-    moments = load_file(stopped.path / "resume" / "optimizer.safetensors")
+    kept, moments = (open_checkpoint(stopped.path / "resume", name) for name in ("model", "optimizer"))
     assert all(".lora_" in name for name in (*kept, *moments))
     resumed = train(tmp_path / "run", llama, files / "answers.csv", resume=True, **settings)
     one, other = (load_file(run.path / "adapter_model.safetensors") for run in (whole, resumed))

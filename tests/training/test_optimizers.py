@@ -94,14 +94,14 @@ def test_a_learning_rate_is_that_of_all_parts(model):
 
 
 def test_muon_goes_on_from_disk_as_if_it_had_never_stopped(model, tmp_path):
-    path = tmp_path / "optimizer.safetensors"
+    path = tmp_path / "checkpoint"
     optimizer = OPTIMIZERS["muon"](model, 0.01, 0.1)
     descend(model, optimizer, 3)
-    checkpoint.save_optimizer(optimizer, model, path)
+    checkpoint.save_checkpoint(path, model=model, optimizer=optimizer)
     other = GPT(GPTConfig(**SIZES, tied_embeddings=False), 20)
     other.load_state_dict(model.state_dict())
     resumed = OPTIMIZERS["muon"](other, 0.01, 0.1)
-    checkpoint.load_optimizer(resumed, other, path)
+    checkpoint.load_optimizer(resumed, other, checkpoint.open_checkpoint(path, "optimizer"))
     for each, with_it in ((model, optimizer), (other, resumed)):
         descend(each, with_it, 2)
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):

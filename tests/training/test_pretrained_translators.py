@@ -19,7 +19,8 @@ from regard.models.pretrained.needs import quiet
 from regard.training.init import Start
 from regard.training.loss import add_gradients
 from regard.training.recipe import load_recipe
-from regard.training.run import Run, train_run
+from regard.training.run import Run
+from regard.training.train import train_run
 
 SETTINGS = {"threads": 1, "device": "cpu", "batch_tokens": 128, "warmup_steps": 1, "validate_every": 3, "steps": 6}
 

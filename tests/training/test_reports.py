@@ -7,7 +7,7 @@ import pytest
 
 from regard.errors import RegardError
 from regard.training.reports import REPORTS, TAGS, check_reports
-from regard.training.run import train_run
+from regard.training.train import train_run
 
 TIMES = {"seconds", "seconds_left", "tokens_per_second"}
 HOW = {"steps": 60, "validate_every": 25}

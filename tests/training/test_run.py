@@ -19,7 +19,8 @@ from regard.data.corpus import pair_hash
 from regard.data.formats import Pair
 from regard.errors import RegardError
 from regard.training import checkpoint, loop
-from regard.training.run import Run, find_device
+from regard.training.run import Run
+from regard.training.train import find_device
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 MODELS = ["rnn", "bahdanau", "transformer"]

@@ -69,8 +69,9 @@ def compare(
     """
     from regard.api import load_translator
     from regard.evaluation.significance import paired_bootstrap
+    from regard.training.folder import RECIPE
     from regard.training.init import Start
-    from regard.training.run import RECIPE, Run
+    from regard.training.run import Run
     from regard.view.alignment_error import error_rate_line
     from regard.view.differences import difference_table
     from regard.view.figure import check_path

@@ -134,7 +134,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 def _train(name: str, recipe: Any, folder: Path, console: Console) -> Any:
     from regard.api import load_translator
-    from regard.training.run import train_run
+    from regard.training.train import train_run
     from regard.view.progress import training_progress
 
     with training_progress(name) as reports:

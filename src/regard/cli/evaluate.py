@@ -70,8 +70,9 @@ def evaluate(
     """
     from regard.api import load_translator
     from regard.files import check_new_folder
+    from regard.training.folder import RECIPE
     from regard.training.init import Start
-    from regard.training.run import RECIPE, Run
+    from regard.training.run import Run
     from regard.view.alignment_error import error_rate_grid, error_rate_line
     from regard.view.progress import counting
     from regard.view.terminal import quality_line, quality_table

@@ -1,6 +1,7 @@
 """`regard train`: one model from one recipe."""
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -51,11 +52,13 @@ def train(
     device
         auto, cpu or cuda: the same as --set train.device=…
     """
-    with _explained(f"{Path(recipe).stem}  loading PyTorch"):
+    # torchrun gave it another rank than 0
+    is_follower = os.environ.get("RANK", "0") != "0"
+    with contextlib.nullcontext() if is_follower else _explained(f"{Path(recipe).stem}  loading PyTorch"):
         from regard.training.card import bits_told
         from regard.training.look import log_look
         from regard.training.recipe import load_recipe
-        from regard.training.run import train_run
+        from regard.training.train import train_run
         from regard.view.progress import clock, training_progress
 
     changes = dict(_setting(text) for text in set)
@@ -64,6 +67,10 @@ def train(
     changes |= {} if device is None else {"train.device": device}
     loaded = load_recipe(recipe, changes)
     folder = out or Path("runs") / loaded.name
+    if is_follower:
+        # rank 0 says what there is to say
+        train_run(loaded, folder, resume=resume)
+        return
     with training_progress(loaded.name) as reports:
         run = train_run(loaded, folder, resume=resume, look=log_look, **reports._asdict())
     facts = run.facts

@@ -1,7 +1,7 @@
 """One batch of sequences, the same type for every rung."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -93,6 +93,10 @@ class Batch:
         """What a translator is called with."""
         return (self,)
 
+    def without_labels(self) -> "Batch":
+        """The same rows, of which the model learns nothing."""
+        return replace(self, target_lengths=torch.ones_like(self.target_lengths))
+
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(
             source=self.source.to(device),
@@ -125,6 +129,10 @@ class TextBatch:
     def arguments(self) -> tuple[Tensor, None, Tensor | None]:
         """What a language model is called with: tokens, no cache, documents."""
         return self.tokens, None, self.documents
+
+    def without_labels(self) -> "TextBatch":
+        """The same rows, of which the model learns nothing."""
+        return replace(self, labels=torch.full_like(self.labels, IGNORED))
 
     def to(self, device: torch.device | str) -> "TextBatch":
         documents = None if self.documents is None else self.documents.to(device)

@@ -34,46 +34,45 @@ def likelihood(
     *,
     batch_tokens: int = BATCH_TOKENS,
     device: torch.device | str = "cpu",
+    rank: int = 0,
+    size: int = 1,
 ) -> Likelihood:
     """Teacher-forced log-probabilities, in the order of the corpus: of its targets, of the answers in
-    its conversations, or of a text's windows."""
+    its conversations, or of a text's windows.
+
+    Of `size` processes each computes the batches of its `rank`; for the rows of the others it has zeros.
+    """
     was_training = model.training
     model.eval()
     is_text = isinstance(corpus, PackedText)
-    found = (
-        _of_windows(model, corpus, batch_tokens, device) if is_text else _of_rows(model, corpus, batch_tokens, device)
+    order = (
+        corpus.in_order(batch_tokens=batch_tokens)
+        if is_text
+        # a row longer than a batch is a batch of its own
+        else corpus.order(batch_tokens=max(batch_tokens, corpus.longest), seed=0, epoch=0)
     )
-    model.train(was_training)
-    return found
-
-
-def _of_rows(
-    model: nn.Module, corpus: TokenizedCorpus | Conversations, batch_tokens: int, device: torch.device | str
-) -> Likelihood:
-    log_probs = np.zeros(len(corpus))
-    # a row longer than a batch is a batch of its own
-    for rows in corpus.order(batch_tokens=max(batch_tokens, corpus.longest), seed=0, epoch=0):
-        batch = corpus.batch(rows.tolist()).to(device)
+    starts = np.cumsum([0, *map(len, order)])
+    log_probs, counts = np.zeros(starts[-1]), np.zeros(starts[-1], dtype=np.int64)
+    for turn in range(rank, -(-len(order) // size) * size, size):
+        # processes that share the weights must run the model equally often: the last batch once more, in vain
+        index = min(turn, len(order) - 1)
+        rows = order[index]
+        batch = (corpus.batch(rows, once=True) if is_text else corpus.batch(rows.tolist())).to(device)
         asked = batch.label_mask
         if isinstance(batch, Batch) and isinstance(corpus, TokenizedCorpus):
             asked = _chosen(batch, corpus.frames)
-        log_probs[rows] = _log_probs(model, batch, asked)
-    return Likelihood(log_probs=log_probs, token_counts=corpus.label_counts)
+        found = _log_probs(model, batch, asked)
+        if index == turn:
+            places = slice(*starts[index : index + 2]) if is_text else rows
+            log_probs[places], counts[places] = found, asked.sum(dim=1).cpu().numpy()
+    model.train(was_training)
+    return Likelihood(log_probs=log_probs, token_counts=counts)
 
 
 def _chosen(batch: Batch, frames: Frames) -> Bool[Tensor, "batch step"]:
     """The labels of the text and its end: a language tag is given to the model, not chosen by it."""
     place = torch.arange(batch.target.shape[1] - 1, device=batch.target.device)
     return (place >= frames.given) & (place < batch.target_lengths[:, None] - len(frames.target.after))
-
-
-def _of_windows(model: nn.Module, text: PackedText, batch_tokens: int, device: torch.device | str) -> Likelihood:
-    parts = [
-        (_log_probs(model, batch.to(device), batch.label_mask.to(device)), batch.label_mask.sum(dim=1).numpy())
-        for batch in (text.batch(starts, once=True) for starts in text.in_order(batch_tokens=batch_tokens))
-    ]
-    log_probs, counts = map(np.concatenate, zip(*parts, strict=True))
-    return Likelihood(log_probs=log_probs, token_counts=counts)
 
 
 def _log_probs(

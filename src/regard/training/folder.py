@@ -132,11 +132,18 @@ def _begun(folder: Path, *, told: bool) -> Iterator[None]:
 def _put_right(folder: Path) -> None:
     """Clear what a killed process was writing, and what a run that has ended has no use for."""
     clear_leftovers(folder / STATE)
+    for path in (folder / CHECKPOINTS).glob(".*"):
+        clear_leftovers(path.with_name(path.name[1:].rpartition("-")[0]))
     for path in folder.iterdir():
         if PARTIAL.fullmatch(path.name):
             path.unlink()
-    if (folder / STATE).is_dir() and has_weights(folder) and _status(folder) in ENDED:
+    if (folder / STATE).is_dir() and has_ended(folder):
         remove_state(folder)
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a training in this folder has come to its end."""
+    return has_weights(folder) and _status(folder) in ENDED
 
 
 def has_weights(folder: Path) -> bool:
@@ -146,6 +153,7 @@ def has_weights(folder: Path) -> bool:
 
 def remove_state(folder: Path) -> None:
     """Remove what an interrupted run goes on from."""
+    clear_leftovers(folder / STATE)
     # the state last: as long as it is there, it is known that it was to go
     for name in (CHECKPOINTS, STATE):
         shutil.rmtree(folder / name, ignore_errors=True)

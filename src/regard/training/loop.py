@@ -6,39 +6,36 @@ interruption, bit for bit.
 
 import contextlib
 import json
-import signal
-import threading
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regard.data.batch import Batch, TextBatch
 from regard.data.mixture import Mixture, Part
 from regard.data.prepare import TokenizedCorpus
 from regard.errors import RegardError
 from regard.evaluation.text import bits_per_byte
-from regard.files import new_folder
 from regard.kernels.memory import keep_freed_memory
-from regard.kernels.threads import threads
 from regard.training import checkpoint
-from regard.training.data_parallel import Helper
-from regard.training.folder import STATE
+from regard.training.distributed import ALONE, Group, whole
+from regard.training.folder import CHECKPOINTS, STATE
+from regard.training.interruption import interruptible
 from regard.training.loss import add_gradients, batch_loss, dev_loss
 from regard.training.optimizers import OPTIMIZERS, Optimizer, trained
-from regard.training.recipe import BUDGETS, TrainConfig
-from regard.training.reports import metrics_log
+from regard.training.reports import Note, metrics_log
 from regard.training.schedule import share, total_steps
+from regard.training.train_config import BUDGETS, TrainConfig
 
 Data = Part | Mixture
 # optimiser steps between two lines of metrics.jsonl
 LOG_EVERY = 20
-# Ctrl-C, and what ends a job of a cluster or a container
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -90,38 +87,38 @@ def fit(
     config: TrainConfig,
     *,
     folder: Path,
-    device: torch.device,
     report: Callable[[Progress], None],
     resume: bool = False,
-    helpers: Sequence[Helper] = (),
+    group: Group = ALONE,
 ) -> Outcome:
     """Train `model` in place and leave it with the mean of its `average` best checkpoints, or the best.
 
-    Of every batch each of the `helpers` does a part.
+    Each rank of `group` does a part of every batch; all must call it, and rank 0 alone writes and reports.
 
     Writes metrics.jsonl, checkpoints/ and resume/ in `folder`. Ctrl-C and SIGTERM end the step and return with the
     status interrupted; a second one ends at once.
     Raises RegardError if the loss is no longer finite or a file cannot be written.
     """
-    check_dtype(config.dtype, device)
+    check_dtype(config.dtype, group.device)
     keep_freed_memory()
-    optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay)
+    group.spread(model, shard=config.shard)
+    optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, group)
     state = State()
     if resume:
-        state = _load_state(model, optimizer, folder)
-    run = _Run(model, train, dev, config, folder, device, optimizer, state, helpers)
+        state = _load_state(model, optimizer, folder, verifies=group.leads)
+    run = _Run(model, train, dev, config, folder, optimizer, state, group)
     model.train()
     status, tokens, started = "finished", 0, time.perf_counter()
     dev_loss, validated = None, -1
     recent: list[tuple[float, int]] = []
     with (
-        _interruptible() as interrupted,
-        metrics_log(folder, config.reports, asdict(config), step=state.step) as note,
+        interruptible() as interrupted,
+        _notes(folder, config, state.step, writes=group.leads) as note,
     ):
         seconds_before = state.seconds
         while not run.over():
             rate, loss, count = run.step()
-            state.seconds = seconds_before + time.perf_counter() - started
+            state.seconds = group.of_rank_0(seconds_before + time.perf_counter() - started)
             run.fix_total()
             tokens += count
             recent = [*recent[-49:], (state.seconds, tokens)]
@@ -142,11 +139,12 @@ def fit(
                 run.save_state()
             if state.step % LOG_EVERY == 0:
                 note({key: value for key, value in asdict(progress).items() if not key.startswith("dev")})
-            report(progress)
+            if group.leads:
+                report(progress)
             if config.patience is not None and state.validations_without_gain >= config.patience:
                 status = "stopped early"
                 break
-            if interrupted():
+            if group.sum(interrupted())[0]:
                 status = "interrupted"
                 run.save_state()
                 break
@@ -166,6 +164,12 @@ def fit(
     )
 
 
+def _notes(folder: Path, config: TrainConfig, step: int, *, writes: bool) -> AbstractContextManager[Note]:
+    if not writes:
+        return contextlib.nullcontext(lambda line: None)
+    return metrics_log(folder, config.reports, asdict(config), step=step)
+
+
 def check_dtype(dtype: str, device: torch.device) -> None:
     """Raises RegardError where bfloat16 is asked of a processor that has none."""
     if dtype != "bfloat16":
@@ -182,14 +186,12 @@ class _Run:
     dev: Part
     config: TrainConfig
     folder: Path
-    device: torch.device
     optimizer: Optimizer
     state: State
-    helpers: Sequence[Helper]
+    group: Group
 
     def __post_init__(self) -> None:
         self._forward = torch.compile(self.model, dynamic=True) if self.config.compile else self.model
-        self._threads = max(1, torch.get_num_threads() // (1 + len(self.helpers)))
         self._order = self._epoch_order(0)
         self._order_epoch = 0
         self.steps_per_epoch = -(-len(self._order) // self.config.accumulate)
@@ -236,23 +238,20 @@ class _Run:
     def step(self) -> tuple[float, float, int]:
         """One optimiser step: its learning rate, its loss per token, and its target tokens."""
         config, state = self.config, self.state
-        parts, *others = self._parts(state.step)
+        parts = self._parts(state.step)
         state.step += 1
         rate = config.learning_rate * share(
             config.schedule, state.step, warmup=config.warmup_steps, total=state.total, decay=config.decay
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        # what is dropped out depends on the seed and the step alone
-        seed = config.seed * 1_000_003 + state.step
-        count = sum(part.label_count for part in chain(parts, *others))
-        asked = [(helper, theirs) for helper, theirs in zip(self.helpers, others, strict=True) if theirs]
-        for helper, theirs in asked:
-            helper.ask(theirs, seed=seed, count=count)
-        with threads(self._threads):
-            total = add_gradients(self._forward, parts, config, seed=seed, count=count)
-        total += sum(helper.collect(self.model) for helper, _ in asked)
-        norm = nn.utils.clip_grad_norm_(trained(self.model).values(), config.clip)
+        # what is dropped out depends on the seed, the step and the rank alone
+        seed = self.group.seed(config.seed * 1_000_003 + state.step)
+        count = int(self.group.sum(sum(part.label_count for part in parts))[0])
+        total = add_gradients(self._forward, parts, config, seed=seed, count=count)
+        self.group.add_gradients(self.model)
+        (total,) = self.group.sum(total)
+        norm = whole(nn.utils.clip_grad_norm_(trained(self.model).values(), config.clip))
         if not bool(norm.isfinite()):
             raise RegardError(
                 f"training broke down at step {state.step}: the loss is {total} and the gradient {norm.item()}; "
@@ -275,14 +274,14 @@ class _Run:
 
     def validate(self) -> float:
         """The loss on dev; one of the best checkpoints is kept."""
-        loss = dev_loss(self.model, self.dev, self.config, self.device)
+        loss = dev_loss(self.model, self.dev, self.config, self.group)
         state = self.state
         gained = not state.best or loss < state.best[0][0]
         state.validations_without_gain = 0 if gained else state.validations_without_gain + 1
         # a run that was interrupted right after a validation comes by here again
         state.best = sorted({*state.best, (loss, state.step)})[: self.config.average]
         if (loss, state.step) in state.best:
-            checkpoint.save_weights(self.model, self._checkpoint(state.step))
+            checkpoint.save_checkpoint(self._checkpoint(state.step), model=self.model, writes=self.group.leads)
         return loss
 
     def settle(self) -> float:
@@ -290,44 +289,63 @@ class _Run:
 
         Returns the loss on dev.
         """
+        # rank 0 has written by now what all read
+        self.group.wait()
         best_loss, best_step = self.state.best[0]
-        paths = [self._checkpoint(step) for _, step in self.state.best]
-        if len(paths) > 1:
-            checkpoint.load_weights(self.model, checkpoint.average(paths), where=self.folder)
-            loss = dev_loss(self.model, self.dev, self.config, self.device)
+        if len(self.state.best) > 1:
+            mean = checkpoint.average(self._weights_of(step) for _, step in self.state.best)
+            checkpoint.load_weights(self.model, mean, where=self.folder)
+            loss = dev_loss(self.model, self.dev, self.config, self.group)
             if loss < best_loss:
                 return loss
-        best = self._checkpoint(best_step)
-        checkpoint.load_weights(self.model, checkpoint.load_tensors(best), where=best)
+        checkpoint.load_weights(self.model, self._weights_of(best_step), where=self._checkpoint(best_step))
+        self.group.wait()
         return best_loss
 
     def save_state(self) -> None:
-        with new_folder(self.folder / STATE) as partial:
-            checkpoint.save_weights(self.model, partial / "model.safetensors")
-            checkpoint.save_optimizer(self.optimizer, self.model, partial / "optimizer.safetensors")
-            (partial / "state.json").write_text(json.dumps(asdict(self.state)), encoding="utf-8")
+        checkpoint.save_checkpoint(
+            self.folder / STATE,
+            model=self.model,
+            optimizer=self.optimizer,
+            texts={"state.json": json.dumps(asdict(self.state))},
+            writes=self.group.leads,
+        )
+        if not self.group.leads:
+            return
         # only now is there no state on disk that goes on from the others
-        kept = {self._checkpoint(step) for _, step in self.state.best}
-        for path in {*(self.folder / "checkpoints").glob("*.safetensors")} - kept:
-            path.unlink()
+        kept = {self._checkpoint(step).stem for _, step in self.state.best}
+        for path in (self.folder / CHECKPOINTS).glob("step-*"):
+            if path.stem in kept:
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _weights_of(self, step: int) -> Mapping[str, Tensor]:
+        """Of a checkpoint that was kept; an older version kept files."""
+        path = self._checkpoint(step)
+        if path.is_dir():
+            return checkpoint.open_checkpoint(path, "model")
+        return checkpoint.load_tensors(path.with_suffix(".safetensors"))
 
     def _checkpoint(self, step: int) -> Path:
-        return self.folder / "checkpoints" / f"step-{step:08d}.safetensors"
+        return self.folder / CHECKPOINTS / f"step-{step:08d}"
 
-    def _parts(self, step: int) -> list[list[Batch | TextBatch]]:
-        """What this process and each helper does of a step: a part of every batch that has a row for it."""
+    def _parts(self, step: int) -> list[Batch | TextBatch]:
+        """What this rank does of a step: a part of every batch."""
         epoch, index = divmod(step, self.steps_per_epoch)
         if epoch != self._order_epoch:
             self._order, self._order_epoch = self._epoch_order(epoch), epoch
         first = index * self.config.accumulate
-        cut = [
-            self.train.parts(rows, 1 + len(self.helpers))
+        return [
+            self._part(rows, epoch).to(self.group.device)
             for rows in self._order[first : first + self.config.accumulate]
         ]
-        return [
-            [self.train.batch(rows, epoch=epoch).to(self.device) for rows in parts if len(rows)]
-            for parts in zip(*cut, strict=True)
-        ]
+
+    def _part(self, rows: np.ndarray, epoch: int) -> Batch | TextBatch:
+        ours = self.train.parts(rows, self.group.size)[self.group.rank]
+        if len(ours):
+            return self.train.batch(ours, epoch=epoch)
+        # every rank must run the model, so that weights that ranks share are sent
+        return self.train.batch(rows[:1], epoch=epoch).without_labels()
 
     def _epoch_order(self, epoch: int) -> list:
         return self.train.order(batch_tokens=self.config.batch_tokens, seed=self.config.seed, epoch=epoch)
@@ -348,8 +366,10 @@ def rehearsal(model: nn.Module, train: Data, config: TrainConfig, processes: int
     return step
 
 
-def _load_state(model: nn.Module, optimizer: Optimizer, folder: Path) -> State:
+def _load_state(model: nn.Module, optimizer: Optimizer, folder: Path, *, verifies: bool) -> State:
     resume = folder / STATE
+    if verifies:
+        checkpoint.check_hashes(resume)
     try:
         state = State(**json.loads((resume / "state.json").read_bytes()))
     except FileNotFoundError:
@@ -357,32 +377,9 @@ def _load_state(model: nn.Module, optimizer: Optimizer, folder: Path) -> State:
     except (ValueError, TypeError, RecursionError) as error:
         raise RegardError(f"{resume / 'state.json'}: cannot be understood: {error}; train again") from None
     state.best = [(loss, step) for loss, step in state.best]
-    weights = resume / "model.safetensors"
-    checkpoint.load_weights(model, checkpoint.load_tensors(weights), where=weights)
-    checkpoint.load_optimizer(optimizer, model, resume / "optimizer.safetensors")
+    checkpoint.load_weights(model, checkpoint.open_checkpoint(resume, "model"), where=resume)
+    checkpoint.load_optimizer(optimizer, model, checkpoint.open_checkpoint(resume, "optimizer"))
     return state
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C was pressed or SIGTERM sent; the second one is not held back."""
-    pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        # only the main thread may hear signals
-        yield pressed.is_set
-        return
-
-    def hear(*_: object) -> None:
-        pressed.set()
-        for number in SIGNALS:
-            signal.signal(number, signal.default_int_handler)
-
-    before = {number: signal.signal(number, hear) for number in SIGNALS}
-    try:
-        yield pressed.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _speed(recent: list[tuple[float, int]], tokens: int, seconds: float) -> float:

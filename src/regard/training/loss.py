@@ -10,7 +10,8 @@ from regard.attention.output import ModelOutput
 from regard.data.batch import IGNORED, Batch, TextBatch
 from regard.evaluation.likelihood import BATCH_TOKENS, likelihood
 from regard.kernels.cross_entropy import cross_entropy
-from regard.training.recipe import TrainConfig
+from regard.training.distributed import Group
+from regard.training.train_config import TrainConfig
 
 
 def add_gradients(
@@ -18,7 +19,7 @@ def add_gradients(
 ) -> float:
     """Add to each parameter's gradient what these parts of a step give, and return their share of its loss.
 
-    The step has `count` target tokens in all; what is dropped out depends on `seed` alone.
+    The step has `count` target tokens in all, of all ranks; what is dropped out depends on `seed` alone.
     """
     torch.manual_seed(seed)
     total = 0.0
@@ -41,6 +42,12 @@ def smoothed_loss(logits: Tensor, batch: Batch | TextBatch, label_smoothing: flo
     return cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore=IGNORED, label_smoothing=label_smoothing)
 
 
-def dev_loss(model: nn.Module, dev: Any, config: TrainConfig, device: torch.device | str) -> float:
-    """The loss on dev, in batches no larger than a step's: it needs no more memory than the step."""
-    return likelihood(model, dev, batch_tokens=min(config.batch_tokens, BATCH_TOKENS), device=device).loss
+def dev_loss(model: nn.Module, dev: Any, config: TrainConfig, group: Group) -> float:
+    """The loss on dev, in batches no larger than a step's: it needs no more memory than the step.
+
+    Each rank of `group` computes its share of them.
+    """
+    tokens = min(config.batch_tokens, BATCH_TOKENS)
+    found = likelihood(model, dev, batch_tokens=tokens, device=group.device, rank=group.rank, size=group.size)
+    log_prob, count = group.sum(found.log_probs.sum(), found.token_counts.sum())
+    return -float(log_prob / count)

@@ -18,14 +18,10 @@ from regard.errors import RegardError
 from regard.models import MODELS, ModelConfig, read_config, translates, type_name
 from regard.training.init import with_start
 from regard.training.lora import LoRAConfig
-from regard.training.optimizers import OPTIMIZERS
-from regard.training.reports import REPORTS
-from regard.training.schedule import SCHEDULES
+from regard.training.train_config import BUDGETS, TrainConfig
 
 # the tokenizer of what a run begins from, with more tokens
 EXTENDED = "extend"
-# more is a slip of the finger
-MOST_STEPS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -98,58 +94,11 @@ class DataConfig:
         return {split: path for split, path in given.items() if path is not None}
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a model is trained. The budget is one of `steps`, `epochs` and `minutes`."""
-
-    steps: int | None = setting(None, least=1, most=MOST_STEPS)
-    epochs: int | None = setting(None, least=1, most=MOST_STEPS)
-    minutes: float | None = setting(None, above=0, most=MOST_STEPS)
-    seed: int = setting(1, least=0, most=2**31 - 1)
-    threads: int = setting(0, least=0)
-    device: str = setting("auto", choices=("auto", "cpu", "cuda"))
-    dtype: str = setting("float32", choices=("float32", "bfloat16"))
-    batch_tokens: int = setting(2048, least=1, most=MOST_STEPS)
-    accumulate: int = setting(1, least=1, most=MOST_STEPS)
-    optimizer: str = setting("adamw", choices=tuple(OPTIMIZERS))
-    learning_rate: float = setting(1e-3, above=0)
-    schedule: str = setting("wsd", choices=tuple(SCHEDULES))
-    warmup_steps: int = setting(100, least=0, most=MOST_STEPS)
-    decay: float = setting(0.25, above=0, below=1)
-    weight_decay: float = setting(0.01, least=0)
-    clip: float = setting(1.0, above=0)
-    label_smoothing: float = setting(0.1, least=0, below=1)
-    validate_every: int = setting(500, least=1, most=MOST_STEPS)
-    patience: int | None = setting(None, least=1, most=MOST_STEPS)
-    average: int = setting(1, least=1, most=1000)
-    compile: bool = setting(False)
-    report: str | tuple = setting(())
-
-    def __post_init__(self) -> None:
-        for name in self.reports:
-            if not isinstance(name, str) or name not in REPORTS:
-                raise RegardError(f"report has no {name!r}{suggest(str(name), REPORTS)}")
-        budgets = [name for name in BUDGETS if getattr(self, name) is not None]
-        if len(budgets) != 1:
-            given = " and ".join(budgets) or "none"
-            raise RegardError(f"needs one budget, steps, epochs or minutes, and has {given}")
-        if self.schedule == "cosine" and self.minutes is not None and not self.warmup_steps:
-            raise RegardError(
-                "schedule 'cosine' by minutes measures its speed in the warm-up: set warmup_steps to 1 or more"
-            )
-
-    @property
-    def reports(self) -> tuple:
-        """Where metrics go beside metrics.jsonl."""
-        return (self.report,) if isinstance(self.report, str) else self.report
-
-
 # a type of model that is not made of settings
 PRETRAINED = "pretrained"
 SPLITS = ("train", "dev", "test")
 # settings that name files
 FILES = (*SPLITS, "dev_links", "test_links")
-BUDGETS = ("steps", "epochs", "minutes")
 # settings of which one takes the place of the others
 ALTERNATIVES = {"train": BUDGETS, "data": ("corpus", "train")}
 

@@ -1,4 +1,4 @@
-"""What must be as it was when a run goes on, and what may be another: its budget, device, threads and paths."""
+"""What must be as it was when a run goes on, and what may be another: its budget, device, processes and paths."""
 
 import json
 from dataclasses import asdict, replace
@@ -11,13 +11,14 @@ from regard.files import read_whole
 from regard.training.data_files import absolute, files_of_stdin, with_files, with_files_of
 from regard.training.folder import LARGEST_FACTS, STATE
 from regard.training.loop import Data, State
-from regard.training.recipe import BUDGETS, Recipe, TrainConfig
+from regard.training.recipe import Recipe
+from regard.training.train_config import BUDGETS, TrainConfig
 
 if TYPE_CHECKING:
     from regard.training.run import Run
 
 # what may be another when a run goes on
-FREE = (*BUDGETS, "device", "threads", "report")
+FREE = (*BUDGETS, "device", "threads", "shard", "report")
 
 
 def resumed(recipe: Recipe, before: "Run") -> Recipe:
@@ -42,11 +43,12 @@ def resumed(recipe: Recipe, before: "Run") -> Recipe:
     return replace(begun, train=recipe.train)
 
 
-def goes_on_as_it_was(before: "Run", recipe: Recipe, threads: int) -> bool:
-    """Whether a run has had one budget, device, number of threads and version of Regard since it began."""
+def goes_on_as_it_was(before: "Run", recipe: Recipe, threads: int, processes: int) -> bool:
+    """Whether a run has had one budget, device, number of threads and processes and version since it began."""
     had, has = before.recipe.train, recipe.train
-    same = all(getattr(had, name) == getattr(has, name) for name in (*BUDGETS, "device"))
-    same = same and before.facts.get("threads") == threads and before.facts.get("regard") == __version__
+    same = all(getattr(had, name) == getattr(has, name) for name in (*BUDGETS, "device", "shard"))
+    now = {"threads": threads, "processes": processes, "regard": __version__}
+    same = same and all(before.facts.get(name) == value for name, value in now.items())
     return same and before.facts.get("repeats", True)
 
 

@@ -1,18 +1,15 @@
 """A run is the folder that training leaves: recipe, tokenizer, weights, metrics and a model card."""
 
-import collections
 import functools
 import json
 import logging
 import os
-import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from regard import __version__
@@ -27,52 +24,16 @@ from regard.data.prepare import TokenizedCorpus
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
 from regard.errors import RegardError
-from regard.files import new_file, read_whole, real_path
-from regard.kernels.compiler import check_compiler
-from regard.kernels.memory import memory_for
-from regard.kernels.threads import check_threads, fastest_threads, most_threads, threads
-from regard.models import check_memory
-from regard.models.gpt import GPT
+from regard.files import read_whole
 from regard.models.pretrained.folder import CONFIG
-from regard.models.pretrained.gpt_weights import weights
-from regard.models.pretrained.seq2seq import PretrainedTranslator
-from regard.models.pretrained.translators import tensors_of
 from regard.training import checkpoint
-from regard.training.card import model_card
-from regard.training.data_files import (
-    from_within,
-    moved_along,
-    with_data_at_hand,
-    with_files,
-)
-from regard.training.data_parallel import helpers, num_processes
-from regard.training.folder import (
-    CARD,
-    FACTS,
-    LARGEST_FACTS,
-    RECIPE,
-    TOKENIZER,
-    WEIGHTS,
-    claimed,
-    has_weights,
-    remove_state,
-)
-from regard.training.init import Start, check_apart
-from regard.training.look import Look, log_warnings, look_at
-from regard.training.loop import Data, Outcome, Progress, check_dtype, fit, rehearsal
-from regard.training.lora import add_adapters, save_adapters
-from regard.training.loss import dev_loss
-from regard.training.optimizers import trained
-from regard.training.recipe import Recipe, TrainConfig, read_recipe
-from regard.training.reports import check_reports
-from regard.training.resume import check_budget, check_same_data, goes_on_as_it_was, resumed, steps_per_epoch
+from regard.training.data_files import moved_along, with_files
+from regard.training.folder import FACTS, LARGEST_FACTS, RECIPE, WEIGHTS, has_weights
+from regard.training.init import Start
+from regard.training.lora import add_adapters
+from regard.training.recipe import Recipe, read_recipe
 from regard.training.tokens import Tokens
 from regard.training.translators import AnyTokenizer, model_of
-from regard.training.vocabulary import train_tokenizer
-
-# facts that are known when a run begins: the ranges of its splits, sums over what it is trained and validated on,
-# on how many threads, whether its number of steps tells how to have it again, and what the look at its data found
-BEGAN = ("hashes", "token_sums", "threads", "repeats", "look", "init", "init_dev_loss")
 
 logger = logging.getLogger("regard")
 
@@ -164,6 +125,16 @@ class Run:
         """The text of any files, as this run tokenizes it."""
         return self._tokens.of_files(files, self.recipe.data.form)
 
+    def splits(self, corpus: Corpus | Text, *, progress: Watcher = unwatched) -> tuple[Part | Mixture, Part]:
+        """What a training learns from, and its dev data, as token ids."""
+        train, dev = self._tokens.mixture(corpus, progress), self.tokenized("dev", progress=progress)
+        if isinstance(train, TokenizedCorpus | Mixture) and self.recipe.data.bpe_dropout:
+            tokenizer = self.tokenizer()
+            assert isinstance(tokenizer, Tokenizer)
+            dropout = BPEDropout(tokenizer, self.recipe.data.bpe_dropout, seed=self.recipe.train.seed)
+            train = train.with_dropout(dropout, max_length=self.recipe.model.max_length)
+        return train, dev
+
     def token_sum(self, split: str) -> str:
         """SHA-256 over the token ids of a split that is tokenized."""
         return self._tokens.sum(self.corpus(), split)
@@ -176,170 +147,6 @@ class Run:
     @property
     def _start(self) -> Start:
         return Start(self.path, is_pretrained=self.is_pretrained)
-
-
-def train_run(
-    recipe: Recipe,
-    folder: Path,
-    *,
-    resume: bool = False,
-    report: Callable[[Progress], None] = lambda progress: None,
-    preparing: Watcher = unwatched,
-    look: Callable[[Look], None] = log_warnings,
-) -> Run:
-    """Train by `recipe` into `folder`, which must not exist yet unless `resume` is set.
-
-    Before the first step `preparing` hears what is done with the text, and to how many pairs or passages. `look` is
-    given what was seen in the data before a new run begins; the facts of the run keep it.
-    A run goes on with the settings and the data that it began with; its budget may be another, device and threads, and
-    the names of its files. One that was ended before it saved a state begins anew, with `resume` and without.
-    Raises RegardError for data, settings or a folder that cannot be used, and where another process trains in it; a
-    folder made for nothing is removed.
-    """
-    device = find_device(recipe.train.device)
-    check_dtype(recipe.train.dtype, device)
-    check_threads(recipe.train.threads)
-    check_reports(recipe.train.reports)
-    if recipe.train.compile:
-        check_compiler("train.compile", "set it to false")
-    start = None
-    if recipe.init is not None:
-        check_apart(recipe.init, folder)
-        start = Start.find(recipe.init)
-    with claimed(folder, resume=resume) as goes_on:
-        before = Run.open(folder) if goes_on else None
-        recipe = resumed(recipe, before) if before else with_data_at_hand(recipe, folder)
-        began = {name: before.facts[name] for name in BEGAN if name in before.facts} if before else {}
-        # one that cannot serve is refused before the text is read
-        known = start.tokenizer(recipe.model) if start is not None and not before else None
-        given = None if before else known if recipe.data.tokenizer is None else recipe.tokenizer()
-        corpus = Run(folder, recipe, facts=began).corpus(progress=preparing)
-        hashes = {split: list(ends) for split, ends in corpus.hashes.items()}
-        now = {"regard": __version__, "folder": str(real_path(folder)), "hashes": hashes}
-        run = Run(folder, recipe, facts=began | now)
-        for split in corpus.links:
-            # read for their errors, before and not after the training
-            collections.deque(run.pair_corpus().gold(split), maxlen=0)
-        kept = replace(recipe, data=with_files(recipe.data, lambda path: from_within(folder, path)))
-        if not before:
-            if start is not None and start.is_pretrained:
-                assert known is not None
-                start.copy_into(folder, known)
-            else:
-                assert isinstance(known, Tokenizer | None)
-                assert isinstance(given, Tokenizer | None)
-                (given or train_tokenizer(recipe, corpus, preparing, known=known)).save(folder / TOKENIZER)
-            _write(folder / RECIPE, kept.to_toml())
-        train, dev = run._tokens.mixture(corpus, preparing), run.tokenized("dev", progress=preparing)
-        sums = {split: run.token_sum(split) for split in ("train", "dev")}
-        run = replace(run, facts=run.facts | {"token_sums": sums})
-        if isinstance(train, TokenizedCorpus | Mixture) and recipe.data.bpe_dropout:
-            tokenizer = run.tokenizer()
-            assert isinstance(tokenizer, Tokenizer)
-            dropout = BPEDropout(tokenizer, recipe.data.bpe_dropout, seed=recipe.train.seed)
-            train = train.with_dropout(dropout, max_length=recipe.model.max_length)
-        if before:
-            check_same_data(run, began)
-            check_budget(run, train)
-        else:
-            per_epoch = steps_per_epoch(train, recipe.train)
-            parts = train.corpora if isinstance(train, Mixture) else [train]
-            seen = look_at(recipe, corpus, run.tokenizer(), parts, dev, steps_per_epoch=per_epoch, progress=preparing)
-            look(seen)
-            run = replace(run, facts=run.facts | {"look": asdict(seen)})
-        if device.type == "cpu":
-            check_memory(run.build)
-        torch.manual_seed(recipe.train.seed)
-        # a run that goes on has its own weights, but for those that it does not train
-        if start is None or (before and recipe.lora is None and not start.is_translator):
-            module = run.build().to(device)
-        else:
-            module = start.module(recipe.model, run.tokenizer()).to(device)
-        if start is not None and not before:
-            loss = dev_loss(module, dev, recipe.train, device)
-            run = replace(run, facts=run.facts | {"init": recipe.init, "init_dev_loss": loss})
-        if start is not None and recipe.lora is not None:
-            add_adapters(model_of(module), recipe.lora)
-        # a run may have come from a larger machine
-        was = min(began.get("threads", 0), most_threads())
-        count = recipe.train.threads or was or _fastest(module, train, recipe.train, device)
-        repeats = before is None or goes_on_as_it_was(before, recipe, count)
-        run = replace(run, facts=run.facts | {"threads": count, "repeats": repeats})
-        if not before:
-            _write_facts(run)
-        processes = num_processes(recipe.train, device, count)
-        with (
-            threads(count),
-            helpers(module, folder, count=processes - 1, num_threads=count // processes) as others,
-            memory_for("a step of this training", "lower train.batch_tokens or the sizes in [model]"),
-        ):
-            outcome = fit(
-                module,
-                train,
-                dev,
-                recipe.train,
-                folder=folder,
-                device=device,
-                report=report,
-                resume=goes_on,
-                helpers=others,
-            )
-        facts = run.facts | _facts(corpus, train, module, outcome, device)
-        run = replace(run, facts=facts)
-        _save(run, module)
-        # a resumed run may have had another budget
-        _write(folder / RECIPE, kept.to_toml())
-        _write_facts(run)
-        _write(folder / CARD, model_card(kept, facts))
-        if outcome.status != "interrupted":
-            # what was kept to go on from has served
-            remove_state(folder)
-        return run
-
-
-def _save(run: Run, module: nn.Module) -> None:
-    if run.recipe.lora is not None:
-        assert run.recipe.init is not None
-        save_adapters(model_of(module), run.recipe.lora, run.path, base=run.recipe.init)
-    elif isinstance(module, PretrainedTranslator):
-        checkpoint.save_tensors(tensors_of(module), run.path / WEIGHTS)
-    elif run.is_pretrained:
-        assert isinstance(module, GPT)
-        checkpoint.save_tensors(weights(module), run.path / WEIGHTS)
-    else:
-        checkpoint.save_weights(module, run.path / WEIGHTS)
-
-
-def find_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one. Raises RegardError if CUDA is asked for and absent."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise RegardError(f"--device must be auto, cpu or cuda, not {name!r}")
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RegardError("no CUDA device is found; use --device cpu, or auto")
-    return torch.device(name)
-
-
-def _facts(
-    corpus: Corpus | Text,
-    train: Data,
-    module: nn.Module,
-    outcome: Outcome,
-    device: torch.device,
-) -> dict[str, Any]:
-    return {
-        **asdict(outcome),
-        "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "trained_parameters": sum(parameter.numel() for parameter in trained(module).values()),
-        **train.sizes,
-        "corpus": corpus.name,
-        "licence": corpus.licence,
-        "attribution": corpus.attribution,
-        "device": str(device),
-        "machine": platform.machine(),
-        "torch": torch.__version__,
-    }
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
@@ -359,21 +166,3 @@ def _read_facts(path: Path) -> dict[str, Any]:
 @functools.cache
 def _tell_version(folder: Path, maker: str) -> None:
     logger.info("%s: made by %s; this is Regard %s", folder, maker, __version__)
-
-
-def _write_facts(run: Run) -> None:
-    _write(run.path / FACTS, json.dumps(run.facts, indent=2, ensure_ascii=False) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    with new_file(path) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def _fastest(module: nn.Module, train: Data, config: TrainConfig, device: torch.device) -> int:
-    """On how many threads, of all processes together, a step is done first."""
-    most = torch.get_num_threads()
-    if device.type != "cpu":
-        return most
-    processes = num_processes(config, device, most)
-    return processes * fastest_threads(rehearsal(module, train, config, processes), most // processes)
