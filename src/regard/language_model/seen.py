@@ -23,8 +23,10 @@ from regard.models.pretrained.texts import Encoded, Turn
 from regard.models.pretrained.tiles import tiles_of
 from regard.reading.areas import Places, Shown, places_of
 from regard.reading.labels import Label, sequence
-from regard.reading.language import read_tokens
+from regard.reading.language import followed, read_tokens, settings_of
 from regard.reading.media import Picture
+from regard.reading.media_asked import AskedMedia
+from regard.reading.media_sources import find_media_sources
 from regard.reading.options import ReadOptions
 from regard.reading.parts import placeholders
 from regard.reading.reading import Reading
@@ -81,6 +83,19 @@ class Pictured:
                 found[name] = value
         return found
 
+    def asking(self, model: "LanguageModel", written: list[int]) -> AskedMedia:
+        """What is asked when the sources of an answer are sought."""
+        ends = model.ends | self.given.ends
+        return AskedMedia(
+            model.module,
+            followed(self.given, written, model.tokenizer, self.others),
+            [*self.given.ids, *written],
+            len(self.given.ids),
+            lambda tokens: self.inputs(tokens, model.module),
+            settings_of(self.given, written, ends)["end_tokens"],
+            sequence(self.places.source, None) if self.places.source else None,
+        )
+
     def next_inputs(self, tokens: Tensor, module: Any) -> dict[str, Any]:
         """Arguments of a run over what was written last, with a cache of what came before."""
         found: dict[str, Any] = {"input_ids": tokens}
@@ -113,9 +128,13 @@ def pictured(
     messages: Any = None,
     documents: Any = None,
     tools: Any = None,
-    chats: bool = True,
+    chat: bool = False,
+    asks: bool = True,
 ) -> Pictured:
-    """A prompt or messages with pictures. Raises RegardError for a model that takes none, and for what it refuses."""
+    """A prompt or messages with pictures.
+
+    With `chat` the prompt is a message; one that `asks`, and has no place for its pictures, is one where it can be.
+    Raises RegardError for a model that takes none, and for what it refuses."""
     check_takes(model, "images")
     if (prompt is None) == (messages is None):
         raise RegardError("give a prompt or messages beside the images" + (", not both" if prompt is not None else ""))
@@ -132,7 +151,7 @@ def pictured(
         if documents is not None or tools is not None:
             raise RegardError("documents and tools go into a chat template: give messages")
         pictures = opened(images)
-        asked = texts.prompt(prompt, len(pictures), chats=chats)
+        asked = texts.message(prompt, len(pictures)) if chat else texts.prompt(prompt, len(pictures), chats=asks)
     return _encoded(model, texts, asked, pictures)
 
 
@@ -228,6 +247,9 @@ def read_answer(
         )
     if is_likeliest and written:
         _check_same(model, logits[0], written)
+    if written:
+        seek = lambda options, **how: find_media_sources(asked.asking(model, written), options, **how)  # noqa: E731
+        reading = replace(reading, seek=seek)
     return _shown(reading, asked.pictures, asked.places)
 
 
@@ -305,6 +327,7 @@ def read_with(
     options: Mapping[str, Any],
     *,
     max_new_tokens: int,
+    chat: bool = False,
     documents: Any = None,
     tools: Any = None,
 ) -> Reading:
@@ -328,7 +351,7 @@ def read_with(
     read = ReadOptions.of(options, rows="generated" if asks else "last" if model.writes else "all")
     messages = value if name == "messages" else None
     prompt = None if name == "messages" else value
-    how = {"messages": messages, "documents": documents, "tools": tools, "chats": asks}
+    how = {"messages": messages, "documents": documents, "tools": tools, "chat": chat, "asks": asks}
     asked = pictured(model, prompt, images=images, **how)
     written = answer_of(model, asked, max_new_tokens) if asks else []
     return read_answer(model, asked, written, read, is_likeliest=asks)
