@@ -20,9 +20,8 @@ from regard.models.pretrained.needs import quiet, told
 from regard.models.pretrained.pictured_texts import Asked, PicturedTexts, pictures_in
 from regard.models.pretrained.processors import Prepared, vision_of
 from regard.models.pretrained.texts import Encoded, Turn
-from regard.models.pretrained.tiles import tiles_of
 from regard.reading.areas import Places, Shown, places_of
-from regard.reading.labels import Label, sequence
+from regard.reading.labels import Label
 from regard.reading.language import followed, read_tokens, settings_of
 from regard.reading.media import Picture
 from regard.reading.media_asked import AskedMedia
@@ -93,7 +92,7 @@ class Pictured:
             len(self.given.ids),
             lambda tokens: self.inputs(tokens, model.module),
             settings_of(self.given, written, ends)["end_tokens"],
-            sequence(self.places.source, None) if self.places.source else None,
+            self.places.sequences().get("source"),
         )
 
     def next_inputs(self, tokens: Tensor, module: Any) -> dict[str, Any]:
@@ -173,7 +172,7 @@ def _places(model: "LanguageModel", pictures: list[OpenedImage], prepared: Prepa
     if not pictures:
         return Places([], [])
     sizes = [(picture.width, picture.height) for picture in pictures]
-    tiles = tiles_of(prepare, sizes, model.processor.images)
+    tiles = model.processor.tiles(sizes, prepare)
     return places_of(Shown(model.module, prepared.inputs, tiles, len(pictures)))
 
 
@@ -244,13 +243,14 @@ def read_answer(
             inputs=lambda tokens: asked.inputs(tokens, model.module) | settings,
             name=model.name,
             others=asked.others,
+            known=asked.places.sequences(),
         )
     if is_likeliest and written:
         _check_same(model, logits[0], written)
     if written:
         seek = lambda options, **how: find_media_sources(asked.asking(model, written), options, **how)  # noqa: E731
         reading = replace(reading, seek=seek)
-    return _shown(reading, asked.pictures, asked.places)
+    return _shown(reading, asked.pictures)
 
 
 def _check_same(model: "LanguageModel", logits: Tensor, written: list[int]) -> None:
@@ -285,9 +285,10 @@ def read_images(model: "LanguageModel", images: Any, options: ReadOptions) -> Re
     with quiet(), told(f"{model.name}: transformers cannot run it on these pictures"):
         with torch.inference_mode(), watching(module, name=model.name, **vars(options)) as watch:
             watch.is_one = True
+            watch.wanted = replace(watch.wanted, known=places.sequences())
             module(**inputs)
         reading = watch.reading(0)
-    return _shown(reading, pictures, places)
+    return _shown(reading, pictures)
 
 
 def _check_memory(model: "LanguageModel", module: Any, count: int, options: ReadOptions) -> None:
@@ -307,17 +308,13 @@ def _arguments(module: Any) -> Any:
     return inspect.signature(module.forward).parameters
 
 
-def _shown(reading: Reading, pictures: Sequence[OpenedImage], places: Places) -> Reading:
-    """The reading with its pictures, and with the areas of the vision model's own sequence."""
+def _shown(reading: Reading, pictures: Sequence[OpenedImage]) -> Reading:
+    """The reading with its pictures."""
     media = []
     for picture in pictures:
         media_type, data = picture.encoded()
         media.append(Picture(picture.name, media_type, data, picture.width, picture.height))
-    sequences = dict(reading.sequences)
-    for name, known in (("image", places.vision), ("source", places.source)):
-        if name in sequences and len(sequences[name].tokens) == len(known):
-            sequences[name] = sequence(known, None)
-    return replace(reading, sequences=sequences, media=media)
+    return replace(reading, media=media)
 
 
 def read_with(
