@@ -1,4 +1,4 @@
-"""Sources in pictures and sounds: hiding is a mask in plain code, and an estimate is what the gradient says at most."""
+"""Sources in pictures and sounds: hiding is a mask in plain code, and a bound is what the gradient says at most."""
 
 import dataclasses
 import sys
@@ -71,7 +71,7 @@ def family(request, asked_of):
 
 @pytest.fixture
 def all_hidden(monkeypatch):
-    """Every part is hidden, whatever the estimates."""
+    """Every part is hidden, whatever the bounds."""
     everyone = lambda estimates, hidden, *_: Confirmed({number: hidden(number) for number in range(len(estimates))})  # noqa: E731
     monkeypatch.setattr("regard.reading.media_sources.confirm_strongest", everyone)
 
@@ -149,7 +149,7 @@ def test_effects_are_those_of_a_mask_in_eager_code(family, in_eager_code, all_hi
         hidden = in_eager_code(asked, attention, part.positions).item()
         # norms of Gemma and Llama round to float32
         assert part.effect == pytest.approx(hidden - whole, abs=1e-5)
-        assert part.estimate == pytest.approx(bound(asked, contexts, list(part.positions)), rel=1e-4)
+        assert part.bound == pytest.approx(bound(asked, contexts, list(part.positions)), rel=1e-4)
     assert max(abs(part.effect) for part in found) > 1e-3
     assert found.passes == 3 + len(found)
 
@@ -193,6 +193,7 @@ def test_a_part_of_the_answer_is_judged_alone(asked_of, all_hidden):
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_audio", "whisper"])
 def test_a_reading_knows_the_sources_of_its_answer(name, asked_of, tmp_path_factory):
+    pytest.importorskip("matplotlib")
     make, ask, _ = FAMILIES[name]
     model = regard.load(make(name, tmp_path_factory.mktemp(name) / "model"))
     media: dict[str, Any] = {"images": [picture(60, 40)]} if ask is seen else {"audio": NOISE}
@@ -200,7 +201,12 @@ def test_a_reading_knows_the_sources_of_its_answer(name, asked_of, tmp_path_fact
     asked = model.sources(prompt, **media, max_new_tokens=3, confirm=1)
     read = model.read(prompt, **media, max_new_tokens=3)
     assert read.sources(confirm=1).to_json() == asked.to_json()
-    kept = tmp_path_factory.mktemp(name) / "reading.json"
+    drawn = tmp_path_factory.mktemp(name) / "sources.svg"
+    read.plot("sources", drawn)
+    words = drawn.read_text(encoding="utf-8")
+    assert f"<!-- {asked[0].text} -->" in words
+    assert "≤ " in words
+    kept = drawn.with_name("reading.json")
     read.save(kept)
     with pytest.raises(RegardError, match="with the model at hand"):
         Reading.load(kept).sources()

@@ -1,8 +1,8 @@
 """Which parts of pictures or sounds an answer rests on: ranked from one run and its gradient, confirmed by hiding them.
 
-The estimate is how far hiding a part moves each context of the text, times the length of the answer's gradient by that
-context: what hiding it can do at most, to first order. An answer that the model is sure of is flat in every direction
-but for rounding and what the layers before it saturate, so that the sign of a first-order effect says little.
+They are ranked by how far hiding a part moves each context of the text, times the length of the answer's gradient by
+that context: what hiding it can do at most, to first order. Where a position looks at one part alone, hiding that is a
+large step, over which the gradient still says how much hangs on the context, but not which way it goes.
 """
 
 import math
@@ -35,21 +35,21 @@ class MediaSource:
     """A region of a picture or a span of a sound, and what it did to the answer's log-probability, in nats.
 
     The `area` of a region is the box around its patches, by the row and column of the region. `effect` is what hiding
-    it does in truth, None where that was not tried; `estimate`, never above 0, is the most that it takes, to first
-    order. `share` is its part of what all that were tried, and made the answer likelier, did. `positions` are those of
+    it does in truth, None where that was not tried; `bound`, never above 0, is the most that it takes, to first order.
+    `share` is its part of what all that were tried, and made the answer likelier, did. `positions` are those of
     its patches or frames among the keys.
     """
 
     area: Area
-    estimate: float
+    bound: float
     effect: float | None
     share: float
     positions: tuple[int, ...]
 
     @property
     def strength(self) -> float:
-        """The effect where it is known, else the estimate."""
-        return self.estimate if self.effect is None else self.effect
+        """The effect where it is known, else the bound."""
+        return self.bound if self.effect is None else self.effect
 
     @property
     def text(self) -> str:
@@ -95,7 +95,7 @@ class MediaSources(Sequence[MediaSource]):
             "together": self.together,
             "passes": round(self.passes, 2),
             "sources": [
-                {**each.area._asdict(), "estimate": each.estimate, "effect": each.effect, "share": each.share}
+                {**each.area._asdict(), **{name: getattr(each, name) for name in ("text", "bound", "effect", "share")}}
                 for each in self.sources
             ],
         }
@@ -110,7 +110,7 @@ def find_media_sources(
     """The parts of its pictures or sounds that an answer rests on; of the options `of` and `confirm` alone.
 
     Regions are at most an eighth of a picture's width and height. Spans of a sound are half a second; a quarter of one
-    under 2 seconds, a 64th of one over 32. Those of the largest estimates, `confirm` of them, are hidden to see their
+    under 2 seconds, a 64th of one over 32. Those of the largest bounds, `confirm` of them, are hidden to see their
     true effect: fewer where the next could not be named, more while the answer rests on each. `progress` is called with
     1 after each step.
     Raises RegardError for other options, where no patch or frame has a known place, and where the model gives no
@@ -127,7 +127,7 @@ def find_media_sources(
     areas, positions = _parts(asked.keys)
     chosen = chosen_tokens(asked.tokens, asked.answer_tokens, options.of)
     with torch.inference_mode(False):
-        judged, estimates, cost = _estimated(asked, positions, chosen)
+        judged, bounds, cost = _bounded(asked, positions, chosen)
     progress(1)
     runs, across = 0, None if asked.across is None else len(asked.across.tokens)
 
@@ -148,16 +148,16 @@ def find_media_sources(
         return hidden(numbers) if sum(len(positions[number]) for number in numbers) < len(asked.keys) else None
 
     found = confirm_strongest(
-        estimates, lambda number: hidden([number]), together, lambda _: cost + runs + 1, options.confirm
+        bounds, lambda number: hidden([number]), together, lambda _: cost + runs + 1, options.confirm
     )
     effects = {number: change for number, (change, _) in found.effects.items()}
     total = sum(max(0.0, -change) for change in effects.values()) or 1.0
     order = sorted(effects, key=lambda number: effects[number])
-    order += sorted(set(range(len(areas))) - set(order), key=lambda number: estimates[number])
+    order += sorted(set(range(len(areas))) - set(order), key=lambda number: bounds[number])
     parts = tuple(
         MediaSource(
             areas[number],
-            estimate=estimates[number],
+            bound=bounds[number],
             effect=effects.get(number),
             share=max(0.0, -effects.get(number, 0.0)) / total,
             positions=positions[number],
@@ -170,7 +170,7 @@ def find_media_sources(
 
 
 def _verdict(parts: Sequence[MediaSource], together: float | None, tried: int) -> Verdict:
-    verb, medium = ("heard", "sound") if isinstance(parts[0].area, SoundSpan) else ("seen", "picture")
+    verb, medium = ("was heard", "sound") if isinstance(parts[0].area, SoundSpan) else ("was seen", "picture")
     on = tuple(number for number, each in enumerate(parts) if each.effect is not None and each.effect <= -RESTS)
     if on:
         return Verdict(on, False, f"{verb} in {' and '.join(map(numbered, on))}")
@@ -231,10 +231,10 @@ def _spans(areas: dict[int, SoundSpan]) -> list[tuple[Area, tuple[int, ...]]]:
     ]
 
 
-def _estimated(
+def _bounded(
     asked: AskedMedia, positions: Sequence[tuple[int, ...]], chosen: slice
 ) -> tuple[Float[np.ndarray, " judged"], list[float], float]:
-    """log p of the judged tokens, each part's estimate, and the cost in runs."""
+    """log p of the judged tokens, each part's bound, and the cost in runs."""
     length, across = (asked.length, None) if asked.across is None else (len(asked.across.tokens), asked.length)
     numbers = torch.full((length,), -1)
     for number, own in enumerate(positions):

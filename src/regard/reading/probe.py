@@ -49,9 +49,8 @@ class Probe(session.CallWatch):
 
     With `bounds` effects are by part, and none below 0: how far hiding the part moves each context, times the length of
     the gradient by that context, summed over rows, heads and layers. To first order no hiding can do more. A row that
-    looks at one part alone has a derivative of nearly 0, but is moved far, and where what follows it is saturated, the
-    gradient still says how much hangs on it, but not in which direction. `across` is how many tokens the text has where
-    `passages` are of another sequence, which its cross-attention looks at.
+    looks at one part alone has a derivative of nearly 0, but its context is moved far. `across` is how many tokens the
+    text has where `passages` are of another sequence, which its cross-attention looks at.
     """
 
     sees_again = True

@@ -67,9 +67,7 @@ class MediaSourcesView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         found, width = self.found, options.max_width
-        line = Text(
-            f"\nThis answer was {found.verdict}" if found.verdict.on else f"\nThis answer {found.verdict}", "bold"
-        )
+        line = Text(f"\nThis answer {found.verdict}", "bold")
         if found.verdict.on:
             line.append(f"\n{_told(found)}", f"not bold {QUIET_STYLE}")
         yield line
