@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
-from regard.reading.call import AttentionCall, Visibility, contexts, exact_weights
+from regard.reading.call import AttentionCall, Visibility, exact_weights
 from regard.reading.capture import patches, session
 from regard.reading.capture.torch_functions import seeing
 from regard.reading.compute.rows import unflattened
@@ -228,22 +228,33 @@ class Probe(session.CallWatch):
         return enter
 
     def _bounds(self, call: AttentionCall, gradient: Float[Tensor, "head query dim"]) -> _Enter:
-        value, context, group = call.value[0].float(), call.context[0].float(), call.num_heads // len(call.value[0])
-        lengths, members = gradient.norm(dim=-1), self._members.to(value.device)
+        value, context = call.value[0].float(), call.context[0].float()
+        group, lengths, members = call.num_heads // len(value), gradient.norm(dim=-1), self._members.to(value.device)
+        # the keys of each part, side by side, and none where it has fewer than another
+        places, part = members.nonzero().unbind(1)
+        order = part.argsort(stable=True)
+        counts = members.sum(0)
+        keys = torch.nn.utils.rnn.pad_sequence(places[order].split(counts.tolist()), batch_first=True)
+        is_key = torch.arange(keys.shape[1], device=keys.device) < counts[:, None]
+        # [key_head, part, key, dim]
+        values = value[:, keys] * is_key[..., None]
 
         def enter(tile: Tile, found: Float[Tensor, " part"]) -> None:
-            weights = tile.weights.float()
-            values = value[tile.heads.start // group : (tile.heads.stop - 1) // group + 1, tile.columns]
-            own = members[tile.columns]
-            for part in own.any(0).nonzero()[:, 0].tolist():
-                keys = own[:, part].nonzero()[:, 0]
-                given = weights[..., keys].sum(-1, keepdim=True)
-                lost = given * context[tile.heads, tile.rows] - contexts(weights[..., keys], values[:, keys])
-                moved = lost.norm(dim=-1) / (1 - given[..., 0]).clamp(min=LEAST_LEFT)
-                if self.across is None:
-                    # the part's own rows still see it
-                    moved[:, members[tile.rows, part]] = 0.0
-                found[part] += (moved * lengths[tile.heads, tile.rows]).sum()
+            first, heads = tile.columns.start, slice(tile.heads.start // group, (tile.heads.stop - 1) // group + 1)
+            seen = is_key & (keys >= first) & (keys < tile.columns.stop)
+            # [head, query, part, key]
+            own = tile.weights.float()[..., (keys - first).clamp(0, tile.numerators.shape[-1] - 1)] * seen
+            given = own.sum(-1)
+            stacked = own.unflatten(0, (-1, group)).permute(0, 3, 1, 2, 4)
+            taken = (
+                (stacked.flatten(2, 3) @ values[heads]).unflatten(2, (group, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
+            )
+            lost = given[..., None] * context[tile.heads, tile.rows, None] - taken
+            moved = lost.norm(dim=-1) / (1 - given).clamp(min=LEAST_LEFT)
+            if self.across is None:
+                # the part's own rows still see it
+                moved = moved * ~members[tile.rows]
+            found += (moved * lengths[tile.heads, tile.rows, None]).sum((0, 1))
 
         return enter
 

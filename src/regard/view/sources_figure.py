@@ -57,7 +57,8 @@ def _line(text: str, width: float) -> str:
 
 
 def _loss(source: dict[str, Any]) -> float:
-    return -(source.get("estimate", source.get("bound")) if source["effect"] is None else source["effect"])
+    known = source["effect"]
+    return -(source["bound" if "bound" in source else "estimate"] if known is None else known)
 
 
 def _drawn(source: dict[str, Any]) -> float:
