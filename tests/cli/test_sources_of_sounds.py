@@ -49,6 +49,8 @@ def test_sources_are_spans_of_the_sound(cli, folders):
         ("whisper", ("--curves", "x.png"), "--curves are of passages of a text, not of an image or a sound"),
         ("whisper", ("--prompt", "What?"), "give it audio (--audio FILE), not a prompt"),
         ("whisper", ("--language", "xx"), "knows no language 'xx'"),
+        ("whisper", ("--answer", " "), "the answer is empty"),
+        ("qwen", ("--prompt", "What?", "--answer", ""), "the answer is empty"),
         ("qwen", (), "hears beside a text: give it a prompt with its audio"),
         ("qwen", ("--prompt", "What?", "--task", "translate"), "told in its prompt what to do"),
         ("wav2vec2", (), "writes nothing"),

@@ -181,6 +181,6 @@ def asked_transcript(
         [*prefix, *written],
         len(prefix),
         lambda tokens: {"encoder_outputs": encoded, "decoder_input_ids": tokens},
-        int(written[-1] in listening.ends),
+        int(bool(written) and written[-1] in listening.ends),
         frames,
     )

@@ -60,6 +60,10 @@ def _refuse(given: Mapping[str, Any], why: str) -> None:
         raise RegardError(f"{wrong[0]} {why}; leave it out")
 
 
+def _most(max_new_tokens: int | None) -> int:
+    return MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
+
+
 def _about_pictures(
     model: "LanguageModel",
     prompt: str | None,
@@ -72,7 +76,7 @@ def _about_pictures(
         raise RegardError("the prompt is empty; ask something about the images")
     asked = pictured(model, prompt, images=images, **chats)
     if answer is None:
-        return asked.asking(model, answer_of(model, asked, max_new_tokens or MAX_NEW_TOKENS))
+        return asked.asking(model, answer_of(model, asked, _most(max_new_tokens)))
     written = model._texts().encode_answer(answer)
     model.check_length(len(asked.given.ids) + len(written))
     return asked.asking(model, written)
@@ -83,7 +87,7 @@ def _about_sounds(
 ) -> AskedMedia:
     asked = heard_prompt(model, sounds_of(audio), {} if prompt is None else {"prompt": prompt})
     if answer is None:
-        return asked.asking(model, answer_beside_text(model, asked, max_new_tokens or MAX_NEW_TOKENS))
+        return asked.asking(model, answer_beside_text(model, asked, _most(max_new_tokens)))
     return asked.asking(model, model._texts().encode_answer(answer))
 
 
