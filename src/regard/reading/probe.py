@@ -234,7 +234,7 @@ class Probe(session.CallWatch):
         places, part = members.nonzero().unbind(1)
         order = part.argsort(stable=True)
         counts = members.sum(0)
-        keys = torch.nn.utils.rnn.pad_sequence(places[order].split(counts.tolist()), batch_first=True)
+        keys = torch.nn.utils.rnn.pad_sequence(list(places[order].split(counts.tolist())), batch_first=True)
         is_key = torch.arange(keys.shape[1], device=keys.device) < counts[:, None]
         # [key_head, part, key, dim]
         values = value[:, keys] * is_key[..., None]
