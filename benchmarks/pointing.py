@@ -49,7 +49,7 @@ LEAST, MOST = 4, 8
 # questions about one grid while it learns, each about the next colour
 QUESTIONS, BATCH = 4, 32
 # a further colour comes once so many answers are right; the rate falls over the last half of all steps
-STEPS, LEARNED, RATE, WARMUP = 1500, 0.8, 2e-3, 50
+STEPS, LEARNED, RATE, WARMUP = 1300, 0.8, 2e-3, 50
 # patches know their places from the beginning
 PLACES = 0.3
 GRIDS, SEED = 200, 7
@@ -169,7 +169,8 @@ def _model() -> Any:
         vision_config=vision,
         text_config=text,
         image_token_id=IDS["<image>"],
-        vision_feature_layer=-1,
+        # before the vision model attends, which moves what is in a cell to other patches
+        vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
     return transformers.LlavaForConditionalGeneration(config)
