@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
-from regard.reading.call import AttentionCall, Visibility, exact_weights
+from regard.reading.call import AttentionCall, Visibility, contexts, exact_weights
 from regard.reading.capture import patches, session
 from regard.reading.capture.torch_functions import seeing
 from regard.reading.compute.rows import unflattened
@@ -31,8 +31,6 @@ from regard.reading.layouts import Layout
 # kept but computed again, block by block
 KEPT_PER_BLOCK = 18
 MOST_KEPT = 1 << 30
-# what a row has left without a part counts as this at least: float32 knows no less of 1 − W
-LEAST_LEFT = 1e-4
 _LOCK = threading.RLock()
 # enters what a tile says of every key, or part
 _Enter = Callable[[Tile, Tensor], None]
@@ -230,6 +228,7 @@ class Probe(session.CallWatch):
     def _bounds(self, call: AttentionCall, gradient: Float[Tensor, "head query dim"]) -> _Enter:
         value, context = call.value[0].float(), call.context[0].float()
         group, lengths, members = call.num_heads // len(value), gradient.norm(dim=-1), self._members.to(value.device)
+        passages = self.passages.to(value.device)
         # the keys of each part, side by side, and none where it has fewer than another
         places, part = members.nonzero().unbind(1)
         order = part.argsort(stable=True)
@@ -242,15 +241,21 @@ class Probe(session.CallWatch):
         def enter(tile: Tile, found: Float[Tensor, " part"]) -> None:
             first, heads = tile.columns.start, slice(tile.heads.start // group, (tile.heads.stop - 1) // group + 1)
             seen = is_key & (keys >= first) & (keys < tile.columns.stop)
+            weights, seen_context = tile.weights.float(), context[tile.heads, tile.rows]
             # [head, query, part, key]
-            own = tile.weights.float()[..., (keys - first).clamp(0, tile.numerators.shape[-1] - 1)] * seen
+            own = weights[..., (keys - first).clamp(0, weights.shape[-1] - 1)] * seen
             given = own.sum(-1)
             stacked = own.unflatten(0, (-1, group)).permute(0, 3, 1, 2, 4)
             taken = (
                 (stacked.flatten(2, 3) @ values[heads]).unflatten(2, (group, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
             )
-            lost = given[..., None] * context[tile.heads, tile.rows, None] - taken
-            moved = lost.norm(dim=-1) / (1 - given).clamp(min=LEAST_LEFT)
+            moved = (given[..., None] * seen_context[:, :, None] - taken).norm(dim=-1) / (1 - given)
+            # of a part that a row looks at alone, 1 − W would be rounding
+            most = given.argmax(-1, keepdim=True)
+            others = weights * (passages[tile.columns] != most)
+            left = others.sum(-1, keepdim=True) + tile.has_sinks * (1 - weights.sum(-1, keepdim=True))
+            apart = contexts(others / left.clamp(min=1e-30), value[heads, tile.columns])
+            moved.scatter_(-1, most, (apart - seen_context).norm(dim=-1, keepdim=True))
             if self.across is None:
                 # the part's own rows still see it
                 moved = moved * ~members[tile.rows]
