@@ -154,6 +154,26 @@ def test_effects_are_those_of_a_mask_in_eager_code(family, in_eager_code, all_hi
     assert found.passes == 3 + len(found)
 
 
+def test_the_bound_is_exact_where_a_row_looks_at_one_part_alone(asked_of, in_eager_code):
+    """A hundred-thousandth of a row is left without the part, and less, which 1 − W in float32 does not know."""
+    asked, contexts = asked_of("llava"), []
+    queries = [each for name, each in asked.attends.named_modules() if name.endswith("q_proj")]
+    with torch.no_grad():
+        for each in queries:
+            each.weight.mul_(8)
+    try:
+        found = find_media_sources(asked, SourceOptions(confirm=1))
+        in_eager_code(asked, "self_attn", (), contexts).backward()
+    finally:
+        with torch.no_grad():
+            for each in queries:
+                each.weight.div_(8)
+    most = [weights[:, :, list(part.positions)].sum(-1).max() for weights, *_ in contexts for part in found]
+    assert any(1e-12 < 1 - each < 1e-5 for each in most)
+    for part in found:
+        assert part.bound == pytest.approx(bound(asked, contexts, list(part.positions)), rel=1e-2)
+
+
 def test_a_region_is_the_box_around_its_patches(asked_of, monkeypatch):
     monkeypatch.setattr("regard.reading.media_sources.MOST_REGIONS", 2)
     asked = asked_of("llava")
