@@ -71,6 +71,8 @@ READING = [
     "source_curves",
     "source_record",
     "sources",
+    "media_asked",
+    "media_hiding",
     "media_sources",
     "spans",
     "choices",

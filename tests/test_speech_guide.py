@@ -32,7 +32,7 @@ def test_the_guide_runs_as_written(tmp_path):
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    (commands,) = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
+    commands = "".join(re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL))
     commands = commands.replace("regard ", f"{sys.executable} -m regard ")
     (session,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     for command in (["bash", "-eu", "-c", commands], [sys.executable, "-c", session]):

@@ -6,6 +6,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 
 import regard
+from regard.errors import RegardError
 
 pytest.importorskip("transformers")
 pytest.importorskip("PIL")
@@ -162,8 +163,8 @@ def test_sources_are_regions_of_the_pictures(cli, folders):
     assert shown.code == 0
     assert "image 1, x " in shown.out or "image 2, x " in shown.out
     for given, what in (
-        (("--grain", "words"), "grain go with passages of a text"),
-        (("--contrast", "no"), "contrast go with passages of a text"),
+        (("--grain", "words"), "sought without grain; leave that out"),
+        (("--contrast", "no"), "sought without contrast; leave that out"),
         (("--curves", "x.png"), "--curves are of passages of a text"),
     ):
         refused = cli(*asked, *images, *given)
@@ -187,3 +188,20 @@ def test_a_given_answer_follows_the_prompt_without_what_begins_a_text(folders):
     assert model.encode("cat")[0][0] == begin
     found = model.sources("What?", images=[picture(60, 40)], answer="cat")
     assert found.answer == "cat"
+
+
+def test_a_prompt_goes_into_the_chat_template_where_that_is_asked_for(folders, tmp_path):
+    model, images = regard.load(str(folders / "llava")), [picture(60, 40)]
+    message = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What?"}]}]
+    chatted = model.read(messages=message, images=images, max_new_tokens=1)
+    asked = model.read("What?", images=images, chat=True, max_new_tokens=1)
+    assert asked.sequences["text"].text == chatted.sequences["text"].text
+    assert asked.sequences["text"].text.startswith("user: ")
+    as_it_stands = model.read("<image> What?", images=images, max_new_tokens=1)
+    assert not as_it_stands.sequences["text"].text.startswith("user: ")
+    bare = regard.load(str(make("paligemma", tmp_path / "paligemma")))
+    for verb in ("read", "sources", "generate"):
+        with pytest.raises(RegardError, match="'<image>' is a special token"):
+            getattr(model, verb)("<image> What?", images=images, chat=True)
+        with pytest.raises(RegardError, match="has no chat template; give it a prompt and images"):
+            getattr(bare, verb)("What?", images=images, chat=True)

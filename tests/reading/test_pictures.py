@@ -12,6 +12,7 @@ from benchmarks.truths import by_place
 import regard
 from regard import RegardError
 from regard.language_model.seen import pictured
+from regard.models.pretrained import processors
 
 transformers = pytest.importorskip("transformers")
 Image = pytest.importorskip("PIL.Image")
@@ -307,3 +308,24 @@ def test_a_run_that_would_write_something_else_is_told(model_of, monkeypatch, ca
     )
     model.read(PROMPT, images=images, max_new_tokens=5)
     assert "token 1 of its answer is not the one that the run that is read would write" in caplog.text
+
+
+def test_places_are_looked_for_once_for_sizes_and_settings(model_of, monkeypatch):
+    model, asked = model_of("llava"), []
+    tiles_of = processors.tiles_of
+    monkeypatch.setattr(processors, "tiles_of", lambda *given: asked.append(given) or tiles_of(*given))
+    monkeypatch.setattr(model.processor, "_tiles", {})
+
+    def right_edge(width, height):
+        tokens = model.read("x", images=[picture(width, height)], max_new_tokens=1).sequences["text"].tokens
+        return max(token.area.right for token in tokens if token.area is not None)
+
+    assert right_edge(60, 40) == right_edge(60, 40) == pytest.approx(50)
+    assert len(asked) == 1
+    assert right_edge(40, 60) == pytest.approx(40)
+    assert len(asked) == 2
+    # the picture as a whole is squeezed into the square
+    monkeypatch.setattr(model.processor.images, "do_center_crop", False)
+    monkeypatch.setattr(model.processor.images, "size", {"height": 28, "width": 28})
+    assert right_edge(60, 40) == pytest.approx(60)
+    assert len(asked) == 3

@@ -23,7 +23,10 @@ def sources(
     source: Text = None,
     target: HyphenOrText | None = None,
     messages: File = None,
-    image: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    image: Annotated[tuple[str, ...], Parameter(group=INPUT, consume_multiple=False)] = (),
+    audio: Annotated[tuple[str, ...], Parameter(group=INPUT, consume_multiple=False)] = (),
+    language: str | None = None,
+    task: str | None = None,
     system: str | None = None,
     chat: bool = False,
     answer: HyphenOrText | None = None,
@@ -33,7 +36,7 @@ def sources(
     within: str | None = None,
     of: str | None = None,
     confirm: Count = 3,
-    max_new_tokens: Count = 64,
+    max_new_tokens: Count | None = None,
     curves: Path | None = None,
     json: bool = False,
     out: Path | None = None,
@@ -64,6 +67,13 @@ def sources(
         A JSON file with a conversation to answer: a list of {"role": …, "content": …}; `-` is standard input.
     image
         A picture that the prompt is about: the regions of it that the answer rests on are sought; may be given again.
+    audio
+        A sound that the prompt is about, or that a speech model writes down: the spans of it that the answer rests on
+        are sought.
+    language
+        The language of the sound, such as en; by default the one that the model hears.
+    task
+        What a speech model does: transcribe or, into English, translate.
     system
         A system message before the prompt, which then is a user's message as with --chat.
     chat
@@ -83,7 +93,7 @@ def sources(
     confirm
         How many passages, the strongest by estimate, are removed; more while the answer rests on each.
     max_new_tokens
-        Writing stops after so many tokens.
+        Writing stops after so many tokens; by default 64, and a speech model writes a sound down to its end.
     curves
         A picture (.png, .svg, .pdf) of the answer's log-probability as the strongest passages are removed, and as they
         alone are kept, beside random orders; it takes many runs.
@@ -108,7 +118,7 @@ def sources(
     from regard.reading.media_sources import MediaSources
     from regard.view.figure import check_path
     from regard.view.progress import counting
-    from regard.view.sources import SEEKING, RegionsView, SourcesView
+    from regard.view.sources import SEEKING, sources_view
 
     if files:
         alone = {
@@ -164,13 +174,15 @@ def sources(
     if image:
         # what no picture can be made of is told before a model is loaded
         inputs["images"] = [open_image(each) for each in image]
-        # in a chat model's template, by its processor
-        inputs.pop("chat", None)
-        if curves is not None:
-            raise RegardError("--curves are of passages of a text, not of regions of an image")
+    if audio:
+        inputs["audio"] = list(audio)
+    inputs |= {name: value for name, value in (("language", language), ("task", task)) if value is not None}
+    if curves is not None and (image or audio):
+        raise RegardError("--curves are of passages of a text, not of an image or a sound")
     opened = load(model, device=device, dtype=dtype, **vars(languages))
-    if image and not isinstance(opened, LanguageModel):
-        raise RegardError(f"{opened.name} is a translator, which takes no images; give it a --source")
+    useless = inputs.keys() & {"images", "audio", "language", "task"}
+    if useless and not isinstance(opened, LanguageModel):
+        raise RegardError(f"{opened.name} is a translator, which takes no {min(useless)}; give it a --source")
     with counting(SEEKING, None if source is not None else confirm + 1) as progress:
         found = find(opened, **inputs, **options, progress=progress)
     if curves is not None and not isinstance(found, MediaSources):
@@ -179,5 +191,4 @@ def sources(
     if json:
         print(json_module.dumps(found.to_json(), ensure_ascii=False))
     else:
-        shown = RegionsView(found) if isinstance(found, MediaSources) else SourcesView(found)
-        Console().print(found.answer, shown, sep="\n", markup=False, highlight=False)
+        Console().print(found.answer, sources_view(found), sep="\n", markup=False, highlight=False)

@@ -22,7 +22,7 @@ from regard.kernels.threads import fastest_threads
 from regard.language_model.adapters import adapter_for, ends_of
 from regard.language_model.asking import asking
 from regard.language_model.heard import generate_heard, read_heard
-from regard.language_model.picture_sources import picture_sources
+from regard.language_model.media_sources import media_sources
 from regard.language_model.seen import generate_pictured, has_pictures, pictured, read_answer, read_with
 from regard.language_model.taken import processor_of
 from regard.language_model.text import generate_text, read_encoded, read_text
@@ -223,7 +223,7 @@ class LanguageModel:
         """
         writing = Writing.of(settings)
         if has_pictures(self, images, messages):
-            chats = {"messages": messages, "documents": documents, "tools": tools}
+            chats = {"chat": chat, "messages": messages, "documents": documents, "tools": tools}
             return generate_pictured(self, prompts, images, writing, chats, n=n, stream=stream, going_on=going_on)
         chats = {"chat": chat, "messages": messages, "documents": documents, "tools": tools}
         how: dict[str, Any] = {"stream": stream, "going_on": going_on, "read": read}
@@ -299,7 +299,7 @@ class LanguageModel:
         chats = {"documents": documents, "tools": tools}
         most = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens
         if has_pictures(self, images, messages):
-            return read_with(self, texts, images, options, max_new_tokens=most, **chats)
+            return read_with(self, texts, images, options, max_new_tokens=most, chat=chat, **chats)
         return read_text(self, texts, options, chat=chat, max_new_tokens=most, **chats)
 
     @shows(SourceOptions)
@@ -312,32 +312,38 @@ class LanguageModel:
         documents: Sequence[Mapping[str, Any]] | None = None,
         tools: Sequence[Any] | None = None,
         images: Any = None,
+        audio: Any = None,
+        language: str | None = None,
+        task: str | None = None,
         answer: str | None = None,
         contrast: str | None = None,
-        max_new_tokens: int = 64,
+        max_new_tokens: int | None = None,
         progress: Callable[[int], None] = lambda steps: None,
         **options: Any,
     ) -> Sources | MediaSources:
         """Which passages of a prompt its answer rests on: ranked by estimate, the first few confirmed by removal.
 
-        With `images`, or messages that have some, it is regions of these, which are hidden instead: `MediaSources`.
-
+        With `images`, or messages that have some, it is regions of these, with `audio` spans of it, which are hidden
+        instead: `MediaSources`. Of the options they take `of` and `confirm`.
         The answer is the model's own, always its most likely token, or `answer`, written elsewhere, as it follows the
         prompt. With a `contrast`, another answer, it is asked why this one and not that. `chat`, `messages`,
-        `documents` and `tools` are those of `generate`.
-        `progress` is called with 1 after each step: the estimates of all passages, then each removal.
+        `documents` and `tools` are those of `generate`; `audio`, `language`, `task` and `max_new_tokens` those of
+        `read`. `progress` is called with 1 after each step: the estimates of all, then each removal.
         Raises RegardError for an empty answer, for options that make no sense, and for what the model cannot do.
         """
-        if has_pictures(self, images, messages):
-            chats = {"messages": messages, "documents": documents, "tools": tools}
+        chats = {"messages": messages, "documents": documents, "tools": tools}
+        has_sound = hears(self.module) or any(each is not None for each in (audio, language, task))
+        if has_sound or has_pictures(self, images, messages):
+            voices = {"language": language, "task": task}
             how = {"answer": answer, "contrast": contrast, "max_new_tokens": max_new_tokens, "progress": progress}
-            return picture_sources(self, prompt, images, options, **how, **chats)
+            media = {"images": images, "audio": audio, "chats": {"chat": chat, **chats}, "voices": voices}
+            return media_sources(self, prompt, options, **media, **how)
         asked, other = asking(
             self,
-            {"prompt": prompt, "messages": messages, "documents": documents, "tools": tools, "answer": answer},
+            {"prompt": prompt, "answer": answer, **chats},
             chat=chat,
             contrast=contrast,
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens,
         )
         return find_sources(asked, SourceOptions.of_settings(options), contrast=other, progress=progress)
 
@@ -361,7 +367,7 @@ class LanguageModel:
         """
         read = ReadOptions.of(options, rows="generated")
         if has_pictures(self, images, messages):
-            chats = {"messages": messages, "documents": documents, "tools": tools}
+            chats = {"chat": chat, "messages": messages, "documents": documents, "tools": tools}
             return read_answer(self, pictured(self, prompt, images=images, **chats), written.tokens, read)
         given = self._texts().given(prompt, messages, chat=chat, documents=documents, tools=tools)
         self.check_length(len(given.ids), len(written.tokens))

@@ -1,9 +1,12 @@
 """A model that hears: what it writes of a sound, and its reading."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from regard.data.sound import Waveform, open_sound
 from regard.errors import RegardError
@@ -13,7 +16,9 @@ from regard.language_model.heard_text import read_beside_text
 from regard.language_model.taken import check_takes
 from regard.models.pretrained.listening import Listening, hears, transcribes
 from regard.models.pretrained.needs import quiet, told
-from regard.reading.hearing import read_encoder, read_transcript
+from regard.reading.hearing import frame_tokens, read_encoder, read_transcript, transcript_tokens
+from regard.reading.media_asked import AskedMedia
+from regard.reading.media_sources import find_media_sources
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
 from regard.reading.sound_frames import frames_of
@@ -134,12 +139,12 @@ def read_heard(
             return read_encoder(module, listening.features([sound]), sound, frames, read, facts={}, name=model.name)
     read = ReadOptions.of(options, rows="generated")
     written, features = transcript_of(model, sound, language=language, task=task, max_new_tokens=max_new_tokens)
-    facts = {
+    settings = {
         "alignment_heads": listening.facts.get("alignment_heads"),
         "median_filter_width": getattr(config, "median_filter_width", None),
         "decoder_layers": getattr(config, "decoder_layers", None) or getattr(config, "decoder_num_hidden_layers", None),
     }
-    return read_transcript(
+    reading = read_transcript(
         module,
         model._tokenizer(),
         features,
@@ -149,6 +154,33 @@ def read_heard(
         written.tokens,
         read,
         ends=listening.ends,
-        facts={name: value for name, value in facts.items() if value is not None},
+        facts={name: value for name, value in settings.items() if value is not None},
         name=model.name,
+    )
+    if not written.tokens:
+        return reading
+    asked = partial(asked_transcript, model, sound, features, written.prefix, written.tokens)
+    return replace(reading, seek=lambda options, **how: find_media_sources(asked(), options, **how))
+
+
+def asked_transcript(
+    model: "LanguageModel",
+    sound: Waveform,
+    features: dict[str, Any],
+    prefix: list[int],
+    written: list[int],
+) -> AskedMedia:
+    """What is asked when the sources of a transcript are sought: its text looks across at the frames of the sound."""
+    module, listening = model.module, model.listening
+    with torch.inference_mode(False), torch.no_grad(), quiet():
+        encoded = module.get_encoder()(**features)
+    frames = frame_tokens(frames_of(module, listening.extractor), encoded.last_hidden_state.shape[1], sound)
+    return AskedMedia(
+        module,
+        transcript_tokens(prefix, written, model._tokenizer()),
+        [*prefix, *written],
+        len(prefix),
+        lambda tokens: {"encoder_outputs": encoded, "decoder_input_ids": tokens},
+        int(bool(written) and written[-1] in listening.ends),
+        frames,
     )

@@ -20,11 +20,12 @@ from regard.models.pretrained.needs import quiet, told
 from regard.models.pretrained.pictured_texts import Asked, PicturedTexts, pictures_in
 from regard.models.pretrained.processors import Prepared, vision_of
 from regard.models.pretrained.texts import Encoded, Turn
-from regard.models.pretrained.tiles import tiles_of
 from regard.reading.areas import Places, Shown, places_of
-from regard.reading.labels import Label, sequence
-from regard.reading.language import read_tokens
+from regard.reading.labels import Label
+from regard.reading.language import followed, read_tokens, settings_of
 from regard.reading.media import Picture
+from regard.reading.media_asked import AskedMedia
+from regard.reading.media_sources import find_media_sources
 from regard.reading.options import ReadOptions
 from regard.reading.parts import placeholders
 from regard.reading.reading import Reading
@@ -81,6 +82,19 @@ class Pictured:
                 found[name] = value
         return found
 
+    def asking(self, model: "LanguageModel", written: list[int]) -> AskedMedia:
+        """What is asked when the sources of an answer are sought."""
+        ends = model.ends | self.given.ends
+        return AskedMedia(
+            model.module,
+            followed(self.given, written, model.tokenizer, self.others),
+            [*self.given.ids, *written],
+            len(self.given.ids),
+            lambda tokens: self.inputs(tokens, model.module),
+            settings_of(self.given, written, ends)["end_tokens"],
+            self.places.sequences().get("source"),
+        )
+
     def next_inputs(self, tokens: Tensor, module: Any) -> dict[str, Any]:
         """Arguments of a run over what was written last, with a cache of what came before."""
         found: dict[str, Any] = {"input_ids": tokens}
@@ -113,9 +127,13 @@ def pictured(
     messages: Any = None,
     documents: Any = None,
     tools: Any = None,
-    chats: bool = True,
+    chat: bool = False,
+    asks: bool = True,
 ) -> Pictured:
-    """A prompt or messages with pictures. Raises RegardError for a model that takes none, and for what it refuses."""
+    """A prompt or messages with pictures.
+
+    With `chat` the prompt is a message; one that `asks`, and has no place for its pictures, is one where it can be.
+    Raises RegardError for a model that takes none, and for what it refuses."""
     check_takes(model, "images")
     if (prompt is None) == (messages is None):
         raise RegardError("give a prompt or messages beside the images" + (", not both" if prompt is not None else ""))
@@ -132,7 +150,7 @@ def pictured(
         if documents is not None or tools is not None:
             raise RegardError("documents and tools go into a chat template: give messages")
         pictures = opened(images)
-        asked = texts.prompt(prompt, len(pictures), chats=chats)
+        asked = texts.message(prompt, len(pictures)) if chat else texts.prompt(prompt, len(pictures), chats=asks)
     return _encoded(model, texts, asked, pictures)
 
 
@@ -154,7 +172,7 @@ def _places(model: "LanguageModel", pictures: list[OpenedImage], prepared: Prepa
     if not pictures:
         return Places([], [])
     sizes = [(picture.width, picture.height) for picture in pictures]
-    tiles = tiles_of(prepare, sizes, model.processor.images)
+    tiles = model.processor.tiles(sizes, prepare)
     return places_of(Shown(model.module, prepared.inputs, tiles, len(pictures)))
 
 
@@ -225,10 +243,14 @@ def read_answer(
             inputs=lambda tokens: asked.inputs(tokens, model.module) | settings,
             name=model.name,
             others=asked.others,
+            known=asked.places.sequences(),
         )
     if is_likeliest and written:
         _check_same(model, logits[0], written)
-    return _shown(reading, asked.pictures, asked.places)
+    if written:
+        seek = lambda options, **how: find_media_sources(asked.asking(model, written), options, **how)  # noqa: E731
+        reading = replace(reading, seek=seek)
+    return _shown(reading, asked.pictures)
 
 
 def _check_same(model: "LanguageModel", logits: Tensor, written: list[int]) -> None:
@@ -263,9 +285,10 @@ def read_images(model: "LanguageModel", images: Any, options: ReadOptions) -> Re
     with quiet(), told(f"{model.name}: transformers cannot run it on these pictures"):
         with torch.inference_mode(), watching(module, name=model.name, **vars(options)) as watch:
             watch.is_one = True
+            watch.wanted = replace(watch.wanted, known=places.sequences())
             module(**inputs)
         reading = watch.reading(0)
-    return _shown(reading, pictures, places)
+    return _shown(reading, pictures)
 
 
 def _check_memory(model: "LanguageModel", module: Any, count: int, options: ReadOptions) -> None:
@@ -285,17 +308,13 @@ def _arguments(module: Any) -> Any:
     return inspect.signature(module.forward).parameters
 
 
-def _shown(reading: Reading, pictures: Sequence[OpenedImage], places: Places) -> Reading:
-    """The reading with its pictures, and with the areas of the vision model's own sequence."""
+def _shown(reading: Reading, pictures: Sequence[OpenedImage]) -> Reading:
+    """The reading with its pictures."""
     media = []
     for picture in pictures:
         media_type, data = picture.encoded()
         media.append(Picture(picture.name, media_type, data, picture.width, picture.height))
-    sequences = dict(reading.sequences)
-    for name, known in (("image", places.vision), ("source", places.source)):
-        if name in sequences and len(sequences[name].tokens) == len(known):
-            sequences[name] = sequence(known, None)
-    return replace(reading, sequences=sequences, media=media)
+    return replace(reading, media=media)
 
 
 def read_with(
@@ -305,6 +324,7 @@ def read_with(
     options: Mapping[str, Any],
     *,
     max_new_tokens: int,
+    chat: bool = False,
     documents: Any = None,
     tools: Any = None,
 ) -> Reading:
@@ -328,7 +348,7 @@ def read_with(
     read = ReadOptions.of(options, rows="generated" if asks else "last" if model.writes else "all")
     messages = value if name == "messages" else None
     prompt = None if name == "messages" else value
-    how = {"messages": messages, "documents": documents, "tools": tools, "chats": asks}
+    how = {"messages": messages, "documents": documents, "tools": tools, "chat": chat, "asks": asks}
     asked = pictured(model, prompt, images=images, **how)
     written = answer_of(model, asked, max_new_tokens) if asks else []
     return read_answer(model, asked, written, read, is_likeliest=asks)

@@ -5,14 +5,16 @@ tiles is written here, one function a family; a key of any other family has no a
 into a few vectors (Q-Former, Perceiver, pooling heads), for each of those saw all of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence as Sequences
 from typing import Any, NamedTuple
 
 import torch
 
 from regard.models.pretrained.tiles import Tile
-from regard.reading.labels import Label, before_patches
+from regard.reading.labels import Label, before_patches, sequence
 from regard.reading.media import ImageArea
+from regard.reading.record import Sequence
 
 # pixels that a convolutional backbone steps over at a time
 STRIDE = 32
@@ -24,7 +26,7 @@ class Shown(NamedTuple):
 
     module: Any
     inputs: dict[str, Any]
-    tiles: Sequence[Tile | None]
+    tiles: Sequences[Tile | None]
     num_images: int
 
     @property
@@ -63,6 +65,11 @@ class Places(NamedTuple):
     text: list[Label]
     vision: list[Label]
     source: list[Label] = []  # noqa: RUF012
+
+    def sequences(self) -> dict[str, Sequence]:
+        """Those that are known beside the text, by their names in a reading."""
+        known = {"image": self.vision, "source": self.source}
+        return {name: sequence(labels, None) for name, labels in known.items() if labels}
 
 
 def places_of(shown: Shown) -> Places:
@@ -221,7 +228,7 @@ def _packed(shown: Shown) -> Places:
     return Places(text, vision)
 
 
-def _is_shrunk(config: Any, shape: Sequence[int], side: int) -> bool:
+def _is_shrunk(config: Any, shape: Sequences[int], side: int) -> bool:
     """Whether LLaVA-OneVision resamples the grid of a large picture, after which no place is a patch's."""
     most = getattr(config, "vision_aspect_ratio", None)
     count = int(most.removeprefix("anyres_max_")) if isinstance(most, str) and most.startswith("anyres_max_") else None

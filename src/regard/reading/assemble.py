@@ -277,6 +277,7 @@ def _sequences(
     written: int | None,
 ) -> dict[str, Sequence]:
     found: dict[str, list[Label]] = {}
+    known: dict[str, Sequence] = {}
     leaf, row, _ = steps[-1]
     runs = list(reversed(_with_what_came_before(steps)))
     for kind, (queries, keys) in lengths.items():
@@ -284,6 +285,9 @@ def _sequences(
         query_part, key_part = run.sides[kind]
         for name, part, count in zip(sides[kind], (query_part, key_part), (queries, keys), strict=True):
             is_own = kind in ("decoder", "cross") and (name == sides[kind][0])
+            if name in watch.wanted.known and len(watch.wanted.known[name].tokens) - count in (0, int(is_own)):
+                known[name] = watch.wanted.known[name]
+                continue
             if is_own and leaf.length:
                 own = of_sequence(leaf, row)[:count]
             else:
@@ -292,7 +296,7 @@ def _sequences(
                 own = [*own, Label(written)]
             if name not in found or len(found[name]) < len(own):
                 found[name] = own
-    return {name: sequence(labels, watch.wanted.tokenizer) for name, labels in found.items()}
+    return {**known, **{name: sequence(labels, watch.wanted.tokenizer) for name, labels in found.items()}}
 
 
 def _rows(

@@ -78,13 +78,16 @@ def read_tokens(
     inputs: Callable[[Tensor], dict[str, Any]],
     name: str,
     others: Mapping[int, Label] | None = None,
+    known: Mapping[str, Tokens] | None = None,
 ) -> Reading:
     """What a model of one sequence looked at in a text and, all but the last, the tokens that it wrote after it.
 
     `inputs` makes the module's arguments from token ids; `ends` are those that end a text. Rows "generated" are those
     that wrote a token, or else the last. Of a chat the segments "turns" are its messages, and what the template puts
-    before, between and behind them. `others` are the positions of the text that are no tokens, such as patches.
+    before, between and behind them. `others` are the positions of the text that are no tokens, such as patches;
+    `known` are the other sequences that are known by name, such as a picture.
     """
+    text = followed(given, written, tokenizer, others)
     ids = [*given.ids, *written]
     fed = ids[:-1] if written else ids
     if options.segments == "turns" and given.turns:
@@ -92,19 +95,17 @@ def read_tokens(
         options = replace(options, segments=lambda text: starts)
     tokens = torch.tensor([fed], device=next(module.parameters()).device)
     with watching(module, tokenizer=tokenizer, name=name, **vars(options)) as watch:
-        watch.wanted = replace(watch.wanted, prompt=len(given.ids))
+        watch.wanted = replace(watch.wanted, prompt=len(given.ids), known={**(known or {}), "text": text})
         module(**inputs(tokens))
     reading = watch.reading(0)
-    seen = {
-        len(reading.sequences[side].tokens) for kind in ("decoder", "cross") for side in reading.sides.get(kind, ())[:1]
-    }
-    if seen - {len(fed)}:
+    own = [reading.sequences[side] for kind in ("decoder", "cross") for side in reading.sides.get(kind, ())[:1]]
+    if any(each is not text for each in own):
+        count = max(len(each.tokens) for each in own if each is not text)
         raise RegardError(
-            f"{name} looks from {max(seen)} positions where it was given {len(fed)} tokens: it puts others of its own "
+            f"{name} looks from {count} positions where it was given {len(fed)} tokens: it puts others of its own "
             "among them, and which row wrote which token is not known; watch its run with regard.watching"
         )
     beside = {side for kind in reading.kinds for side in reading.sides[kind]} - {"text"}
-    text = followed(given, written, tokenizer, others)
     return replace(
         reading,
         # the text is there, whatever was read of it

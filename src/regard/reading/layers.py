@@ -25,7 +25,7 @@ def kind_of(call: AttentionCall, model: Any, part: Part | None, *, is_writing: b
     """
     path = call.path.lower()
     side = re.search(r"(?:^|\.)(decoder|encoder)(?:\.|$)", path)
-    is_cross = call.cross or re.search(r"cross_?att|encoder_attn|encdec|enc_dec", path) is not None
+    is_cross = crosses(call)
     if re.search(r"q_?former", path) and not is_cross and call.num_queries == call.num_keys:
         return "queries"
     if re.search(r"q_?former|perceiver|resampler|abstractor|image_to_text", path):
@@ -56,6 +56,11 @@ def kind_of(call: AttentionCall, model: Any, part: Part | None, *, is_writing: b
         sees_later = _sees_later(call, None if part is None else part.mask)
         causal = _writes(model) if sees_later is None else not sees_later
     return "decoder" if causal else "encoder"
+
+
+def crosses(call: AttentionCall) -> bool:
+    """Whether the keys are of another sequence than the queries, by what the call or its module's name says."""
+    return call.cross or re.search(r"cross_?att|encoder_attn|encdec|enc_dec", call.path.lower()) is not None
 
 
 def _is_pair(model: Any) -> bool:

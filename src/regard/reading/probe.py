@@ -18,35 +18,37 @@ from torch.utils.checkpoint import checkpoint
 
 from regard.attention.key_values import KeyValues
 from regard.errors import RegardError
-from regard.reading.call import AttentionCall, Visibility, exact_weights
+from regard.reading.call import AttentionCall, Visibility, contexts, exact_weights
 from regard.reading.capture import patches, session
 from regard.reading.capture.torch_functions import seeing
 from regard.reading.compute.rows import unflattened
 from regard.reading.compute.tiles import Text, Tile, rows_of, tiles
 from regard.reading.compute.verify import SAMPLE, check_rows, complaint
+from regard.reading.layers import crosses
 from regard.reading.layouts import Layout
 
 # numbers that a block keeps of each token for its gradient, in units of model_dim; bytes from which on they are not
 # kept but computed again, block by block
 KEPT_PER_BLOCK = 18
 MOST_KEPT = 1 << 30
-# what a row has left without a part counts as this at least: float32 knows no less of 1 − W
-LEAST_LEFT = 1e-4
 _LOCK = threading.RLock()
+# enters what a tile says of every key, or part
+_Enter = Callable[[Tile, Tensor], None]
 
 
 @final
 class Probe(session.CallWatch):
     """A watch on one run of a causal language model over tokens, of each of which `passages` has its part's number.
 
-    −1 is no part; a part is a stretch of positions. The first `begun` tokens are in a cache, and the run is over the
-    others. `effects` are the derivatives by key, once gradients have been taken. Of each layer that was seen, `rows`
-    are the weights of these queries summed, [head, key]; `given` is what each query gives to each part, on the mean of
-    `heads`, which are named by their layer's path. `refused` has the layers that give no gradient.
+    −1 is no part; a part is a stretch of positions, with `bounds` any of them. The first `begun` tokens are in a cache,
+    and the run is over the others. `effects` are the derivatives by key, once gradients have been taken. Of each layer
+    that was seen, `rows` are the weights of these queries summed, [head, key]; `given` is what each query gives to each
+    part, on the mean of `heads`, which are named by their layer's path. `refused` has the layers that give no gradient.
 
-    With `whole` effects are not derivatives, but what the gradient says of the whole change that hiding its part makes
-    to each context: w / (1 − W) in place of w, where W is what the row gives to the part. A row that looks at one part
-    alone has a derivative of nearly 0, but not a change of nearly 0.
+    With `bounds` effects are by part, and none below 0: how far hiding the part moves each context, times the length of
+    the gradient by that context, summed over rows, heads and layers. To first order no hiding can do more. A row that
+    looks at one part alone has a derivative of nearly 0, but its context is moved far. `across` is how many tokens the
+    text has where `passages` are of another sequence, which its cross-attention looks at.
     """
 
     sees_again = True
@@ -59,12 +61,12 @@ class Probe(session.CallWatch):
         *,
         begun: int = 0,
         heads: Sequence[tuple[str, int]] = (),
-        whole: bool = False,
+        bounds: bool = False,
+        across: int | None = None,
     ) -> None:
         super().__init__(module)
-        self.whole = whole
+        self.bounds, self.across = bounds, across
         self.passages, self.queries, self.begun, self.heads = passages, queries, begun, list(heads)
-        self.effects: Float[Tensor, " token"] = torch.zeros(len(passages), dtype=torch.float64)
         self.rows: dict[str, Float[Tensor, "head token"]] = {}
         self.refused: dict[str, str] = {}
         # whether blocks are run again when gradients are taken
@@ -79,6 +81,7 @@ class Probe(session.CallWatch):
         ]
         parts = torch.arange(int(passages.max()) + 1)
         self._members = passages[:, None] == parts
+        self.effects: Float[Tensor, " of"] = torch.zeros(len(parts if bounds else passages), dtype=torch.float64)
         self.given: Float[Tensor, "query part"] = torch.zeros(len(queries), len(parts), dtype=torch.float64)
         # which of a call's masks was proved
         self._proofs: dict[str, int] = {}
@@ -108,7 +111,8 @@ class Probe(session.CallWatch):
 
             hook = embedding.register_forward_hook(begin)
             stack.callback(hook.remove)
-            self.recomputes = not self.begun and len(self.passages) > fitting(self.module)
+            tokens = len(self.passages) if self.across is None else self.across
+            self.recomputes = not self.begun and tokens > fitting(self.module)
             if self.recomputes:
                 stack.enter_context(_recomputed(self.module))
             frozen = [each for each in self.module.parameters() if each.requires_grad]
@@ -124,6 +128,8 @@ class Probe(session.CallWatch):
         self.refused.setdefault(path, f"{type(error).__name__}: {error}")
 
     def saw(self, call: AttentionCall) -> None:
+        if self.across is not None and not crosses(call):
+            return
         is_again = torch._C._current_graph_task_id() != -1
         if (is_again and call.path not in self.rows) or call.path in self.refused:
             return
@@ -166,9 +172,13 @@ class Probe(session.CallWatch):
         """Which of the call's masks reproduces its context, or why it cannot be probed."""
         if call.refused is not None:
             return call.refused
-        tokens = len(self.passages)
-        if len(call.context) != 1 or (call.num_queries, call.num_keys) != (tokens - self.begun, tokens):
-            return f"its {call.num_queries} queries and {call.num_keys} keys are not the {tokens} tokens"
+        keys = len(self.passages)
+        queries = keys - self.begun if self.across is None else self.across
+        if len(call.context) != 1 or (call.num_queries, call.num_keys) != (queries, keys):
+            told = (
+                f"{keys} tokens" if self.across is None else f"{queries} tokens and the {keys} that they look across at"
+            )
+            return f"its {call.num_queries} queries and {call.num_keys} keys are not the {told}"
         step = max(1, call.num_queries // SAMPLE)
         queries = torch.arange(0, call.num_queries, step, device=call.value.device)
         why = ""
@@ -179,44 +189,80 @@ class Probe(session.CallWatch):
             check = check_rows(call, visibility, rounded, outside, item=0, queries=queries, keys=keys)
             if (complained := complaint(check, call.value.dtype)) is not None:
                 why = why or complained
-            elif weights[:, 0, self.begun + 1 :].any():
+            elif not self.bounds and weights[:, 0, self.begun + 1 :].any():
                 return "its first query looks at later keys; sources need a causal language model"
             else:
                 return number
         return why
 
     def _note(self, path: str, gradient: Float[Tensor, "1 head query dim"]) -> None:
-        """Enter what the gradient of a layer's context says of every key."""
+        """Enter what the gradient of a layer's context says of every key, or part."""
         if (found := self._calls.pop(path, None)) is None:
             self.refused.setdefault(path, "it was not seen again when its block was")
             return
         call, visibility = found
-        size, key_heads = len(self.passages), len(call.value[0])
-        value, group = call.value[0].float(), call.num_heads // key_heads
-        heads_gradient = gradient[0].float()
-        along = (heads_gradient * call.context[0].float()).sum(-1, keepdim=True)
-        # what a row pulls a key's value by, and what it would lose of its context
-        pulls = torch.cat([heads_gradient, along], dim=-1)
         none = self.passages.new_zeros(0)
-        layout, text = Layout(0, slice(0, call.num_queries), slice(0, size), 0, 0), Text(none, none, none, none, 0)
-        softmax = rows_of(call, visibility, layout, k=0)
-        found = torch.zeros(size, dtype=torch.float64, device=value.device)
+        layout = Layout(0, slice(0, call.num_queries), slice(0, len(self.passages)), 0, 0)
+        softmax, text = rows_of(call, visibility, layout, k=0), Text(none, none, none, none, 0)
+        enter = (self._bounds if self.bounds else self._derivatives)(call, gradient[0].float())
+        found = torch.zeros(len(self.effects), dtype=torch.float64, device=call.value.device)
         for tile in tiles(call, visibility, layout, softmax, item=0, text=text):
+            enter(tile, found)
+        self.effects += found.cpu()
+
+    def _derivatives(self, call: AttentionCall, gradient: Float[Tensor, "head query dim"]) -> _Enter:
+        value, group = call.value[0].float(), call.num_heads // len(call.value[0])
+        along = (gradient * call.context[0].float()).sum(-1, keepdim=True)
+        # what a row pulls a key's value by, and what it would lose of its context
+        pulls = torch.cat([gradient, along], dim=-1)
+
+        def enter(tile: Tile, found: Float[Tensor, " token"]) -> None:
             self._see_own(tile)
-            numerators = self._changes(tile) if self.whole else tile.numerators
-            numerators = numerators.unflatten(0, (-1, group)).flatten(1, 2).float()
+            numerators = tile.numerators.unflatten(0, (-1, group)).flatten(1, 2).float()
             scaled = pulls[tile.heads, tile.rows] / tile.totals[..., None].float()
             pulled = numerators.mT @ scaled.unflatten(0, (-1, group)).flatten(1, 2)
             values = value[tile.heads.start // group : (tile.heads.stop - 1) // group + 1, tile.columns]
             found[tile.columns] += (pulled[..., -1] - (values * pulled[..., :-1]).sum(-1)).sum(0)
-        self.effects += found.cpu()
 
-    def _changes(self, tile: Tile) -> Float[Tensor, "head query key"]:
-        """Each weight's numerator over what the row has left without the key's part."""
-        members = self._members[tile.columns].to(tile.numerators)
-        left = 1 - (tile.numerators @ members) / tile.totals[..., None]
-        parts = self.passages[tile.columns].to(left.device).clamp(min=0)
-        return tile.numerators / left.clamp(min=LEAST_LEFT)[..., parts]
+        return enter
+
+    def _bounds(self, call: AttentionCall, gradient: Float[Tensor, "head query dim"]) -> _Enter:
+        value, context = call.value[0].float(), call.context[0].float()
+        group, lengths, members = call.num_heads // len(value), gradient.norm(dim=-1), self._members.to(value.device)
+        passages = self.passages.to(value.device)
+        # the keys of each part, side by side, and none where it has fewer than another
+        places, part = members.nonzero().unbind(1)
+        order = part.argsort(stable=True)
+        counts = members.sum(0)
+        keys = torch.nn.utils.rnn.pad_sequence(list(places[order].split(counts.tolist())), batch_first=True)
+        is_key = torch.arange(keys.shape[1], device=keys.device) < counts[:, None]
+        # [key_head, part, key, dim]
+        values = value[:, keys] * is_key[..., None]
+
+        def enter(tile: Tile, found: Float[Tensor, " part"]) -> None:
+            first, heads = tile.columns.start, slice(tile.heads.start // group, (tile.heads.stop - 1) // group + 1)
+            seen = is_key & (keys >= first) & (keys < tile.columns.stop)
+            weights, seen_context = tile.weights.float(), context[tile.heads, tile.rows]
+            # [head, query, part, key]
+            own = weights[..., (keys - first).clamp(0, weights.shape[-1] - 1)] * seen
+            given = own.sum(-1)
+            stacked = own.unflatten(0, (-1, group)).permute(0, 3, 1, 2, 4)
+            taken = (
+                (stacked.flatten(2, 3) @ values[heads]).unflatten(2, (group, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
+            )
+            moved = (given[..., None] * seen_context[:, :, None] - taken).norm(dim=-1) / (1 - given)
+            # of a part that a row looks at alone, 1 − W would be rounding
+            most = given.argmax(-1, keepdim=True)
+            others = weights * (passages[tile.columns] != most)
+            left = others.sum(-1, keepdim=True) + tile.has_sinks * (1 - weights.sum(-1, keepdim=True))
+            apart = contexts(others / left.clamp(min=1e-30), value[heads, tile.columns])
+            moved.scatter_(-1, most, (apart - seen_context).norm(dim=-1, keepdim=True))
+            if self.across is None:
+                # the part's own rows still see it
+                moved = moved * ~members[tile.rows]
+            found += (moved * lengths[tile.heads, tile.rows, None]).sum((0, 1))
+
+        return enter
 
     def _see_own(self, tile: Tile) -> None:
         """Rows of a passage's own tokens still see each other: their weights are left out."""

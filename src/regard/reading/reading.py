@@ -15,6 +15,7 @@ from regard.reading.choices import chosen_kind, described
 from regard.reading.files import FORMATS, as_name, as_place, document, read
 from regard.reading.frames import dataset, frame
 from regard.reading.media import area_of, medium_facts, medium_of
+from regard.reading.media_sources import MediaSources
 from regard.reading.ranks import agreement
 from regard.reading.record import Check, Sequence, Span, Token, Top
 from regard.reading.removal import Removal, remove
@@ -53,12 +54,17 @@ class Reading(Tables):
         """
         return agreement(self, self.rows(kind) if rows is None else list(rows), kind)
 
-    def sources(self, *, progress: Callable[[int], None] = lambda steps: None, **options: Any) -> Sources:
+    def sources(
+        self, *, progress: Callable[[int], None] = lambda steps: None, **options: Any
+    ) -> Sources | MediaSources:
         """Which passages of the prompt the answer rests on, confirmed; the options are those of `SourceOptions`.
 
+        Of an answer about pictures or sounds it is regions and spans of these, with the options `of` and `confirm`.
         `progress` is called with 1 after each step: the estimates of all passages, then each removal.
         Raises RegardError where the model is not at hand, as in a reading from a file, or wrote no answer.
         """
+        if self.seek is not None:
+            return self.seek(SourceOptions.of_settings(options), progress=progress)
         module = getattr(self.knockout, "module", None)
         count = self.settings.get("prompt_tokens", 0)
         if module is None or not count:

@@ -78,10 +78,12 @@ class Record:
     media: list[Medium] = field(default_factory=list)
     # asks the model again with parts of the text hidden; no file keeps it
     knockout: Callable[[int, list[Span]], np.ndarray] | None = None
+    # finds the sources of an answer about pictures or sounds; no file keeps it either
+    seek: Callable[..., Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # a copy on disk or in another process has no model
-        return {**self.__dict__, "knockout": None}
+        return {**self.__dict__, "knockout": None, "seek": None}
 
     @property
     def kinds(self) -> list[str]:

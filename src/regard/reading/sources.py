@@ -20,7 +20,8 @@ from regard.reading.asked import Asked, Run
 from regard.reading.copying import copied, copying_heads
 from regard.reading.passages import Grain, passages_of, positions, question_in
 from regard.reading.probe import Probe, fitting
-from regard.reading.record import Span
+from regard.reading.record import Sequence as Tokens
+from regard.reading.record import Span, Token
 from regard.reading.segments import sentences
 from regard.reading.source_record import Sentence, Source, Sources, Verdict, numbered
 
@@ -94,7 +95,7 @@ def find_sources(
         whole, remedy = ("prompt", ", or ask a question") if asked.translate is None else ("source", ": by words")
         raise RegardError(f"the {whole} is one passage and nothing else; split it more finely{remedy}")
     parts = [*spans, *([] if asks is None else positions(asked.tokens, [asks], asked.prompt))]
-    chosen = _chosen(asked, options.of)
+    chosen = chosen_tokens(asked.tokens, asked.answer_tokens, options.of)
     last = spans[-1][1]
     first = _estimated(asked, asked.answer, parts, chosen, last)
     compared = [(first, chosen, 1.0)]
@@ -305,17 +306,16 @@ def _within(text: str, within: str | Span | None, turns: Sequence[Span]) -> list
     return found
 
 
-def _chosen(asked: Asked, of: str | Span | None) -> slice:
-    """Which tokens of the answer are judged."""
+def chosen_tokens(text: Tokens, tokens: Sequence[Token], of: str | Span | None) -> slice:
+    """Which tokens of an answer, whose tokens in a text these are, are judged. Raises RegardError for others."""
     if of is None:
         return slice(None)
-    tokens = asked.answer_tokens
     if not isinstance(of, str):
         start, end = of
         if not 0 <= start < end <= len(tokens):
             raise RegardError(f"of is a pair of tokens of the answer, which has {len(tokens)}, not {of!r}")
         return slice(start, end)
-    at = asked.tokens.text.find(of, tokens[0].start) if of.strip() else -1
+    at = text.text.find(of, tokens[0].start) if of.strip() else -1
     inside = [number for number, token in enumerate(tokens) if token.start < at + len(of) and at < token.end]
     if at < 0 or not inside:
         raise RegardError(f"the answer does not have {of!r}")

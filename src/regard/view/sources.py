@@ -10,7 +10,7 @@ from rich.text import Text
 from regard.errors import RegardError
 from regard.reading.answer_run import FOREIGN
 from regard.reading.media import Sound
-from regard.reading.media_sources import MediaSources, Region
+from regard.reading.media_sources import MediaSource, MediaSources
 from regard.reading.reading import Reading
 from regard.reading.source_record import Sentence, Source, Sources, numbered
 from regard.reading.sources import CONFIRMED
@@ -52,31 +52,36 @@ class SourcesView:
             others = found.sources[len(listed) :]
             is_known = all(each.effect is not None for each in others)
             strength = -sum(each.strength for each in others)
-            yield Text(f"  {_figure(strength, is_known)} {' ' * BAR} the other {left:,}", QUIET_STYLE)
+            yield Text(f"  {_figure(strength, '' if is_known else '≈')} {' ' * BAR} the other {left:,}", QUIET_STYLE)
         if found.question is not None:
             yield _line("?", found.question, most, width, is_named=False)
         if found.method == "heads":
             yield Text(f"Estimates are from heads that copy: {found.why}", QUIET_STYLE)
 
 
-class RegionsView:
-    """The verdict on an answer about pictures, and the strongest regions with what hiding each does."""
+class MediaSourcesView:
+    """The verdict on an answer about pictures or sounds, and their strongest parts with what hiding each does."""
 
     def __init__(self, found: MediaSources) -> None:
         self.found = found
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         found, width = self.found, options.max_width
-        line = Text(
-            f"\nThis answer was {found.verdict}" if found.verdict.on else f"\nThis answer {found.verdict}", "bold"
-        )
+        line = Text(f"\nThis answer {found.verdict}", "bold")
         if found.verdict.on:
             line.append(f"\n{_told(found)}", f"not bold {QUIET_STYLE}")
         yield line
-        yield Text("\nWhat the answer loses where each is hidden, in nats; ≈ marks an estimate", QUIET_STYLE)
-        most = max((-each.strength for each in found), default=0.0)
-        for number, region in enumerate(found.sources[: max(MOST, 1 + max(found.verdict.on, default=0))]):
-            yield _line(numbered(number), region, most, width, is_named=number in found.verdict.on)
+        yield Text(
+            "\nWhat the answer loses where each is hidden, in nats; ≤ marks the most, by its gradient", QUIET_STYLE
+        )
+        most = max(-each.effect for each in found if each.effect is not None)
+        for number, part in enumerate(found.sources[: max(MOST, 1 + max(found.verdict.on, default=0))]):
+            yield _line(numbered(number), part, most, width, is_named=number in found.verdict.on)
+
+
+def sources_view(found: Sources | MediaSources) -> RenderableType:
+    """What a terminal shows of sources."""
+    return MediaSourcesView(found) if isinstance(found, MediaSources) else SourcesView(found)
 
 
 def with_sources(reading: Reading) -> tuple[Reading, list[RenderableType]]:
@@ -87,18 +92,19 @@ def with_sources(reading: Reading) -> tuple[Reading, list[RenderableType]]:
     if not reading.settings.get("prompt_tokens") or "text" not in reading.sequences:
         return reading, []
     if has_pictures(reading):
-        # the model needs them again, and a reading does not give it any
+        # it would take several runs more
         hint = "`regard sources` with the same image finds the regions that this answer rests on"
         return reading, [Text(f"\n{hint}", QUIET_STYLE)]
     if any(isinstance(each, Sound) for each in reading.media):
-        return reading, [Text("\nWhat this answer rests on is not sought in sounds, and so not here.", QUIET_STYLE)]
+        hint = "`regard sources` with the same audio finds the seconds that this answer rests on"
+        return reading, [Text(f"\n{hint}", QUIET_STYLE)]
     try:
         with counting(SEEKING, CONFIRMED + 1) as progress:
             found = reading.sources(progress=progress)
     # the reading is there, whatever the model does without a part of its prompt
     except (RegardError, *FOREIGN) as error:
         return reading, [Text(f"\nWhat this answer rests on is not known: {error}", QUIET_STYLE)]
-    return replace(reading, settings={**reading.settings, "sources": found.to_json()}), [SourcesView(found)]
+    return replace(reading, settings={**reading.settings, "sources": found.to_json()}), [sources_view(found)]
 
 
 def _told(found: Sources | MediaSources) -> str:
@@ -124,16 +130,18 @@ def _times(nats: float) -> str:
     )
 
 
-def _line(name: str, source: Source | Region, most: float, width: int, *, is_named: bool) -> Text:
+def _line(name: str, source: Source | MediaSource, most: float, width: int, *, is_named: bool) -> Text:
     is_known = source.effect is not None
     line = Text(f"{name} ", STRONGEST_STYLE if is_named else QUIET_STYLE, no_wrap=True)
-    line.append(_figure(-source.strength, is_known), "not bold" if is_known else f"not bold {QUIET_STYLE}")
-    share = max(0.0, -source.strength) / most if most > 0 else 0.0
+    is_bound = isinstance(source, MediaSource) and not is_known
+    figure = _figure(-source.strength, "" if is_known else "≤" if is_bound else "≈")
+    line.append(figure, "not bold" if is_known else f"not bold {QUIET_STYLE}")
+    share = 0.0 if is_bound or most <= 0 else max(0.0, -source.strength) / most
     line.append(f" {bar(min(1.0, share), BAR)} ", f"not bold {SHADE_STYLE}")
     text = shorten(printable(" ".join(source.text.split())), max(4, width - line.cell_len))
     return line.append(text, "bold" if is_named else "not bold")
 
 
-def _figure(loss: float, is_known: bool) -> str:
+def _figure(loss: float, mark: str) -> str:
     # what rounds to 0 has no sign
-    return f"{'' if is_known else '≈'}{round(loss, 2) + 0.0:.2f}".rjust(8)
+    return f"{mark}{round(loss, 2) + 0.0:.2f}".rjust(8)

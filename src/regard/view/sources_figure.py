@@ -22,13 +22,16 @@ NAMED, OTHERS = "#f0ab3f", "#cfc8bd"
 
 
 def plot_sources(found: dict[str, Any], path: str | Path | None = None) -> "Figure":
-    """Draw what `Sources.to_json` gives as .png, .svg or .pdf. Raises RegardError if it cannot be written."""
+    """Draw what `to_json` of `Sources` or `MediaSources` gives as .png, .svg or .pdf.
+
+    Raises RegardError if it cannot be written.
+    """
     path = check_path(path)
     rows = [(numbered(number), source) for number, source in enumerate(found["sources"][:MOST])]
-    rows += [] if found["question"] is None else [("?", found["question"])]
+    rows += [] if found.get("question") is None else [("?", found["question"])]
     answer = _line(found["answer"], WIDTH)
     title = f"This answer {found['verdict']['text']}"
-    note = "nats that the answer's log-probability loses without the passage; ≈ an estimate, not confirmed"
+    note = "nats that the answer's log-probability loses without it; ≈ an estimate, ≤ a bound, not confirmed"
     height = HEADING * 2 + LINE_HEIGHT * 2 + BAR_HEIGHT * (len(rows) + APART)
     with drawing([answer, title, note, *(source["text"] for _, source in rows)]) as figure:
         figure.set_size_inches(WIDTH, height)
@@ -39,7 +42,7 @@ def plot_sources(found: dict[str, Any], path: str | Path | None = None) -> "Figu
         page.text(0, LINE_HEIGHT, answer, fontsize=FONT_SIZE + 1, va="center")
         page.text(0, LINE_HEIGHT + HEADING, title, fontsize=10.5, fontweight="bold", va="center")
         top = LINE_HEIGHT + HEADING * 1.5
-        most = max([_loss(source) for _, source in rows] + [1e-9])
+        most = max([_drawn(source) for _, source in rows] + [1e-9])
         for number, (name, source) in enumerate(rows):
             top += APART * BAR_HEIGHT * (name == "?")
             _draw(page, name, source, top, most=most, is_named=name != "?" and number in found["verdict"]["on"])
@@ -54,7 +57,13 @@ def _line(text: str, width: float) -> str:
 
 
 def _loss(source: dict[str, Any]) -> float:
-    return -(source["estimate"] if source["effect"] is None else source["effect"])
+    known = source["effect"]
+    return -(source["bound" if "bound" in source else "estimate"] if known is None else known)
+
+
+def _drawn(source: dict[str, Any]) -> float:
+    """The length of the bar: a bound has none."""
+    return 0.0 if "bound" in source and source["effect"] is None else max(0.0, _loss(source))
 
 
 def _draw(page: "Axes", name: str, source: dict[str, Any], top: float, *, most: float, is_named: bool) -> None:
@@ -64,9 +73,9 @@ def _draw(page: "Axes", name: str, source: dict[str, Any], top: float, *, most: 
     is_known = source["effect"] is not None
     ink = "#000000" if is_known else FAINT
     page.text(NUMBER, middle, name, fontsize=9, va="center", fontweight="bold" if is_named else "normal")
-    figure = f"{'' if is_known else '≈ '}{round(loss, 2) + 0.0:.2f}"
+    figure = f"{'' if is_known else '≤ ' if 'bound' in source else '≈ '}{round(loss, 2) + 0.0:.2f}"
     page.text(BAR - 0.08, middle, figure, fontsize=8, ha="right", va="center", color=ink)
-    width = (TEXT - BAR - 0.15) * max(0.0, loss) / most
+    width = (TEXT - BAR - 0.15) * _drawn(source) / most
     colour = NAMED if is_named else OTHERS
     page.add_patch(Rectangle((BAR, top + 0.03), width, BAR_HEIGHT - 0.06, facecolor=colour, linewidth=0))
     text = _line(source["text"], WIDTH - TEXT)

@@ -90,10 +90,14 @@ class PicturedTexts:
                 )
             return Asked(prompt)
         if chats and self._processor.chat_template is not None:
-            pictures = [{"type": "image"}] * count
-            return self.chat([{"role": "user", "content": [*pictures, {"type": "text", "text": prompt}]}])
+            return self.message(prompt, count)
         self._refuse_special([prompt])
         return Asked((token or "") * count + prompt)
+
+    def message(self, prompt: str, count: int) -> Asked:
+        """A prompt as a message of the user, its pictures first. Raises RegardError as `chat`."""
+        pictures = [{"type": "image"}] * count
+        return self.chat([{"role": "user", "content": [*pictures, {"type": "text", "text": prompt}]}])
 
     def chat(self, messages: Sequence[Message], **extras: Any) -> Asked:
         """Messages in the model's chat template. Raises RegardError where it has none, or fails, or changes them."""

@@ -14,9 +14,12 @@ from typing import Any, final
 from regard.errors import RegardError
 from regard.models.pretrained.folder import CONFIG, TOKENIZER_CONFIG, read_json
 from regard.models.pretrained.needs import quiet, told
+from regard.models.pretrained.tiles import Prepare, Tile, tiles_of
 
 PROCESSOR = "processor_config.json"
 PREPROCESSOR = "preprocessor_config.json"
+# sizes of pictures whose tiles are remembered
+MOST_TILINGS = 64
 # processors that put what stands for a picture before its text themselves
 PUT_FIRST = ("Blip2Processor", "InstructBlipProcessor", "Kosmos2Processor")
 # what a model of transformers takes, by the names of its arguments
@@ -78,6 +81,7 @@ class Processor:
 
     def __init__(self, backend: Any, name: str) -> None:
         self.backend, self.name = backend, name
+        self._tiles: dict[tuple[Any, ...], list[Tile | None]] = {}
 
     @classmethod
     def load(cls, folder: Path, module: Any, name: str) -> "Processor":
@@ -123,6 +127,15 @@ class Processor:
         token = getattr(self.backend, "boi_token", None) or token
         token = getattr(token, "content", token)
         return token if isinstance(token, str) else None
+
+    def tiles(self, sizes: Sequence[tuple[int, int]], prepare: Prepare) -> list[Tile | None]:
+        """`tiles_of` pictures of these sizes, looked for once for the settings that it has."""
+        key = (*sizes, self.images.to_json_string())
+        if key not in self._tiles:
+            if len(self._tiles) == MOST_TILINGS:
+                self._tiles.clear()
+            self._tiles[key] = tiles_of(prepare, sizes, self.images)
+        return self._tiles[key]
 
     def prepare(self, text: str | None, images: Sequence[Any], *, adds_special: bool = True) -> Prepared:
         """A text, or none, and pictures. Raises RegardError where the processor fails."""

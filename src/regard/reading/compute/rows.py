@@ -1,8 +1,8 @@
 """From one attention call to what is read of it: kept rows, what proves them, and what a pass over all rows gives."""
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from regard.reading.compute.tiles import Text
 from regard.reading.compute.verify import SAMPLE, check_rows, complaint, worst
 from regard.reading.layouts import Layout
 from regard.reading.options import ReadOptions, Rows
-from regard.reading.record import Check
+from regard.reading.record import Check, Sequence
 from regard.reading.runs import Piece, Run
 
 # pairs of queries and keys from which on a layer leaves much free memory behind
@@ -35,11 +35,13 @@ class Wanted(ReadOptions):
     """What is to be read of every call, and the tokenizer that knows its text.
 
     `prompt` is how many of the tokens of a single run were given, where it runs over those that were written as well.
+    `known` are sequences by name, used where the run has as many positions; the text may have one more, not fed.
     """
 
     rows: Rows = "last"
     tokenizer: Any
     prompt: int | None = None
+    known: Mapping[str, Sequence] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if any("segment" in STATISTICS[each].axes for each in self.statistics) and self.tokenizer is None:
