@@ -338,13 +338,8 @@ class LanguageModel:
             how = {"answer": answer, "contrast": contrast, "max_new_tokens": max_new_tokens, "progress": progress}
             media = {"images": images, "audio": audio, "chats": {"chat": chat, **chats}, "voices": voices}
             return media_sources(self, prompt, options, **media, **how)
-        asked, other = asking(
-            self,
-            {"prompt": prompt, "answer": answer, **chats},
-            chat=chat,
-            contrast=contrast,
-            max_new_tokens=MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens,
-        )
+        most, texts = MAX_NEW_TOKENS if max_new_tokens is None else max_new_tokens, {"prompt": prompt, "answer": answer}
+        asked, other = asking(self, texts | chats, chat=chat, contrast=contrast, max_new_tokens=most)
         return find_sources(asked, SourceOptions.of_settings(options), contrast=other, progress=progress)
 
     @shows(ReadOptions, rows="generated")
