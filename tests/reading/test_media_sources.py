@@ -250,3 +250,10 @@ def test_what_cannot_be_sought_is_an_error(asked_of):
             find_media_sources(asked)
     finally:
         asked.module.eval()
+
+
+def test_a_removal_is_of_text_alone(tmp_path):
+    model = regard.load(media_models.make("llava", tmp_path))
+    reading = model.read("What is on the mat?", images=picture(), max_new_tokens=2)
+    with pytest.raises(RegardError, match="takes tokens out of a text; `sources` hides"):
+        reading.removal("mat")

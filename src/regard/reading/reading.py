@@ -85,6 +85,8 @@ class Reading(Tables):
         Raises RegardError where the model is not at hand, as in a reading from a file, or is no language model; for a
         text that is not there, or several times; and for a span that leaves nothing to judge, or nothing else.
         """
+        if self.media:
+            raise RegardError("a removal takes tokens out of a text; `sources` hides parts of a picture or sound")
         module = getattr(self.knockout, "module", None)
         if module is None:
             raise RegardError("a removal needs the model itself: take a reading of a language model that was just made")
