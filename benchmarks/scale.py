@@ -139,12 +139,15 @@ def measure_memory(folder: Path, *, shard: bool) -> dict[str, Any]:
         "model": LARGE,
         "train": {
             "batch_tokens": 2 * CONTEXT,
+            # so small that rounding does not grow
+            "learning_rate": 1e-5,
             "warmup_steps": 0,
             "steps": STEPS,
             "validate_every": STEPS - 1,
             "threads": THREADS,
-        }
-        | {"device": "cpu", "shard": shard},
+            "device": "cpu",
+            "shard": shard,
+        },
     }
     recipe.write_text(to_toml(sections), encoding="utf-8")
     program = str(Path(__file__).parent / "inside" / "in_ranks.py")
