@@ -35,7 +35,7 @@ MODELS: dict[str, dict[str, dict[str, Any]]] = {
 }
 # weights and all that goes with them outweigh the activations of so short a batch
 LARGE = {"type": "gpt", "model_dim": 1024, "num_heads": 16, "num_layers": 12, "feed_forward_dim": 4096}
-CONTEXT, STEPS = 128, 3
+CONTEXT, STEPS = 64, 3
 COPIES, SHARDED = "copies", "sharded"
 
 
@@ -131,14 +131,23 @@ def measure_memory(folder: Path, *, shard: bool) -> dict[str, Any]:
     """The peaks of two processes that train a large model, and its loss on dev in the end."""
     generator = random.Random(1)
     text = folder / "text.txt"
-    words = [f"w{generator.randrange(1000)}" for _ in range(60_000)]
+    words = [f"w{generator.randrange(1000)}" for _ in range(20_000)]
     text.write_text("\n\n".join(" ".join(words[i : i + 200]) for i in range(0, len(words), 200)), encoding="utf-8")
     recipe, out = folder / f"large-{shard}.toml", folder / f"large-{shard}"
     sections = {
-        "data": {"train": str(text), "vocab_size": 2000, "context_length": CONTEXT},
+        "data": {"train": str(text), "vocab_size": 1000, "context_length": CONTEXT},
         "model": LARGE,
-        "train": {"batch_tokens": 2 * CONTEXT, "steps": STEPS, "validate_every": STEPS - 1, "threads": THREADS}
-        | {"device": "cpu", "shard": shard},
+        "train": {
+            "batch_tokens": 2 * CONTEXT,
+            # so small that rounding does not grow
+            "learning_rate": 1e-5,
+            "warmup_steps": 0,
+            "steps": STEPS,
+            "validate_every": STEPS - 1,
+            "threads": THREADS,
+            "device": "cpu",
+            "shard": shard,
+        },
     }
     recipe.write_text(to_toml(sections), encoding="utf-8")
     program = str(Path(__file__).parent / "inside" / "in_ranks.py")

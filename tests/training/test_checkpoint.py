@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,19 @@ def test_a_checkpoint_of_an_older_version_is_read(saved):
     model, path = saved
     checkpoint.check_hashes(path.parent)
     assert_same(checkpoint.open_checkpoint(path.parent, "model"), parameters(model))
+
+
+def test_a_run_that_an_older_version_began_goes_on_from_its_files(trained, ctrl_c):
+    settings = {"average": 2, "steps": 12, "model": {"dropout": 0.2}}
+    whole = trained(**settings)
+    stopped = trained(report=ctrl_c(9), **settings)
+    state, shard = stopped.path / "resume", "{}-00001-of-00001.safetensors"
+    for name in ("model", "optimizer"):
+        (state / shard.format(name)).rename(state / f"{name}.safetensors")
+        (state / f"{name}.safetensors.index.json").unlink()
+    (state / "hashes.json").unlink()
+    for kept in list((stopped.path / "checkpoints").iterdir()):
+        (kept / shard.format("model")).rename(kept.with_suffix(".safetensors"))
+        shutil.rmtree(kept)
+    resumed = trained(folder=stopped.path, resume=True, **settings)
+    assert (resumed.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()

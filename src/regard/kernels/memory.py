@@ -13,7 +13,7 @@ from regard.errors import RegardError
 
 # <malloc.h>
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST = 1 << 30
+SMALLEST, LARGEST = 1 << 20, 1 << 30
 # what a container may have at most, where it is in one
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -27,6 +27,16 @@ def keep_freed_memory() -> bool:
     """
     mallopt = _of_the_c_library("mallopt")
     return mallopt is not None and all([mallopt(M_MMAP_THRESHOLD, LARGEST), mallopt(M_TRIM_THRESHOLD, LARGEST)])
+
+
+def give_back_large_blocks() -> None:
+    """Tell the C library, where it is glibc, to return blocks of 1 MiB and more as soon as they are freed.
+
+    By itself it keeps those of up to 32 MB, and where blocks of many sizes come and go it keeps more than is in use.
+    """
+    mallopt = _of_the_c_library("mallopt")
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, SMALLEST)
 
 
 def give_back_freed_memory() -> None:

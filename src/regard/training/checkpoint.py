@@ -23,7 +23,7 @@ from regard.training.optimizers import Optimizer, gather_state, trained
 
 HASHES = "hashes.json"
 # bytes of a shard
-SHARD = 1 << 28
+SHARD = 1 << 26
 
 
 @final

@@ -137,7 +137,7 @@ def _put_right(folder: Path) -> None:
     for path in folder.iterdir():
         if PARTIAL.fullmatch(path.name):
             path.unlink()
-    if (folder / STATE).is_dir() and has_ended(folder):
+    if has_ended(folder):
         remove_state(folder)
 
 

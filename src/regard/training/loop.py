@@ -22,7 +22,7 @@ from regard.data.mixture import Mixture, Part
 from regard.data.prepare import TokenizedCorpus
 from regard.errors import RegardError
 from regard.evaluation.text import bits_per_byte
-from regard.kernels.memory import keep_freed_memory
+from regard.kernels.memory import give_back_large_blocks, keep_freed_memory
 from regard.training import checkpoint
 from regard.training.distributed import ALONE, Group, whole
 from regard.training.folder import CHECKPOINTS, STATE
@@ -100,7 +100,11 @@ def fit(
     Raises RegardError if the loss is no longer finite or a file cannot be written.
     """
     check_dtype(config.dtype, group.device)
-    keep_freed_memory()
+    if config.shard and group.size > 1:
+        # who shards is short of memory: the weights of a layer are gathered for a moment
+        give_back_large_blocks()
+    else:
+        keep_freed_memory()
     group.spread(model, shard=config.shard)
     optimizer = OPTIMIZERS[config.optimizer](model, config.learning_rate, config.weight_decay, group)
     state = State()
