@@ -14,7 +14,8 @@ import safetensors
 import regard
 from regard.reading.compute.statistics import SINK_SHARE, STATISTICS, Statistic
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "reading.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+GUIDE = (DOCS / "reading.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
@@ -136,6 +137,7 @@ def test_every_option_of_the_command_is_told():
         [sys.executable, "-m", "regard", "read", "--help"], capture_output=True, text=True, check=True
     )
     options = set(re.findall(r"--[a-z-]+", done.stdout)) - {"--help", "--debug"}
-    # of runs, which docs/translating.md tells of
-    assert options - {"--num-beams", "--length-penalty"} <= told
+    # of runs, which docs/translating.md tells of, and of jobs
+    of_jobs = set(re.findall(r"--[a-z-]+", (DOCS / "scale.md").read_text(encoding="utf-8")))
+    assert options - {"--num-beams", "--length-penalty"} - of_jobs <= told
     assert told <= options

@@ -252,7 +252,7 @@ def test_sources_of_a_translation(cli, t5, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give one of --prompt, --prompt-file, --messages, --text, --text-file and --source"),
+        ([], "give one of FILES, --prompt, --prompt-file, --messages, --text, --text-file and --source"),
         (["--prompt", "a", "--messages", "b"], "not --prompt and --messages"),
         (["--prompt", "a", "--text", "b"], "not --prompt and --text"),
         (["--prompt", "a", "--prompt-file", "b"], "not --prompt and --prompt-file"),
