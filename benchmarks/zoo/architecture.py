@@ -120,6 +120,12 @@ class Architecture:
         return {name: x for name, x in self.inputs(dtype).items() if not name.startswith("decoder_")}
 
 
+def beside_text(model: str, inputs: Callable[[], Inputs], tower: str, **settings: Any) -> Architecture:
+    """A decoder in whose text the patches or frames of a tower, `vision` or `encoder`, stand as tokens."""
+    layers = {"decoder": (0, 1), tower: (0, 1)}
+    return Architecture(model=model, make_inputs=inputs, layers=layers, generates=True, settings=settings)
+
+
 @torch.no_grad()
 def scatter(model: nn.Module, gain: float) -> None:
     """Draw weights so large that attention is far from uniform: an error in a nearly uniform softmax does not show."""

@@ -69,6 +69,14 @@ def speech() -> Inputs:
     return sound(4_000) | written()
 
 
+def held(count: int) -> Inputs:
+    """A text, padded on the left, that holds so many places for patches or frames."""
+    text = tokens(9 + count, short=5 + count, left=True)
+    text["input_ids"] = text["input_ids"].clamp_max(VOCABULARY - 2)
+    text["input_ids"][:, 5 : 5 + count] = VOCABULARY - 1
+    return text
+
+
 def pictured() -> Inputs:
     """A picture's 16 patches, then text; the second sequence is padded on the left."""
     text = tokens(21, short=19, left=True)

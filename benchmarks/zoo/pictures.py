@@ -1,6 +1,5 @@
 """Models that write text about pictures, each with its own way of letting the text see them."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,8 +7,8 @@ import transformers
 from torch.nn import functional
 from transformers.models.mllama.configuration_mllama import MllamaTextConfig, MllamaVisionConfig
 
-from benchmarks.zoo.architecture import BEGIN, SETTINGS, VOCABULARY, Architecture, Inputs, older_than
-from benchmarks.zoo.inputs import pictured, pixels, tokens
+from benchmarks.zoo.architecture import BEGIN, SETTINGS, VOCABULARY, Architecture, Inputs, beside_text, older_than
+from benchmarks.zoo.inputs import held, pictured, pixels, tokens
 
 IMAGE = VOCABULARY - 1
 TEXT: dict[str, Any] = SETTINGS | {"head_dim": 16}
@@ -56,10 +55,7 @@ def patches() -> Inputs:
 
 def queried(count: int = 4) -> Inputs:
     """A picture that comes as so many tokens."""
-    text = tokens(9 + count, short=5 + count, left=True)
-    text["input_ids"] = text["input_ids"].clamp_max(IMAGE - 1)
-    text["input_ids"][:, 5 : 5 + count] = IMAGE
-    return text | pixels()
+    return held(count) | pixels()
 
 
 def told_apart() -> Inputs:
@@ -101,17 +97,12 @@ TILES = {"image_grid_pinpoints": [[16, 32], [32, 16]], "image_token_id": IMAGE, 
 COARSE = VISION | {"patch_size": 8}
 
 
-def beside_text(model: str, inputs: Callable[[], Inputs], **settings: Any) -> Architecture:
-    """A decoder in whose text patches stand as tokens."""
-    layers = {"decoder": (0, 1), "vision": (0, 1)}
-    return Architecture(model=model, make_inputs=inputs, layers=layers, generates=True, settings=settings)
-
-
 PICTURES: dict[str, Architecture] = {
     # a picture as a whole and in tiles
     "llava_next": beside_text(
         "LlavaNextForConditionalGeneration",
         anyres,
+        "vision",
         text_config=transformers.LlamaConfig(**TEXT),
         vision_config=transformers.CLIPVisionConfig(**COARSE),
         **TILES,
@@ -119,6 +110,7 @@ PICTURES: dict[str, Architecture] = {
     "llava_onevision": beside_text(
         "LlavaOnevisionForConditionalGeneration",
         anyres,
+        "vision",
         text_config=transformers.Qwen2Config(**TEXT),
         vision_config=transformers.SiglipVisionConfig(**COARSE, vision_use_head=False),
         video_token_id=IMAGE - 1,
@@ -128,6 +120,7 @@ PICTURES: dict[str, Architecture] = {
     "gemma3_pictures": beside_text(
         "Gemma3ForConditionalGeneration",
         told_apart,
+        "vision",
         text_config=transformers.Gemma3TextConfig(
             **TEXT, sliding_window=8, query_pre_attn_scalar=16, layer_types=["sliding_attention", "full_attention"]
         ),
@@ -138,25 +131,22 @@ PICTURES: dict[str, Architecture] = {
         eoi_token_index=IMAGE - 2,
     ),
     # squares of patches are merged
-    "idefics3": beside_text(
-        "Idefics3ForConditionalGeneration",
-        cut,
-        text_config=transformers.LlamaConfig(**TEXT),
-        vision_config=VISION,
-        scale_factor=2,
-        image_token_id=IMAGE,
-    ),
-    "smolvlm": beside_text(
-        "SmolVLMForConditionalGeneration",
-        cut,
-        text_config=transformers.LlamaConfig(**TEXT),
-        vision_config=VISION,
-        scale_factor=2,
-        image_token_id=IMAGE,
-    ),
+    **{
+        name.lower(): beside_text(
+            f"{name}ForConditionalGeneration",
+            cut,
+            "vision",
+            text_config=transformers.LlamaConfig(**TEXT),
+            vision_config=VISION,
+            scale_factor=2,
+            image_token_id=IMAGE,
+        )
+        for name in ("Idefics3", "SmolVLM")
+    },
     "internvl": beside_text(
         "InternVLForConditionalGeneration",
         queried,
+        "vision",
         text_config=transformers.Qwen2Config(**TEXT),
         vision_config=VISION | {"image_size": [16, 16], "patch_size": [4, 4]},
         image_token_id=IMAGE,
@@ -166,6 +156,7 @@ PICTURES: dict[str, Architecture] = {
     "qwen2_5_vl": beside_text(
         "Qwen2_5_VLForConditionalGeneration",
         patches,
+        "vision",
         text_config=SETTINGS | {"rope_parameters": MROPE},
         vision_config=QWEN_VISION | {"window_size": 16, "fullatt_block_indexes": [1]},
         **QWEN_TOKENS,
@@ -173,6 +164,7 @@ PICTURES: dict[str, Architecture] = {
     "qwen3_vl": beside_text(
         "Qwen3VLForConditionalGeneration",
         patches,
+        "vision",
         text_config=TEXT | {"rope_parameters": {**MROPE, "mrope_interleaved": True}},
         vision_config=QWEN_VISION | {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
         **QWEN_TOKENS,

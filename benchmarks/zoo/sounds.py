@@ -1,14 +1,13 @@
 """Models that write text about sounds: an encoder's frames stand in the decoder's text as tokens."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import transformers
 from transformers.models.qwen2_audio.configuration_qwen2_audio import Qwen2AudioEncoderConfig
 
-from benchmarks.zoo.architecture import SETTINGS, VOCABULARY, Architecture, Inputs
-from benchmarks.zoo.inputs import tokens
+from benchmarks.zoo.architecture import SETTINGS, VOCABULARY, Architecture, Inputs, beside_text
+from benchmarks.zoo.inputs import held
 
 SOUND = VOCABULARY - 1
 MELS, WINDOWS = 8, 32
@@ -25,16 +24,9 @@ WHISPER: dict[str, Any] = {
 
 def heard(count: int, *, mask: str | None = None) -> Inputs:
     """A sound that comes as so many tokens; `mask` names what says that none of its windows is padding."""
-    text = tokens(9 + count, short=5 + count, left=True)
-    text["input_ids"] = text["input_ids"].clamp_max(SOUND - 1)
-    text["input_ids"][:, 5 : 5 + count] = SOUND
+    text = held(count)
     text["input_features"] = torch.randn(2, MELS, WINDOWS, generator=torch.Generator().manual_seed(5))
     return text if mask is None else text | {mask: torch.ones(2, WINDOWS, dtype=torch.long)}
-
-
-def beside_text(model: str, inputs: Callable[[], Inputs], **settings: Any) -> Architecture:
-    layers = {"decoder": (0, 1), "encoder": (0, 1)}
-    return Architecture(model=model, make_inputs=inputs, layers=layers, generates=True, settings=settings)
 
 
 SOUNDS: dict[str, Architecture] = {
@@ -42,6 +34,7 @@ SOUNDS: dict[str, Architecture] = {
     "qwen2_audio": beside_text(
         "Qwen2AudioForConditionalGeneration",
         lambda: heard(8, mask="feature_attention_mask"),
+        "encoder",
         text_config=transformers.Qwen2Config(**TEXT),
         audio_config=Qwen2AudioEncoderConfig(**WHISPER),
         audio_token_index=SOUND,
@@ -50,6 +43,7 @@ SOUNDS: dict[str, Architecture] = {
     "voxtral": beside_text(
         "VoxtralForConditionalGeneration",
         lambda: heard(4),
+        "encoder",
         text_config=transformers.LlamaConfig(**TEXT),
         audio_config={
             **SETTINGS,
@@ -62,6 +56,7 @@ SOUNDS: dict[str, Architecture] = {
     "glmasr": beside_text(
         "GlmAsrForConditionalGeneration",
         lambda: heard(4, mask="input_features_mask"),
+        "encoder",
         text_config=transformers.LlamaConfig(**TEXT),
         audio_config={**SETTINGS, "num_mel_bins": MELS, "num_key_value_heads": 4, "intermediate_size": 256},
         audio_token_id=SOUND,

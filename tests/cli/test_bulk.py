@@ -383,7 +383,10 @@ def test_sources_are_those_of_the_library(cli, smollm2, tmp_path):
     [
         (["translate", "{run}", "{folder}"], "go into a folder: add --out DIR"),
         (["translate", "{run}", "{folder}", "--out", "out", "--alignments", "a"], "--alignments: of a single text"),
-        (["translate", "{run}", "{folder}", "--out", "out", "--workers", "2"], "--workers: of Ray; add --engine ray"),
+        (
+            ["translate", "{run}", "{folder}", "--out", "out", "--workers", "2"],
+            "--workers: for Ray alone; add --engine ray",
+        ),
         (["translate", "{run}", "{folder}", "-", "--out", "out"], "standard input is no file of bulk work"),
         (["translate", "{run}", "{folder}", "--out", "out", "--shard-size", "6"], "multiple of 4"),
         (["translate", "{run}", "{folder}/none", "--out", "out", "--engine", "local", "--format", "parquet"], "none"),

@@ -376,8 +376,8 @@ def test_effects_are_a_frame():
 @pytest.mark.parametrize(
     ("prompts", "settings", "message"),
     [
-        ([[5]], {}, "prompt 0 has 1 tokens"),
-        ([IDS[0], []], {}, "prompt 1 has 0 tokens"),
+        ([[5]], {}, "prompt 0 is too short"),
+        ([IDS[0], []], {}, "prompt 1 is too short"),
         ([], {}, "a list of at least one"),
         ("a text", {}, "a list of at least one"),
         (["a text"], {}, "a bare module has no tokenizer"),

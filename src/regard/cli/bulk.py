@@ -113,7 +113,7 @@ def run(
     if flags.engine != "ray":
         elsewhere = [name for name in flags.changed() if name in ("--address", "--workers", "--gpus-per-worker")]
         if elsewhere:
-            raise RegardError(f"{', '.join(elsewhere)}: of Ray; add --engine ray")
+            raise RegardError(f"{', '.join(elsewhere)}: for Ray alone; add --engine ray")
     if not files:
         raise RegardError("--out DIR is for bulk work; name the FILES whose lines are worked on")
     if "-" in files:
@@ -149,7 +149,8 @@ def run(
             report=lambda progress: told(*progress),
         )
     count, shards, errors = manifest["records"], manifest["shards"], manifest["errors"]
-    print(f"regard: {out}: {count:,} records in {len(shards):,} shards, listed in manifest.json", file=sys.stderr)
+    told = f"{count:,} record{'s' * (count != 1)} in {len(shards):,} shard{'s' * (len(shards) != 1)}"
+    print(f"regard: {out}: {told}, listed in manifest.json", file=sys.stderr)
     if errors:
         first = next(shard["first_error"] for shard in shards if shard["errors"])
         raise RegardError(f"{errors:,} of them have an error in their row, the first {first}")

@@ -122,7 +122,7 @@ def _given(model: Any, prompt: Any, number: int) -> tuple[list[int], int]:
     if answer is not None:
         ids += model._texts().encode_answer(answer)
     if len(ids) < 2 or first >= len(ids) or not first:
-        raise RegardError(f"prompt {number} has {len(ids)} tokens; what is judged comes after the first")
+        raise RegardError(f"prompt {number} is too short ({len(ids)} tokens): what is judged comes after the first")
     return ids, first
 
 
