@@ -149,8 +149,8 @@ def run(
             report=lambda progress: told(*progress),
         )
     count, shards, errors = manifest["records"], manifest["shards"], manifest["errors"]
-    told = f"{count:,} record{'s' * (count != 1)} in {len(shards):,} shard{'s' * (len(shards) != 1)}"
-    print(f"regard: {out}: {told}, listed in manifest.json", file=sys.stderr)
+    what = f"{count:,} record{'s' * (count != 1)} in {len(shards):,} shard{'s' * (len(shards) != 1)}"
+    print(f"regard: {out}: {what}, listed in manifest.json", file=sys.stderr)
     if errors:
         first = next(shard["first_error"] for shard in shards if shard["errors"])
         raise RegardError(f"{errors:,} of them have an error in their row, the first {first}")
