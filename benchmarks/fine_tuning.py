@@ -96,8 +96,13 @@ def run() -> None:
         f"rate of {KINDS['full'][0]:g}, of LoRA {KINDS['LoRA'][0]:g}, without weight decay; adapters of rank "
         f"{LORA['rank']} in every linear layer but the output's. Regard's have one A for query, key and value, one for "
         "gate and up, which its model has as one layer each. Memory is the most that all processes of a side held "
-        f"during a turn, what they share counted once. Trainer is that of transformers {transformers.__version__}.",
+        f"during a turn, what they share counted once. Trainer is that of transformers {transformers.__version__}."
+        + ("" if _has_bfloat16() else " This processor has no bfloat16, so that it was not tried."),
     )
+
+
+def _has_bfloat16() -> bool:
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _model(folder: Path, corpus: Text) -> tuple[str, str]:
@@ -134,6 +139,8 @@ def _measure(folder: Path, model: str, corpus: Text) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     # two at a time: four would take the memory of two more trainings
     for kind, (rate, dtype, peer_name) in KINDS.items():
+        if dtype == "bfloat16" and not _has_bfloat16():
+            continue
         settings = {"rank": None, **LORA} if kind == "LoRA" else {"rank": None}
         settings |= {"rows": BATCH_TOKENS // CONTEXT, "learning_rate": rate, "dtype": dtype}
         peer = (str(folder), model, UPDATES, TOTAL, settings)

@@ -7,11 +7,13 @@ from regard.errors import RegardError
 
 if TYPE_CHECKING:
     from regard import attention
-    from regard.api import Generation, Translator, evaluate, load, read, sources, train
+    from regard.api import Generation, Translator, atlas, evaluate, load, read, sources, train
     from regard.data.corpora import Corpus
     from regard.generation.decoding import Decoding
     from regard.language_model import LanguageModel
     from regard.reading.ablation import ablating
+    from regard.reading.atlas import Atlas
+    from regard.reading.atlas_difference import AtlasDifference
     from regard.reading.head_effects import HeadEffects, effects_of_heads
     from regard.reading.patching import patching
     from regard.reading.reading import Reading
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Atlas",
+    "AtlasDifference",
     "Corpus",
     "Decoding",
     "Generation",
@@ -32,6 +36,7 @@ __all__ = [
     "ServedRequest",
     "Translator",
     "ablating",
+    "atlas",
     "attention",
     "effects_of_heads",
     "evaluate",
@@ -45,6 +50,8 @@ __all__ = [
 ]
 # heavy imports wait until one of these is asked for; readings come with the views that their methods offer
 _LAZY = {
+    "Atlas": "regard.api",
+    "AtlasDifference": "regard.api",
     "Corpus": "regard.data.corpora",
     "Decoding": "regard.generation.decoding",
     "Generation": "regard.api",
@@ -55,6 +62,7 @@ _LAZY = {
     "ServedRequest": "regard.api",
     "Translator": "regard.api",
     "ablating": "regard.api",
+    "atlas": "regard.api",
     "effects_of_heads": "regard.api",
     "evaluate": "regard.api",
     "load": "regard.api",

@@ -17,6 +17,7 @@ from regard.evaluation.text import TextQuality, evaluate_text
 from regard.generation.result import Generation
 from regard.language_model import LanguageModel
 from regard.language_model.adapters import ends_of
+from regard.language_model.atlas import atlas_of
 from regard.models import read_config
 from regard.models.pretrained.find import find_model
 from regard.models.pretrained.folder import CONFIG
@@ -24,6 +25,8 @@ from regard.models.pretrained.lora import ADAPTER_CONFIG
 from regard.models.pretrained.own_tokenizer import as_transformers
 from regard.models.pretrained.translators import Languages, translates
 from regard.reading.ablation import ablating
+from regard.reading.atlas import Atlas
+from regard.reading.atlas_difference import AtlasDifference
 from regard.reading.head_effects import HeadEffects, effects_of_heads
 from regard.reading.media_sources import MediaSources
 from regard.reading.patching import patching
@@ -43,12 +46,15 @@ from regard.translator.opening import pretrained_translator, translator_of_run
 from regard.view import renderers
 
 __all__ = [
+    "Atlas",
+    "AtlasDifference",
     "Generation",
     "HeadEffects",
     "ServedLayer",
     "ServedRequest",
     "Translator",
     "ablating",
+    "atlas",
     "effects_of_heads",
     "evaluate",
     "load",
@@ -234,6 +240,27 @@ def sources(
     if prompt is not None or "source" not in settings:
         raise RegardError(f"{opened.name} is a translator: it takes a source, and perhaps a target")
     return opened.sources(**settings)
+
+
+def atlas(
+    model: str | os.PathLike[str] | LanguageModel | nn.Module,
+    texts: Sequence[str],
+    *,
+    tokenizer: Any = None,
+    progress: Callable[[int], None] = lambda texts: None,
+    **options: Any,
+) -> Atlas:
+    """What every head of a language model does, over many texts: see `Atlas`. `regard atlas` takes them from files.
+
+    `max_tokens` is how many tokens of a longer text are taken, by default all; `segments` what counts as the part of
+    the text that a token is in; of the first `effects` texts every head is ablated in turn, a pass for each head.
+    `progress` is called with 1 after each text.
+    Raises RegardError for a text of less than two tokens, and for a model that is no language model.
+    """
+    opened = _opened(model, tokenizer)
+    if not isinstance(opened, LanguageModel):
+        raise RegardError(f"{opened.name} is a translator; an atlas is of a language model")
+    return atlas_of(opened, texts, progress=progress, **options)
 
 
 def evaluate(

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -47,7 +47,7 @@ class JobFlags:
     shard_size
         Records of a shard; by default 1024, of readings and sources 128.
     format
-        The shards are JSON lines, or Parquet.
+        The shards are JSON lines, which is usual, or Parquet.
     on_error
         What happens at a record that cannot be worked on: stop there, or skip it, say why in its row and exit with 1.
     column
@@ -59,7 +59,7 @@ class JobFlags:
     workers: Count | None = None
     gpus_per_worker: Annotated[float, Parameter(validator=Number(gte=0))] = 0.0
     shard_size: Count | None = None
-    format: Literal["jsonl", "parquet"] = "jsonl"
+    format: Literal["jsonl", "parquet"] | None = None
     on_error: Literal["stop", "skip"] = "stop"
     column: str | None = None
 
@@ -101,8 +101,11 @@ def run(
     options: Mapping[str, Any],
     threads: int | None = None,
     alone: Mapping[str, bool] | None = None,
+    then: Callable[[Mapping[str, Any]], None] = lambda manifest: None,
 ) -> None:
-    """Run a verb on files. `loading` are the settings of `regard.load`; `alone` are options of single texts.
+    """Run a verb on files, and `then` what is done with the manifest of its shards.
+
+    `loading` are the settings of `regard.load`; `alone` are options of single texts.
 
     Raises RegardError for these, and where records had to be skipped.
     """
@@ -148,11 +151,12 @@ def run(
             resume=resume,
             report=lambda progress: told(*progress),
         )
-    count, shards, errors = manifest["records"], manifest["shards"], manifest["errors"]
+    count, shards = manifest["records"], manifest["shards"]
     what = f"{count:,} record{'s' * (count != 1)} in {len(shards):,} shard{'s' * (len(shards) != 1)}"
     print(f"regard: {out}: {what}, listed in manifest.json", file=sys.stderr)
-    if errors:
-        first = next(shard["first_error"] for shard in shards if shard["errors"])
+    then(manifest)
+    if errors := manifest["errors"]:
+        first = next(shard["first_error"] for shard in manifest["shards"] if shard["errors"])
         raise RegardError(f"{errors:,} of them have an error in their row, the first {first}")
     if shortened := manifest["shortened"]:
         raise RegardError(f"{shortened:,} of them were too long for the model, and cut or left blank")

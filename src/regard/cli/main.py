@@ -27,6 +27,7 @@ VERBS = {
     "generate": "Go on with a text, shown as it is written.",
     "read": "What every written word looked at, in a source, a prompt or a text.",
     "sources": "Which passages of its prompt an answer rests on.",
+    "atlas": "What every head of a model does, over many texts.",
     "view": "The page: ask models, and see what they looked at.",
     "export": "Hand a trained model to another tool.",
     "attention": "Self-attention in four steps, every matrix shown.",

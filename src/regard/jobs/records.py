@@ -5,10 +5,13 @@ import hashlib
 import itertools
 import json
 import os
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, final
+
+import numpy as np
 
 from regard.data.columnar import count_rows, read_rows
 from regard.data.columns import TEXT
@@ -175,6 +178,18 @@ def measured(name: str) -> InputFile:
     path = os.path.abspath(name)
     whole = Path(on_disk(path))
     return InputFile(name, path, _count(path), whole.stat().st_size, file_sha256(whole))
+
+
+def repeated_id(inputs: Inputs) -> str | None:
+    """An id that two records have, or None; of each only 64 bits of a hash are kept meanwhile."""
+    seen = array("Q", (_hash(record.id) for record in inputs.read(0)))
+    hashes, counts = np.unique(np.frombuffer(seen, np.uint64), return_counts=True)
+    twice = set(hashes[counts > 1].tolist())
+    return next((str(record.id) for record in inputs.read(0) if _hash(record.id) in twice), None) if twice else None
+
+
+def _hash(id: str | int) -> int:
+    return int.from_bytes(hashlib.sha256(str(id).encode()).digest()[:8])
 
 
 def read_file(file: InputFile, names: Names, first: int = 0) -> Iterator[Record]:

@@ -10,8 +10,8 @@ from regard.config import suggest
 from regard.errors import RegardError
 from regard.files import real_path
 from regard.jobs.folder import finished, opened_folder
-from regard.jobs.records import Inputs, find_files, measured
-from regard.jobs.shards import ON_ERROR, WRITERS, Shard, ShardWriter, Written, shards_of
+from regard.jobs.records import Inputs, find_files, measured, repeated_id
+from regard.jobs.shards import ON_ERROR, Shard, ShardWriter, Written, shards_of
 from regard.jobs.work import Job
 
 
@@ -46,20 +46,22 @@ def run_job(
     engine: Engine | None = None,
     column: str | None = None,
     shard_size: int | None = None,
-    format: str = "jsonl",
+    format: str | None = None,
     on_error: str = "stop",
     resume: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Mapping[str, Any]:
     """Work on the records of files, folders and patterns, into the folder `out`; returns its manifest.
 
-    `column` is the name of the text in the files, `shard_size` how many records a shard has. A bad record ends the job
-    or, with `on_error` "skip", has an `error` in its row. With `resume` the whole shards that `out` has are kept; the
-    engine and `on_error` may then be others than before.
+    `column` is the name of the text in the files, `shard_size` how many records a shard has, `format` what a shard is
+    written as, by default the verb's usual one. A bad record ends the job or, with `on_error` "skip", has an `error` in
+    its row. With `resume` the whole shards that `out` has are kept; the engine and `on_error` may then be others than
+    before.
     Raises RegardError for what cannot be read, worked on or written, and where `out` holds another job's shards.
     """
     engine = engine or Engine()
-    choices = (("engine", engine.name, ENGINES), ("format", format, WRITERS), ("on_error", on_error, ON_ERROR))
+    format = format or job.work.formats[0]
+    choices = (("engine", engine.name, ENGINES), ("format", format, job.work.formats), ("on_error", on_error, ON_ERROR))
     for name, value, known in choices:
         if value not in known:
             raise RegardError(f"{name} must be {' or '.join(known)}, not {value!r}{suggest(value, known)}")
@@ -69,6 +71,10 @@ def run_job(
     inputs = Inputs(tuple(map(measured, found)), job.names(column))
     if not inputs.records:
         raise RegardError(f"{', '.join(files)}: there is no record in it; name files with text")
+    if on_error == "stop" and (empty := [file.name for file in inputs.files if not file.records]):
+        raise RegardError(f"{', '.join(empty)}: empty; leave it out, or --on-error skip goes on without it")
+    if job.work.needs_unique_ids and (twice := repeated_id(inputs)) is not None:
+        raise RegardError(f"two records have the id {twice!r}, by which they are told apart; give each its own")
     work = {**job.told(), "inputs": inputs.told(), "shard_size": size, "format": format}
     if resume and (manifest := finished(out, work)) is not None:
         return manifest

@@ -14,6 +14,8 @@ from regard.files import new_file
 from regard.jobs.columns import COLUMNS, JSON
 from regard.jobs.records import Inputs, Reader, Record
 from regard.jobs.work import Job, Row
+from regard.reading.atlas import Atlas
+from regard.reading.tally import Tally
 
 ON_ERROR = ("stop", "skip")
 
@@ -65,7 +67,7 @@ class ShardWriter:
         path = self.folder / name_of(shard.number, self.format)
         errors, first_error, shortened, count = 0, "", 0, 0
         sources = hashlib.sha256()
-        with new_file(path) as partial, WRITERS[self.format](partial, COLUMNS[self.job.verb]) as write:
+        with new_file(path) as partial, WRITERS[self.format](partial, COLUMNS.get(self.job.verb, {})) as write:
             for batch in self._batches(shard):
                 rows = self.job(batch)
                 for record, row in zip(batch, rows, strict=True):
@@ -147,4 +149,20 @@ def _arrow_type(pa: Any, kind: Any) -> Any:
     return {str: pa.string(), JSON: pa.string(), float: pa.float64(), int: pa.int64(), bool: pa.bool_()}[kind]
 
 
-WRITERS = {"jsonl": _json_lines, "parquet": _parquet}
+@contextlib.contextmanager
+def _tally(path: Path, columns: Mapping[str, Any]) -> Iterator[Callable[[Sequence[Row]], None]]:
+    """The counts of an atlas, to which each row adds."""
+    tally, maker = None, None
+
+    def write(rows: Sequence[Row]) -> None:
+        nonlocal tally, maker
+        for row in rows:
+            if "error" not in row:
+                maker = row["of"]
+                tally = maker.add(tally, row["measured"])
+
+    yield write
+    (Atlas("", "", Tally([], []), {}) if maker is None else maker.atlas(tally)).save(path)
+
+
+WRITERS = {"jsonl": _json_lines, "parquet": _parquet, "safetensors": _tally}

@@ -14,6 +14,7 @@ from regard.jobs.records import Names, Record
 from regard.jobs.translate import TranslateJob
 from regard.kernels.threads import threads
 from regard.language_model import LanguageModel
+from regard.language_model.atlas import AtlasMaker
 from regard.models.pretrained.find import find_model
 from regard.reading.views import view
 from regard.translator import Translator
@@ -26,6 +27,8 @@ Found = Row | RegardError
 TOGETHER = 256
 # how an answer is written, of which a translator knows nothing
 ANSWERING = ("chat", "max_new_tokens")
+# what rows are written as
+ROWS: tuple[str, ...] = ("jsonl", "parquet")
 SCORES = ("text", "score", "log_probability", "finished")
 WRITTEN = ("text", "log_probability", "finished", "tokens")
 
@@ -37,6 +40,10 @@ class Work(Protocol):
     together: int
     # records of a shard where no other number is asked for
     shard_size: int
+    # what a shard may be written as, the usual first
+    formats: tuple[str, ...]
+    # whether no two records may have one id
+    needs_unique_ids: bool
 
     def __init__(self, model: Any, options: Mapping[str, Any]) -> None: ...
 
@@ -91,6 +98,8 @@ class Job:
         """Under which names a file has what the verb takes."""
         if isinstance(self.model, Translator):
             return Names("source", ("source",), OTHERS[self.verb][0], column)
+        if self.verb == "atlas":
+            return Names("text", ("text", "prompt"), (), column)
         if self.verb == "read":
             main = "prompt" if self.model.writes else "text"
             return Names(main, ("prompt", "messages", "text"), OTHERS[self.verb][1], column)
@@ -126,7 +135,8 @@ def origin(model: Model, name: str) -> dict[str, Any]:
 class Translating:
     """Translations of each `source`, each beginning with its `prefix`."""
 
-    together, shard_size = TOGETHER, 1024
+    together, shard_size, needs_unique_ids = TOGETHER, 1024, False
+    formats: tuple[str, ...] = ROWS
 
     def __init__(self, model: Translator, options: Mapping[str, Any]) -> None:
         self._names: dict[int, str] = {}
@@ -158,7 +168,8 @@ class Translating:
 class Generating:
     """What a language model writes after each `prompt`, or answers to each `messages`."""
 
-    together, shard_size = TOGETHER, 1024
+    together, shard_size, needs_unique_ids = TOGETHER, 1024, False
+    formats: tuple[str, ...] = ROWS
 
     def __init__(self, model: LanguageModel, options: Mapping[str, Any]) -> None:
         self._model = model
@@ -196,7 +207,8 @@ class Generating:
 class ReadingAll:
     """What each answer, translation or text looked at: its strongest parts, and word by word."""
 
-    together, shard_size = 1, 128
+    together, shard_size, needs_unique_ids = 1, 128, False
+    formats: tuple[str, ...] = ROWS
 
     def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
         self._model = model
@@ -219,7 +231,8 @@ class ReadingAll:
 class Sourcing:
     """Which passages each answer rests on, confirmed."""
 
-    together, shard_size = 1, 128
+    together, shard_size, needs_unique_ids = 1, 128, False
+    formats: tuple[str, ...] = ROWS
 
     def __init__(self, model: Model, options: Mapping[str, Any]) -> None:
         self._model = model
@@ -237,13 +250,32 @@ class Sourcing:
         return {**record.texts, **found.to_json()}
 
 
+@final
+class Measuring:
+    """What each head does on each `text`: for an atlas."""
+
+    together, shard_size, needs_unique_ids = 1, 1024, True
+    formats: tuple[str, ...] = ("safetensors",)
+
+    def __init__(self, model: LanguageModel, options: Mapping[str, Any]) -> None:
+        self._atlas = AtlasMaker(model, **options)
+
+    def __call__(self, records: Sequence[Record]) -> list[Found]:
+        return _each(self._row, records)
+
+    def _row(self, record: Record) -> Row:
+        text = next(record.texts[name] for name in ("text", "prompt") if name in record.texts)
+        return {"measured": self._atlas.measured(text, id=str(record.id), place=record.place), "of": self._atlas}
+
+
 VERBS: dict[str, type[Work]] = {
     "translate": Translating,
     "generate": Generating,
     "read": ReadingAll,
     "sources": Sourcing,
+    "atlas": Measuring,
 }
-TAKES: dict[str, type] = {"translate": Translator, "generate": LanguageModel}
+TAKES: dict[str, type] = {"translate": Translator, "generate": LanguageModel, "atlas": LanguageModel}
 # what else a record may have, of a translator and of a language model
 OTHERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "translate": (("prefix",), ()),

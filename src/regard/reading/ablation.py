@@ -34,7 +34,7 @@ class Ablation(Intervention):
         for layer, head in self.heads if self.shapes else ():
             check_head(layer, head, self.shapes, self.kind)
 
-    def changed(self, layer: int, call: AttentionCall, part: Part | None) -> str | None:
+    def layer(self, layer: int, call: AttentionCall, part: Part | None) -> str | None:
         """Write over the contexts of this layer's heads; why that cannot be done."""
         own = [(item, head) for item, (of, head) in enumerate(self.heads) if of == layer]
         if not own:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.reading.ablation import WAYS, Ablation
-from regard.reading.interventions import Head, Intervention, module_of, run_over
+from regard.reading.interventions import Head, module_of, run_over
+from regard.reading.layer_watch import LayerWatch
 
 if TYPE_CHECKING:
     import pandas
@@ -60,10 +61,10 @@ class HeadEffects:
         return library("pandas", "to_frame").DataFrame(columns | {"effect": self.values.ravel()})
 
 
-class _Heads(Intervention):
-    """Counts layers and heads, and changes nothing."""
+class _Heads(LayerWatch):
+    """Counts layers and heads."""
 
-    def changed(self, layer: int, call: Any, part: Any) -> str | None:
+    def layer(self, layer: int, call: Any, part: Any) -> str | None:
         """Why the layer's heads cannot be ablated."""
         return call.refused
 

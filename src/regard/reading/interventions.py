@@ -5,9 +5,7 @@ output projection. That is where the paths through different heads are still apa
 framework for transformer circuits"), whatever projections are fused and however many heads share a key.
 """
 
-import contextlib
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,111 +14,32 @@ from torch import Tensor, nn
 
 from regard.errors import RegardError
 from regard.models.gpt import GPT
-from regard.reading import layers
 from regard.reading.answer_run import run_foreign
 from regard.reading.call import AttentionCall
-from regard.reading.capture import patches, session
-from regard.reading.capture.patches import watch_runs
-from regard.reading.compute.rows import unflattened
+from regard.reading.layer_watch import LayerWatch
 from regard.reading.options import refuse_compiled
-from regard.reading.parts import Part, part_of
-from regard.reading.runs import LayerKey
-from regard.reading.watch import models_within
 
 Head = tuple[int, int]
 GRADIENTS = "gradients cannot be taken through changed heads; run the model under torch.no_grad()"
 
 
-class _Thread(threading.local):
-    """What of a changed model is under way in a thread."""
-
-    def __init__(self) -> None:
-        self.parts: list[Part] = []
-        # of each module, in which of its own runs it attended last, and how many came before
-        self.attended: dict[str, tuple[int, int]] = {}
-
-
-class Intervention(session.CallWatch):
-    """A watch that sees the attention of one kind in a model, layer by layer, and may write over contexts.
-
-    Layers are numbered as a reading numbers them. `shapes` has the heads of those seen. What cannot be done is kept
-    until `check`, for a watch must not raise while the model runs.
-    """
+class Intervention(LayerWatch):
+    """A watch that may write over the contexts of the layers that it sees."""
 
     sees_again = True
     intervenes = True
-
-    def __init__(self, module: nn.Module, kind: str) -> None:
-        super().__init__(module)
-        self.kind = kind
-        self.shapes: dict[int, int] = {}
-        self.why: str | None = None
-        self._numbers: dict[LayerKey, int] = {}
-        self._all_paths: dict[int, list[str]] = {}
-        for path, each in module.named_modules(remove_duplicate=False):
-            self._all_paths.setdefault(id(each), []).append(path)
-        self._thread = _Thread()
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
-        """While this is open, the model's runs are changed. Raises RegardError at its end for what was not."""
-        with patches.opened(self, models_within(self.module)):
-            yield
-        self.check()
 
     def check(self) -> None:
         """Raises RegardError if something could not be changed."""
         if self.why is not None:
             raise RegardError(f"the model ran unchanged, or changed in part: {self.why}")
 
-    def changed(self, layer: int, call: AttentionCall, part: Part | None) -> str | None:
-        """Look at a call, whose context may be written to; why that cannot be done."""
-        raise NotImplementedError
-
-    # what capture asks of a watch
-
-    def enter(self, module: nn.Module, given: dict[str, Any]) -> None:
-        parts = self._thread.parts
-        if parts and parts[-1].module is module:
-            parts.append(parts[-1])
-            return
-        if not parts:
-            self._thread.attended.clear()
-        parts.append(part_of(self.path(module), module, given, parts[-1] if parts else None))
-
-    def leave(self, module: nn.Module, output: Any) -> None:
-        parts = self._thread.parts
-        if parts and parts[-1].module is module:
-            parts.pop().cache = None
-
-    def failed(self, path: str, error: Exception) -> None:
-        self.why = self.why or f"{path}: {type(error).__name__}: {error}"
-
     def saw(self, call: AttentionCall) -> None:
-        part = self._thread.parts[-1].main if self._thread.parts else None
-        if self.why is not None or layers.kind_of(call, self.module, part, is_writing=False) != self.kind:
-            return
         if torch._C._current_graph_task_id() != -1:
             # gradient checkpointing runs it again
-            self.why = GRADIENTS
+            self.why = self.why or GRADIENTS
             return
-        watch_runs(call.module)
-        now = session.SESSION.runs.get(id(call.module), 0)
-        last, count = self._thread.attended.get(call.path, (-1, -1))
-        if last == now:
-            self.why = f"{call.path} calls its kernel several times in one run, so that its heads are not told apart"
-            return
-        self._thread.attended[call.path] = now, count + 1
-        key = self.kind, call.path, count + 1
-        if key not in self._numbers:
-            paths = self._all_paths[id(call.module)]
-            self._numbers[key] = layers.number_of(key, call.module, paths, self._numbers)
-        layer = self._numbers[key]
-        if call.refused is None and call.flat:
-            call = unflattened(call, (part.batch_size if part is not None else None) or 1)
-        self.shapes[layer] = call.num_heads
-        if (why := self.changed(layer, call, part)) is not None:
-            self.why = f"{self.kind} layer {layer}: {why}"
+        super().saw(call)
 
 
 def written_over(call: AttentionCall) -> str | None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regard.errors import RegardError
 from regard.reading.call import AttentionCall
 from regard.reading.interventions import Head, Intervention, check_head, heads_of, module_of, run_over, written_over
+from regard.reading.layer_watch import LayerWatch
 from regard.reading.parts import Part
 
 
@@ -30,15 +31,15 @@ class _Asked:
 
 
 @final
-class _Taking(Intervention):
-    """Keeps contexts, and changes none."""
+class _Taking(LayerWatch):
+    """Keeps contexts."""
 
     def __init__(self, module: nn.Module, asked: _Asked) -> None:
         super().__init__(module, "decoder")
         self.asked = asked
         self.found: dict[int, Float[Tensor, "head position dim"]] = {}
 
-    def changed(self, layer: int, call: AttentionCall, part: Part | None) -> str | None:
+    def layer(self, layer: int, call: AttentionCall, part: Part | None) -> str | None:
         """Keep what is asked for of a layer; why that cannot be done."""
         if call.refused is not None and layer in self.asked.layers:
             return call.refused
@@ -55,7 +56,7 @@ class _Patch(Intervention):
         super().__init__(module, "decoder")
         self.asked, self.found, self.tokens = asked, found, torch.tensor(tokens)
 
-    def changed(self, layer: int, call: AttentionCall, part: Part | None) -> str | None:
+    def layer(self, layer: int, call: AttentionCall, part: Part | None) -> str | None:
         """Write what the other run gave over the contexts that are asked for; why that cannot be done."""
         if layer not in self.asked.layers:
             return None

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from regard.reading.compute.statistics import STATISTICS
+from regard.reading.measures import MEASURES
 from regard.reading.reading import Reading
 
 # of heads alone, beside the statistics
@@ -54,6 +55,12 @@ def label(name: str) -> str:
         return LABELS.get(name, name)
     unit = STATISTICS[name].unit
     return f"{STATISTICS[name].label}, {unit}" if unit not in ("", "share") else STATISTICS[name].label
+
+
+def measure_label(name: str) -> str:
+    """What a picture calls a measure of an atlas, with its unit."""
+    measure = MEASURES[name]
+    return f"{measure.label}, {measure.unit}" if measure.unit != "share" else measure.label
 
 
 def _means(table: np.ndarray) -> np.ndarray:

@@ -7,12 +7,14 @@ import numpy as np
 
 from regard.config import suggest
 from regard.errors import RegardError
+from regard.reading.atlas import Atlas
 from regard.reading.reading import Reading
 from regard.reading.views import RENDERERS, VIEWS
 from regard.view.answer_figure import plot_answer
+from regard.view.atlas_page import atlas_html
 from regard.view.curves_figure import plot_curves
 from regard.view.frame import frame
-from regard.view.heads import by_head, label
+from regard.view.heads import by_head, label, measure_label
 from regard.view.html import save_html, to_html
 from regard.view.picture_figure import plot_pictures
 from regard.view.pictures import has_pictures, looks
@@ -46,7 +48,14 @@ def register() -> None:
     """Make pictures and pages of the formats that `Reading.save` knows."""
     RENDERERS.update(dict.fromkeys(PICTURES, draw))
     RENDERERS[".html"] = save_html
+    VIEWS.update({"atlas html": atlas_html, "atlas plot": plot_atlas})
     VIEWS.update(html=to_html, widget=widget, frame=frame, plot=plot, curves=plot_curves, summary=summary)
+
+
+def plot_atlas(atlas: Atlas, measure: str, path: str | Path | None, *, title: str | None) -> "Figure":
+    """What `Atlas.plot` gives."""
+    rows = [row[:count] for row, count in zip(atlas.mean(measure), atlas.tally.heads, strict=True)]
+    return plot_heads(rows, atlas.layers, path, name=measure_label(measure), title=title)
 
 
 def draw(

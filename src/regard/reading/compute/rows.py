@@ -44,7 +44,7 @@ class Wanted(ReadOptions):
     known: Mapping[str, Sequence] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if any("segment" in STATISTICS[each].axes for each in self.statistics) and self.tokenizer is None:
+        if any(STATISTICS[each].by_segment for each in self.statistics) and self.tokenizer is None:
             raise RegardError("segments are found in the text: give watching the model's tokenizer=")
 
     @property
@@ -290,7 +290,7 @@ def _text(run: Run, kind: str, layout: Layout, wanted: Wanted, ids: Ids, device:
     key = (kind, layout.item, sizes)
     if key not in run.texts:
         sides = list(ids(run, kind, layout.item, sizes))
-        by_segment = any("segment" in STATISTICS[name].axis for name in wanted.swept)
+        by_segment = any(STATISTICS[name].by_segment for name in wanted.swept)
         segments = [
             labels.segments(each, wanted.segments, wanted.tokenizer) if by_segment else torch.zeros_like(each)
             for each in sides

@@ -25,7 +25,8 @@ class Statistic:
     `compute(tile)` over all queries; where they have "key" but not "query", tiles are added up. [head, row, key] is
     computed of kept rows by `compute(weights, call, item, keys)` and is at least 0. Where `compute` is None,
     another module computes it. `unit` is "share" for parts of a row's weight, which are shown in percent, the unit's
-    name, or empty for a pure number. `meaning` is a formula or a sentence, `source` author and year.
+    name, or empty for a pure number. `by_segment` says that it needs the text's segments. `meaning` is a formula or a
+    sentence, `source` author and year.
     """
 
     axes: tuple[Axis, ...]
@@ -34,6 +35,7 @@ class Statistic:
     meaning: str
     unit: str = ""
     source: str = ""
+    by_segment: bool = False
     compute: Callable[..., Tensor] | None = None
 
     @property
@@ -136,6 +138,19 @@ def duplicate_token(tile: Tile) -> Float[Tensor, "head query"]:
     return _where(tile, same & (tile.keys < tile.queries[:, None])).where(own[:, 0] >= 0, torch.nan)
 
 
+def local(tile: Tile) -> Float[Tensor, "head query"]:
+    """Σ of weights[i, j] over keys j at most 8 tokens away, the token itself among them.
+
+    Sukhbaatar et al. 2019, "Adaptive attention span in Transformers": most heads look at what is near.
+    """
+    return _where(tile, (tile.queries[:, None] - tile.keys).abs() <= LOCAL)
+
+
+def own_segment(tile: Tile) -> Float[Tensor, "head query"]:
+    """Σ of weights[i, j] over the keys of the segment, such as a sentence, that token i is in."""
+    return _where(tile, tile.text.key_segments[tile.keys] == tile.text.query_segments[tile.queries][:, None])
+
+
 def _where(tile: Tile, chosen: Tensor) -> Float[Tensor, "head query"]:
     return (tile.weights * chosen).sum(-1)
 
@@ -151,6 +166,8 @@ def value_norm(
     return weights * norms.repeat_interleave(call.num_heads // len(norms), dim=0)[:, None]
 
 
+# tokens from a query to the keys that are near it
+LOCAL = 8
 # over all layers at once, by rollout.py
 ROLLOUT = "rollout"
 # of itself, where a model has sinks
@@ -166,6 +183,7 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "received_by_segment": Statistic(
         axes=("head", "segment", "key"),
+        by_segment=True,
         label="received by segment",
         label_zh="各段所给",
         meaning="the same, apart for the queries of each segment",
@@ -173,6 +191,7 @@ STATISTICS: dict[str, Statistic] = {
     ),
     "segments": Statistic(
         axes=("head", "query", "segment"),
+        by_segment=True,
         label="segments",
         label_zh="各段",
         unit="share",
@@ -232,6 +251,24 @@ STATISTICS: dict[str, Statistic] = {
         meaning="Σ of weights[i, j] over earlier keys j whose token equals token i",
         source="Wang et al. 2023",
         compute=duplicate_token,
+    ),
+    "local": Statistic(
+        axes=("head", "query"),
+        label="local",
+        label_zh="近处",
+        unit="share",
+        meaning=f"Σ of weights[i, j] over keys j at most {LOCAL} tokens away",
+        source="Sukhbaatar et al. 2019",
+        compute=local,
+    ),
+    "own_segment": Statistic(
+        axes=("head", "query"),
+        label="own segment",
+        label_zh="本段",
+        unit="share",
+        meaning="Σ of weights[i, j] over the keys of the segment that token i is in",
+        by_segment=True,
+        compute=own_segment,
     ),
     "value_norm": Statistic(
         axes=("head", "row", "key"),

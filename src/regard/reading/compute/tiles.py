@@ -21,6 +21,8 @@ TILE_SCORES = 3 << 18
 LEAST_QUERIES, MOST_QUERIES = 16, 256
 # a causal tile computes a triangle in vain, the smaller the more tiles there are
 LEAST_TILES = 16
+# of a short text the calls cost more than the triangle
+SHORT_QUERIES = 64
 # where a key is not seen; unlike -inf it may be multiplied by a weight of 0
 HIDDEN = 2 * FLOOR
 
@@ -142,7 +144,7 @@ def _scores(
 def _sizes(num_queries: int, num_keys: int, group: int, key_heads: int) -> tuple[int, int]:
     """How many queries, and of how many key heads, a tile has."""
     fitting = TILE_SCORES * torch.get_num_threads() // max(1, group * num_keys)
-    step = min(fitting // key_heads, math.ceil(num_queries / LEAST_TILES), MOST_QUERIES)
+    step = min(fitting // key_heads, max(SHORT_QUERIES, math.ceil(num_queries / LEAST_TILES)), MOST_QUERIES)
     # vectors begin where rows do
     step = max(1, step // LEAST_QUERIES) * LEAST_QUERIES
     return step, min(max(1, fitting // step), key_heads)

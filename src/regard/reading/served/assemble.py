@@ -116,7 +116,7 @@ def _check_statistics(read: ReadOptions, request: ServedRequest, tokenizer: Any)
             f"{of_all[0]} is about the rows of all {request.num_keys} tokens, and {len(request.rows)} were handed "
             "over; hand over all of them, or leave it out"
         )
-    if tokenizer is None and any("segment" in STATISTICS[name].axes for name in read.statistics):
+    if tokenizer is None and any(STATISTICS[name].by_segment for name in read.statistics):
         raise RegardError("segments are found in the text: give reading_of the model's tokenizer=")
 
 
