@@ -80,6 +80,8 @@ def dense(weights, query_ids, key_ids):
         "previous_token": (weights * (j == i - 1)).sum(-1),
         "induction": (weights * ((before[j] == query_ids[i]) & (j <= i))).sum(-1),
         "duplicate_token": (weights * ((key_ids[j] == query_ids[i]) & (j < i))).sum(-1),
+        "local": (weights * (abs(i - j) <= 8)).sum(-1),
+        "own_segment": (weights * (parts[0][i] == parts[1][j])).sum(-1),
     }
 
 

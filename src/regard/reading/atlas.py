@@ -68,7 +68,7 @@ class Atlas:
 
     def interval(self, measure: str, level: float = LEVEL) -> tuple[Table, Table]:
         """Where the mean is with this probability, by a bootstrap over prompts: its lower and its upper end."""
-        low, high = np.nanquantile(self.replicates(measure), [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low, high = np.quantile(self.replicates(measure), [(1 - level) / 2, (1 + level) / 2], axis=0)
         return self._masked(low), self._masked(high)
 
     def replicates(self, measure: str) -> Float[np.ndarray, "replicate layer head"]:

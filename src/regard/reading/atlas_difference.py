@@ -67,7 +67,7 @@ class AtlasDifference:
         before = self.before.replicates(measure)
         # of the same prompts each replicate counts the same ones in both
         found = self.after.replicates(measure) - (before if self.is_paired else np.roll(before, 1, axis=0))
-        low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
         return low, high
 
     def strongest(self, count: int = 10, measure: str | None = None) -> list[Change]:

@@ -21,6 +21,8 @@ from regard.reading.record import Span
 # of a bootstrap over prompts
 REPLICATES = 200
 FINGERPRINTS = 1 << 53
+# from this share on, what rounding leaves of 1, chance gives all
+EVERYTHING = 1 - 1e-5
 # numbers of prompts that a Poisson variable of mean 1 gives, and how likely each or fewer are
 _POISSON = np.cumsum([np.exp(-1.0) / np.prod(np.arange(1.0, count + 1)) for count in range(12)])
 
@@ -103,7 +105,7 @@ class Tally:
         for name, chance in found.chance.items():
             told = np.isfinite(chance) & (chance > 0)
             if MEASURES[name].unit == "share":
-                told &= chance < 1
+                told &= chance < EVERYTHING
             if not told.any() or not places:
                 continue
             size = len(places), self.sums[name].shape[1]

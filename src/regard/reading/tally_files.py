@@ -34,28 +34,25 @@ def save_tally(path: Path, tally: Tally, facts: dict[str, Any]) -> None:
     }
     tables = {f"{table}.{name}": getattr(tally, table)[name] for table in TABLES for name in MEASURES}
     tables |= {f"effects.{place}": table for place, table in tally.effects.items()}
-    text = json.dumps({**facts, **own}, ensure_ascii=False, allow_nan=False)
+    text = json.dumps({"format": FORMAT, **facts, **own}, ensure_ascii=False, allow_nan=False)
     with new_file(path) as partial:
-        save_file({name: np.ascontiguousarray(table) for name, table in tables.items()}, partial, _metadata(text))
+        # several names would be written in any order, and the same atlas as other bytes
+        save_file({name: np.ascontiguousarray(table) for name, table in tables.items()}, partial, {"atlas": text})
 
 
 def read_tally(path: Path) -> tuple[dict[str, Any], Tally]:
     """The facts and counts of a file. Raises RegardError if it is no atlas or contradicts itself."""
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT or len(metadata["atlas"]) > MOST_JSON:
+            text = (file.metadata() or {}).get("atlas", "{}")
+            facts = json.loads(text) if len(text) <= MOST_JSON else {}
+            if facts.get("format") != FORMAT:
                 raise RegardError(f"{path}: not an atlas; `regard atlas MODEL FILES… --out DIR` makes one")
-            facts = json.loads(metadata["atlas"])
             return facts, _tally(facts, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except FileNotFoundError:
         raise RegardError(f"{path}: there is no such file") from None
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RegardError(f"{path}: not a readable atlas: {error}") from None
-
-
-def _metadata(text: str) -> dict[str, str]:
-    return {"format": FORMAT, "atlas": text}
 
 
 def _tally(facts: Any, tensors: dict[str, np.ndarray]) -> Tally:
