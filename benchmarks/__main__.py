@@ -4,6 +4,7 @@ import argparse
 
 from benchmarks import (
     alignment,
+    atlas,
     bible,
     bulk,
     fine_tuning,
@@ -43,6 +44,7 @@ BENCHMARKS = {
     "reading": reading.run,
     "sources": sources.run,
     "pointing": pointing.run,
+    "atlas": atlas.run,
     "speech": speech.run,
     "listening": listening.run,
     "viewing": viewing.run,

@@ -47,7 +47,7 @@ class PromptRows(NamedTuple):
 
 @dataclass(eq=False)
 class Tally:
-    """Counts and sums over prompts, of `layers` with so many `heads` each; tables are [layer, head] where it matters.
+    """Counts and sums over prompts; `layers` are the model's numbers of its layers, `heads` how many heads each has.
 
     `sums`, `chance` and `replicates` are in units of 2⁻²⁰. How often replicate r counts a prompt is a Poisson variable
     that the prompt's id and r determine (Hanley and MacGibbon 2006, "Creating non-parametric bootstrap samples
