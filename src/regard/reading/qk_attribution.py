@@ -5,7 +5,7 @@ feed-forward before the layer gave them. So a score is a sum over pairs: what a 
 key's side. Elhage et al. 2021, "A mathematical framework for transformer circuits", on Q- and K-composition.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
@@ -114,9 +114,19 @@ class QKAttribution:
 
 @torch.no_grad()
 def attribute(
-    module: Any, tokens: Sequence[Token], layer: int, head: int, row: int, key: int, *, known: float | None = None
+    module: Any,
+    tokens: Sequence[Token],
+    layer: int,
+    head: int,
+    row: int,
+    key: int,
+    *,
+    known: float | None = None,
+    progress: Callable[[int], None] = lambda steps: None,
 ) -> QKAttribution:
     """Split the score of a head between two positions of a text; `known` is the weight that was read, if it was.
+
+    `progress` hears of the real run, of the parts of the residual stream, and of those of query and key.
 
     Raises RegardError for a key that the row does not see, a model that is in training mode, runs in half precision or
     is not built of blocks that add to one residual stream, and where the parts do not sum to the score.
@@ -144,8 +154,11 @@ def attribute(
             f"{name} gives the weight {weight:.3f} now, and {known:.3f} in the reading: it was changed since, or what "
             "it saw depends on the text after the row; take a new reading"
         )
+    progress(1)
     components, parts = stream.contributions()
+    progress(1)
     query, keys = stream.queries_and_keys(parts, head)
+    progress(1)
     real_query, real_key = (each.double()[0] for each in stream.of_head(call, head, (key, row)))
     score = float(real_query @ real_key * call.scale)
     table = (query @ keys.T * call.scale).cpu().numpy()

@@ -97,12 +97,15 @@ class Reading(Tables):
         first = settings.get("prompt_tokens", 0) or self.rows("decoder")[0] + 1
         return remove(module, ids[: len(ids) - settings.get("end_tokens", 0)], place, first=first, progress=progress)
 
-    def why(self, layer: int, head: int, row: int, key: int) -> QKAttribution:
+    def why(
+        self, layer: int, head: int, row: int, key: int, *, progress: Callable[[int], None] = lambda steps: None
+    ) -> QKAttribution:
         """Why `row` looked at `key`: the score of a head split by what earlier layers gave to query and key.
 
-        The model is run again over the text up to the row. Raises RegardError where it is not at hand, as in a reading
-        from a file; for other than a decoder over text alone; for what the reading does not have; in half precision;
-        and where the score is no sum of such parts: see `QKAttribution`.
+        The model is run again over the text up to the row; `progress` hears of each of three steps as it is done.
+        Raises RegardError where the model is not at hand, as in a reading from a file; for other than a decoder over
+        text alone; for what the reading does not have; in half precision; and where the score is no sum of such parts:
+        see `QKAttribution`.
         """
         module = getattr(self.knockout, "module", None)
         if module is None:
@@ -114,7 +117,7 @@ class Reading(Tables):
         weights, tokens = self.maps["decoder", layer], self.sequences["text"].tokens
         if row in self.rows("decoder") and 0 <= head < len(weights) and 0 <= key < weights.shape[2]:
             known = float(weights[head, self.rows("decoder").index(row), key])
-        return attribute(module, tokens, layer, head, row, key, known=known)
+        return attribute(module, tokens, layer, head, row, key, known=known, progress=progress)
 
     def alignment(self, *, layer: int = -1, head: int | None = None) -> Float[np.ndarray, "target source"]:
         """Cross-attention between words: rows of written words, columns of source words.
