@@ -56,27 +56,30 @@ class _Block:
     number: int
     before: Float[Tensor, "position dim"]
     after: Float[Tensor, "position dim"] | None = None
-    call: AttentionCall | None = None
+    # of each head, where it attends; what it gave
+    contexts: Float[Tensor, "position head dim"] | None = None
     # what the parts beside attention and norms were given
     given: dict[nn.Module, Float[Tensor, "position _"]] = field(default_factory=dict)
     projection: nn.Module | None = None
     projected: Float[Tensor, "position context"] | None = None
 
-    def heads(self, positions: Sequence[int]) -> list[int]:
+    @property
+    def heads(self) -> list[int]:
         """The heads whose contexts the output projection was given one beside the other; none where it was not so."""
-        if self.call is None or self.projected is None:
+        if self.contexts is None or self.projected is None:
             return []
-        context = self.call.context[0][:, positions].transpose(0, 1).flatten(1)
-        same = context.shape == self.projected.shape and torch.equal(context.to(self.projected.dtype), self.projected)
-        return list(range(self.call.num_heads)) if same else []
+        contexts = self.contexts.flatten(1).to(self.projected.dtype)
+        return list(range(self.contexts.shape[1])) if torch.equal(contexts, self.projected) else []
 
 
 class _Calls(session.CallWatch):
-    """The attention calls of one run by the path of their module."""
+    """The attention of one run: contexts at some positions by the path of their module, and the call of one of them."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, positions: Sequence[int], asked: str | None) -> None:
         super().__init__(module)
-        self.calls: dict[str, AttentionCall] = {}
+        self.positions, self.asked = list(positions), asked
+        self.contexts: dict[str, Float[Tensor, "position head dim"]] = {}
+        self.call: AttentionCall | None = None
         self.numbers: dict[LayerKey, int] = {}
         self.why: str | None = None
 
@@ -84,16 +87,15 @@ class _Calls(session.CallWatch):
         self.why = self.why or f"{path}: {type(error).__name__}: {error}"
 
     def saw(self, call: AttentionCall) -> None:
-        if call.path in self.calls:
+        if call.path in self.contexts:
             self.why = self.why or f"{call.path} attends several times in one run"
-        self.calls[call.path] = call
-
-    def number(self, path: str) -> int:
-        """The layer's number as readings have it."""
-        key = ("decoder", path, 0)
-        if key not in self.numbers:
-            self.numbers[key] = layers.number_of(key, self.calls[path].module, [path], self.numbers)
-        return self.numbers[key]
+        key = ("decoder", call.path, 0)
+        self.numbers[key] = layers.number_of(key, call.module, [call.path], self.numbers)
+        if call.path == self.asked:
+            self.call = call
+        # all else of the other layers is let go of
+        context = call.context[0] if call.refused is None else call.context[0, :, :0]
+        self.contexts[call.path] = context[:, self.positions if context.shape[1] else []].transpose(0, 1).clone()
 
 
 class _Done(Exception):
@@ -114,10 +116,7 @@ class Stream:
         # what embeddings gave, and whether they were given the tokens
         self._embeddings: list[tuple[bool, Tensor]] = []
         self.blocks: list[_Block] = []
-        self.asked = self._run(layer)
-        call = self.blocks[-1].call
-        assert call is not None
-        self.call = call
+        self.asked, self.call = self._run(layer)
 
     # runs
 
@@ -137,8 +136,8 @@ class Stream:
                 module.through(x[:, key_and_row].repeat(items, 1, 1), replace(places, angles=angles, mask=None), None)
 
     @contextlib.contextmanager
-    def _watched(self) -> Iterator[tuple[_Calls, Hooks]]:
-        watch = _Calls(self.module)
+    def _watched(self, asked: str | None = None, positions: Sequence[int] = ()) -> Iterator[tuple[_Calls, Hooks]]:
+        watch = _Calls(self.module, positions, asked)
         with session.only(watch), patches.opened(watch, []), seeing(), Hooks() as hooks:
             yield watch, hooks
         if watch.why is not None:
@@ -152,14 +151,14 @@ class Stream:
             raise RegardError(f"{self.name} cannot be taken apart: its blocks are not given [batch, position, dim]")
         return x[0, list(self.positions)].clone()
 
-    def _run(self, layer: int) -> str:
-        """Note the blocks up to the asked one as they run; the path of its attention."""
+    def _run(self, layer: int) -> tuple[str, AttentionCall]:
+        """Note the blocks up to the asked one as they run; the path of its attention, and the call."""
         numbers = self._numbers()
         path = next((path for path, number in numbers.items() if number == layer), None)
         if path is None:
             raise RegardError(f"{self.name} has no decoder layer {layer}; it has {sorted(numbers.values())}")
         stack, index = self._stack(path)
-        with self._watched() as (watch, hooks):
+        with self._watched(path, self.positions) as (watch, hooks):
             for each in self.module.modules():
                 if isinstance(each, nn.Embedding):
                     hooks.after(each, self._embeds)
@@ -179,11 +178,13 @@ class Stream:
             self._feed()
         for each in self.blocks:
             place = f"{stack[each.number][0]}."
-            each.call = next((call for path, call in watch.calls.items() if path.startswith(place)), None)
+            each.contexts = next((found for path, found in watch.contexts.items() if path.startswith(place)), None)
         for one, other in itertools.pairwise(self.blocks):
             if one.after is None or not torch.equal(one.after, other.before):
                 raise RegardError(f"{self.name} cannot be taken apart: something stands between its layers")
-        return path
+        if watch.call is None:
+            raise RegardError(f"{self.name} cannot be taken apart: {path} did not attend to the text")
+        return path, watch.call
 
     # what hooks note
 
@@ -214,7 +215,7 @@ class Stream:
         """The layers that attend, by the path of their module, from a run over two places."""
         with self._watched() as (watch, _):
             self._feed(1)
-            return {path: watch.number(path) for path in watch.calls}
+        return {path: number for (_, path, _), number in watch.numbers.items()}
 
     def _stack(self, path: str) -> tuple[list[tuple[str, nn.Module]], int]:
         """The blocks in a row of which one has the attention at a path, with their paths; which of them it is."""
@@ -226,7 +227,6 @@ class Stream:
 
     # parts
 
-    @torch.no_grad()
     def contributions(self) -> tuple[list[Component], Float[Tensor, "component position dim"]]:
         """What the asked layer's input is the sum of.
 
@@ -245,7 +245,7 @@ class Stream:
 
     def _split(self, blocks: Sequence[_Block]) -> list[dict[Component, Tensor]]:
         """What each block added, part by part: its code run with each head's context alone, and nothing else."""
-        heads = [block.heads(self.positions) for block in blocks]
+        heads = [block.heads for block in blocks]
         # after the heads, all by themselves: no head, no attention, all heads
         none = max(map(len, heads), default=0)
         items = none + 3
@@ -270,7 +270,7 @@ class Stream:
         found = []
         for block, own, x in zip(blocks, heads, gave, strict=True):
             assert block.after is not None
-            if block.call is None:
+            if block.contexts is None:
                 found.append({Component("block", block.number): block.after - block.before})
                 continue
             each = {Component("head", block.number, head): x[head] - x[none] for head in own}
@@ -288,7 +288,6 @@ class Stream:
             found.append(each)
         return found
 
-    @torch.no_grad()
     def queries_and_keys(
         self, parts: Float[Tensor, "component position dim"], head: int
     ) -> tuple[Float[Tensor, "component dim"], Float[Tensor, "component dim"]]:
@@ -312,12 +311,12 @@ class Stream:
         block = self.blocks[-1]
 
         def run(items: int) -> AttentionCall:
-            with self._watched() as (watch, hooks):
+            with self._watched(self.asked) as (watch, hooks):
                 hooks.before(block.module, lambda _: parts)
                 hooks.after(block.module, _stop)
                 hooks.freeze(block.module, block.given)
                 self._feed(items)
-            call = watch.calls.get(self.asked)
+            call = watch.call
             if call is None or call.refused is not None:
                 raise RegardError(f"{self.name} cannot be taken apart: {call and call.refused}")
             return unflattened(call, len(parts)) if call.flat else call
