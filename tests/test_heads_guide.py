@@ -20,10 +20,14 @@ def test_the_guide_runs_as_written(tiny_smollm2):
     # the tiny tokenizer cuts these two otherwise, into unequal numbers of tokens
     session = "\n".join(blocks("heads.md")).replace("(5, 1), (7, 3)", "(5, 1), (4, 3)").replace("[8, 9, 10]", "[3, 4]")
     session = session.replace("The key to the cabinets", "The keys to the cabinex")
+    # it has 6 layers of 4 heads
+    session = session.replace("why(17, 4,", "why(5, 3,").replace('"decoder", 16', '"decoder", 4')
+    session = session.replace('"decoder", 17)[4,', '"decoder", 5)[3,').replace("[(16, 0)]", "[(4, 0)]")
     environment = os.environ | {"REGARD_CACHE": str(tiny_smollm2), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", session], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "<HeadEffects on log_probability: 2 prompts, 6 layers × 4 heads>" in done.stdout
+    assert "<QKAttribution of layer 5 head 3:" in done.stdout
 
 
 def test_both_languages_show_the_same_code():

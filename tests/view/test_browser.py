@@ -1012,3 +1012,93 @@ def test_the_page_fits_its_window(show, request, name, size, theme):
     )
     paper, ink = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
     assert (paper > ink) == (theme == "light")
+
+
+def part(kind, layer=None, head=None, score=None):
+    return {"kind": kind, "layer": layer, "head": head} | ({} if score is None else {"score": score})
+
+
+def why(message):
+    return {
+        **{name: message[name] for name in ("layer", "head", "row", "key")},
+        "row_token": "",
+        "key_token": "",
+        "score": 3.0,
+        "weight": 0.2,
+        "added": -0.5,
+        "softcap": 50.0,
+        "strongest": [
+            {"query": part("head", 0, 1), "key": part("token embedding"), "score": 4.0},
+            {"query": part("bias"), "key": part("feed-forward", 0), "score": -1.0},
+        ],
+        "by_query": [part("head", 0, 1, 4.0), part("bias", score=-1.0)],
+        "by_key": [part("token embedding", score=4.0), part("feed-forward", 0, score=-1.0)],
+    }
+
+
+def choose(page, *keys):
+    page.locator(".map").focus()
+    for key in keys:
+        page.keyboard.press(key)
+    settle(page)
+
+
+def test_why_a_head_looked_there_is_asked_with_one_head_and_one_token_chosen(show_live, dogs):
+    asked = []
+
+    def answer(reading, message):
+        if message["type"] != "why":
+            return wire.answer(reading, message)
+        asked.append(message)
+        if len(asked) == 1:
+            return {"type": "error", "asked": message, "message": "too much"}, []
+        return {**message, "why": why(message)}, []
+
+    page = show_live(dogs, answer)
+    panel, ask = page.locator(".why"), page.locator(".why .act")
+    token(page, "output", 14).click()
+    assert not panel.is_visible()
+    choose(page, "ArrowRight", "ArrowRight", "Enter")
+    # by itself about what got most of the row, but for the first token
+    row = dogs.weights("decoder", 1)[0, 2]
+    key = 1 + int(row[1:].argmax())
+    names = dogs.tokens["text"]
+    assert ask.inner_text() == f"Why at “{names[key].strip()}”?"
+    ask.click()
+    panel.get_by_text("This could not be had: too much").wait_for()
+    # and about what is marked
+    token(page, "input", 3).click()
+    settle(page)
+    assert ask.inner_text() == f"Why at “{names[3].strip()}”?"
+    ask.click()
+    panel.locator(".met").first.wait_for()
+    place = {"type": "why", "layer": 1, "head": 0, "row": 13}
+    assert asked == [{**place, "key": key}, {**place, "key": 3}]
+    assert panel.locator(".told").inner_text() == (
+        "The score is 3.00, the weight 20.0 %. Position adds −0.50 to the score. The score is capped at ±50 afterwards."
+    )
+    lists = [" ".join(each.split()) for each in panel.locator(".met li").all_inner_texts()]
+    assert lists == [
+        "+4.00 head 0.1 × token embedding",
+        "−1.00 bias × feed-forward 0",
+        "+4.00 head 0.1",
+        "−1.00 bias",
+        "+4.00 token embedding",
+        "−1.00 feed-forward 0",
+    ]
+    page.evaluate("model_.set('lang', 'zh')")
+    settle(page)
+    assert panel.locator("h2").inner_text() == "为什么看那里？"
+    assert "头 0.1 × 词元嵌入" in panel.inner_text()
+    # the head of an earlier layer, from the same token
+    panel.get_by_role("button", name="头 0.1").first.click()
+    settle(page)
+    assert "第 0 层，第 1 头" in page.locator(".summary .scope").first.inner_text()
+    assert title(page) == "“.”看了哪里"
+
+
+def test_without_the_model_nobody_is_asked_why(show, dogs):
+    page = show(dogs)
+    token(page, "output", 14).click()
+    choose(page, "ArrowRight", "Enter")
+    assert not page.locator(".why").is_visible()

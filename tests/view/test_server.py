@@ -227,6 +227,21 @@ def test_sources_are_sought_as_a_job_and_stay_with_the_reading(serving, model, t
     assert recalled["header"]["settings"]["removals"] == [removed]
 
 
+def test_why_a_head_looked_there_is_asked_as_a_job(serving, model):
+    served = serving(serve_language_model(model))
+    id = served.events(page_and_question())[-1]["reading"]["id"]
+    reading = model.read_written(PAGE, model.generate(PAGE, max_new_tokens=4))
+    row = reading.rows("decoder")[1]
+    asked = {"type": "why", "layer": 2, "head": 1, "row": row, "key": row - 2}
+    *_, done = run(served, id, asked)
+    found, expected = done["message"]["why"], reading.why(2, 1, row, row - 2)
+    assert found["score"] == pytest.approx(expected.score, abs=1e-6)
+    assert sum(each["score"] for each in found["by_key"]) == pytest.approx(expected.score, abs=1e-4)
+    assert found["strongest"][0]["query"] == expected.strongest()[0].query._asdict()
+    *_, failed = run(served, id, asked | {"key": row + 1})
+    assert f"row {row} sees keys 0 to {row}" in failed["error"]
+
+
 def test_an_answer_comes_though_the_history_cannot_be_written(serving, model, tmp_path, monkeypatch):
     path = tmp_path / "history.sqlite3"
     monkeypatch.setattr(serve, "history_path", lambda: path)

@@ -254,6 +254,8 @@ def test_sources_that_are_no_numbers_are_refused(sourced, monkeypatch):
         {"type": "exact", "kind": "decoder", "layer": 0, "head": 0, "row": -1},
         {"type": "removal", "start": 0, "end": 1},
         {"type": "removal", "start": 0},
+        {"type": "why", "layer": 0, "head": 0, "row": 12},
+        {"type": "why", "layer": 0, "head": 0, "row": 12, "key": 3},
         {"type": "sources"},
         {"type": "sources", "grain": "sentences", "of": None},
         {"type": "sources", "grain": "sentences", "of": [1, "2"]},

@@ -20,11 +20,19 @@ from regard.reading.record import Span
 FOREIGN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, OSError)
 
 
-def run_foreign(module: Any, ids: Int[Tensor, "item new"], cache: Any, *, caches: bool, last: int) -> Any:
+def run_foreign(
+    module: Any,
+    ids: Int[Tensor, "item new"],
+    cache: Any,
+    *,
+    caches: bool,
+    last: int,
+    positions: Int[Tensor, "item new"] | None = None,
+) -> Any:
     """A model of transformers run over tokens, after those that `cache` has where it is not None.
 
-    Its logits are those after the last so many tokens, or more. Raises RegardError where it takes more than tokens, or
-    gives no logits of them.
+    Its logits are those after the last so many tokens, or more. `positions` are those of the tokens, where a model
+    takes them. Raises RegardError where it takes more than tokens, or gives no logits of them.
     """
     parameters = inspect.signature(module.forward).parameters
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
@@ -32,6 +40,7 @@ def run_foreign(module: Any, ids: Int[Tensor, "item new"], cache: Any, *, caches
     mask = torch.ones(len(ids), before + ids.shape[1], dtype=torch.int64, device=ids.device)
     inputs = {"input_ids": ids, "attention_mask": mask, "use_cache": caches, "logits_to_keep": last}
     inputs |= {} if cache is None else {cache_name(module): cache}
+    inputs |= {} if positions is None else {"position_ids": positions}
     optional = {"attention_mask": takes_any, "use_cache": takes_any, "logits_to_keep": False}
     inputs = {name: value for name, value in inputs.items() if name in parameters or optional.get(name, True)}
     try:

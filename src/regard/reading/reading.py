@@ -11,11 +11,12 @@ from jaxtyping import Float
 from regard.errors import RegardError
 from regard.reading.alignment import WordTable, word_alignment, word_table
 from regard.reading.asked import Asked, passages_in
-from regard.reading.choices import chosen_kind, described
+from regard.reading.choices import chosen_kind, chosen_layer, described
 from regard.reading.files import FORMATS, as_name, as_place, document, read
 from regard.reading.frames import dataset, frame
 from regard.reading.media import area_of, medium_facts, medium_of
 from regard.reading.media_sources import MediaSources
+from regard.reading.qk_attribution import QKAttribution, attribute
 from regard.reading.ranks import agreement
 from regard.reading.record import Check, Sequence, Span, Token, Top
 from regard.reading.removal import Removal, remove
@@ -95,6 +96,28 @@ class Reading(Tables):
         place = positions_of(sequence, len(ids) - 1, span)
         first = settings.get("prompt_tokens", 0) or self.rows("decoder")[0] + 1
         return remove(module, ids[: len(ids) - settings.get("end_tokens", 0)], place, first=first, progress=progress)
+
+    def why(
+        self, layer: int, head: int, row: int, key: int, *, progress: Callable[[int], None] = lambda steps: None
+    ) -> QKAttribution:
+        """Why `row` looked at `key`: the score of a head split by what earlier layers gave to query and key.
+
+        The model is run again over the text up to the row; `progress` hears of each of three steps as it is done.
+        Raises RegardError where the model is not at hand, as in a reading from a file; for other than a decoder over
+        text alone; for what the reading does not have; in half precision; and where the score is no sum of such parts:
+        see `QKAttribution`.
+        """
+        module = getattr(self.knockout, "module", None)
+        if module is None:
+            raise RegardError(
+                "why a head looked somewhere needs the model itself: take a reading of a language model over text that "
+                "was just made"
+            )
+        layer, known = chosen_layer(self, "decoder", layer), None
+        weights, tokens = self.maps["decoder", layer], self.sequences["text"].tokens
+        if row in self.rows("decoder") and 0 <= head < len(weights) and 0 <= key < weights.shape[2]:
+            known = float(weights[head, self.rows("decoder").index(row), key])
+        return attribute(module, tokens, layer, head, row, key, known=known, progress=progress)
 
     def alignment(self, *, layer: int = -1, head: int | None = None) -> Float[np.ndarray, "target source"]:
         """Cross-attention between words: rows of written words, columns of source words.

@@ -30,7 +30,7 @@ FLOOR, STEPS = 1e-6, 254
 ROUNDING = math.expm1(-math.log(FLOOR) / STEPS / 2)
 
 # messages whose answers are not in the reading and may take long
-RUNS_THE_MODEL = {"sources", "removal"}
+RUNS_THE_MODEL = {"sources", "removal", "why"}
 ASKED = {"grain": "sentences", "of": None, "within": None}
 
 
@@ -103,9 +103,8 @@ def answer(
     """What a viewer's message asks for: a message that repeats the question, and its table if it is one.
 
     The types are `mean`, `layer`, `exact`, `medium` (the file of a picture or sound), and what runs the model:
-    `sources` and `removal`, which stay with the reading; `progress` hears of the steps of these as they are done.
-    Raises RegardError for any other, for what is
-    missing in it, and for what the reading does not have.
+    `sources` and `removal`, which stay with the reading, and `why`; `progress` hears of the steps of these as they are
+    done. Raises RegardError for any other, for what is missing in it, and for what the reading does not have.
     """
     match message:
         case {"type": "mean", "kind": str(kind), "measure": str(measure)}:
@@ -118,11 +117,13 @@ def answer(
             return message, [reading.media[number].data]
         case {"type": "removal", "start": int(start), "end": int(end)}:
             return {**message, "removals": _remove(reading, (start, end), progress)}, []
+        case {"type": "why", "layer": int(number), "head": int(head), "row": int(row), "key": int(key)}:
+            return {**message, "why": _plain(reading.why(number, head, row, key, progress=progress).to_json())}, []
         case {"type": "sources", "grain": str(), "of": None | [int(), int()]} if _is_place(message.get("within")):
             _seek_sources(reading, _asked(message), progress)
             return {**message, "sources": _settings(reading)["sources"]}, []
     raise RegardError(
-        "a viewer asks for mean, layer, exact, medium, sources or removal, with its places, not for "
+        "a viewer asks for mean, layer, exact, medium, sources, removal or why, with its places, not for "
         f"{str(message)[:200]}"
     )
 

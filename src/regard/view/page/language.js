@@ -1,6 +1,7 @@
 // The viewer's words in English and Chinese. A value is text, or a function that makes it.
 
 import { SPEECH } from "./speech_words.js";
+import { WHY } from "./why_words.js";
 
 const percent = (value) => format(value);
 
@@ -66,6 +67,7 @@ export const WORDS = {
     edges: "patches’ edges",
     unplaced: "patches without a place",
     ...SPEECH.en,
+    ...WHY.en,
     sort: (sort, count) => (count > 1 && !sort.endsWith("padding") ? `${sort}s` : sort),
     input: "the rest of the text",
     strongest: "Strongest",
@@ -246,6 +248,7 @@ export const WORDS = {
     edges: "图块边界",
     unplaced: "没有位置的图块",
     ...SPEECH.zh,
+    ...WHY.zh,
     sort: (sort, count) => {
       const name = { "class token": "类别词元", register: "寄存器词元", "distillation token": "蒸馏词元", "virtual token": "虚拟词元", "audio frame": "音频帧", "image padding": "图像填充", "audio padding": "其后的静音", "gathered image": "汇集的图像", position: "位置" }[sort] ?? sort;
       return count > 1 ? `${name} × ${count}` : name;

@@ -20,7 +20,7 @@ export class Panels {
       this.view.detailWidth = contentRect.width;
       viewer.later();
     }).observe(this.detailBody);
-    this.box.append(viewer.sources.box, viewer.removals.box, viewer.summary.box, this.mapPanel, this.detailPanel, viewer.numbers.box);
+    this.box.append(viewer.sources.box, viewer.removals.box, viewer.summary.box, this.mapPanel, viewer.why.box, this.detailPanel, viewer.numbers.box);
   }
 
   update() {
@@ -48,6 +48,7 @@ export class Panels {
     viewer.removals.update();
     viewer.summary.update();
     if (!this.mapPanel.hidden) viewer.map.update();
+    viewer.why.update();
     const shown = view.detail === "lines" ? viewer.lines : viewer.heatmap;
     if (this.shown !== shown) {
       this.shown = shown;

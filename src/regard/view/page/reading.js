@@ -70,8 +70,8 @@ export class Reading {
   }
 }
 
-function question({ type, kind, measure, layer, head, row, start, end, grain, of, number }) {
-  return JSON.stringify([type, kind, measure, layer, head, row, start, end, grain, of, number]);
+function question({ type, kind, measure, layer, head, row, key, start, end, grain, of, number }) {
+  return JSON.stringify([type, kind, measure, layer, head, row, key, start, end, grain, of, number]);
 }
 
 // a table in the buffer that came, copied where its place does not suit its type

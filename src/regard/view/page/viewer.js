@@ -21,6 +21,7 @@ import { SpeechPanel } from "./speech_panel.js";
 import { Summary } from "./summary.js";
 import { Numbers } from "./table.js";
 import { View } from "./view.js";
+import { Why } from "./why.js";
 
 // as in the style sheet
 const NARROW = 760;
@@ -39,6 +40,7 @@ class Viewer {
     this.summary = new Summary(view, { mark, row: pinRow });
     this.sources = new Sources(view, { go: (token) => this.show(token), changed });
     this.removals = new Removals(view, { mark, home: () => this.reader.spines[0].scroller, changed });
+    this.why = new Why(view, { choose: (changes) => this.choose(changes), changed });
     this.controls = new Controls(view, this);
     this.reader = new Reader(view, this);
     this.map = new HeadMap(view, { choose: (heads) => this.set({ heads }) });
@@ -196,6 +198,12 @@ class Viewer {
     const image = kind.canvases.findIndex((canvas) => tokens.some((token) => canvas.patchOf.has(token)));
     // of a patch without a place only the text knows
     this.set(image < 0 ? { span } : { image, region: { image: kind.canvases[image].image, tokens } });
+  }
+
+  // a head and what looked, as one step
+  choose({ heads, pinned }) {
+    this.set({ heads, pinned, hover: null, span: null, region: null, walking: false });
+    this.reader.reveal(pinned);
   }
 
   show(token) {

@@ -174,7 +174,7 @@ class Api:
         return self._stream(job)
 
     async def run(self, asked: AskView) -> ASGIApp:
-        """What needs the model, as a job that tells how far it is; it stays with the reading."""
+        """What needs the model, as a job that tells how far it is; sources and removals stay with the reading."""
         opened = self._reading(asked.reading)
         if asked.message.get("type") not in wire.RUNS_THE_MODEL:
             raise RegardError("tables of a reading are asked for as a view")
@@ -184,7 +184,8 @@ class Api:
 
         def work(job: Job) -> None:
             message, _ = wire.answer(opened.reading, asked.message, job.progress)
-            job.tell("done", message=message, warning=self._remember(opened))
+            stays = asked.message["type"] != "why"
+            job.tell("done", message=message, warning=self._remember(opened) if stays else None)
 
         job.start(self.workers, opened.model, work)
         return self._stream(job)

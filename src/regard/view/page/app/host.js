@@ -1,7 +1,7 @@
 // What the viewer takes for its notebook: anywidget's model, of which it uses get, set, on, off, save_changes and send.
 
 // messages whose answers take a while
-const RUNS_THE_MODEL = new Set(["sources", "removal"]);
+const RUNS_THE_MODEL = new Set(["sources", "removal", "why"]);
 
 /** A reading that the server has open. */
 export class Host {
