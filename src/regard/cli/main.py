@@ -29,7 +29,7 @@ VERBS = {
     "sources": "Which passages of its prompt an answer rests on.",
     "view": "The page: ask models, and see what they looked at.",
     "export": "Hand a trained model to another tool.",
-    "attention": "Self-attention in four steps, every matrix shown.",
+    "attention": "Self-attention in four steps, or cross-attention, every matrix shown.",
 }
 
 app = cyclopts.App(
