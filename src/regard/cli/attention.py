@@ -39,15 +39,14 @@ def attention(
     from regard.view.walk_across import walk_across
     from regard.view.walk_document import cross_attention_document, self_attention_document
 
-    if not cross:
-        if target is not None:
-            raise RegardError("self-attention takes one text: put it in quotes, or add --cross to have two")
-        given = None if text is None else text_or_standard_input(text)
-        make = self_attention_document if json else walk_through
+    if cross:
+        texts = _source_and_target(text, target)
+        made = cross_attention_document(texts) if json else walk_across(texts)
+    elif target is not None:
+        raise RegardError("self-attention takes one text: put it in quotes, or add --cross to have two")
     else:
-        given = _source_and_target(text, target)
-        make = cross_attention_document if json else walk_across
-    made = make(given)
+        given = None if text is None else text_or_standard_input(text)
+        made = self_attention_document(given) if json else walk_through(given)
     if json:
         print(json_module.dumps(made, ensure_ascii=False))
     else:
