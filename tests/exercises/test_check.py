@@ -255,7 +255,7 @@ def test_a_mistake_gets_its_hint(name, wrong, hint):
     assert not verdict
     assert re.search(hint, verdict.message), verdict
     chinese = check(in_numpy(wrong), name, language="zh")
-    assert re.match("[^a-zA-Z]*[\u4e00-\u9fff]|[WUxv] |[a-zA-Z_]* ?[\u4e00-\u9fff]", chinese.message), chinese
+    assert re.search("[\u4e00-\u9fff]", chinese.message.split("\n")[0]), chinese
     assert chinese.inputs.keys() == verdict.inputs.keys()
 
 
@@ -310,13 +310,14 @@ def test_an_exception_is_the_learners_own_with_the_inputs_beside_it():
 
     with pytest.raises(RuntimeError, match="mat") as raised:
         check(scaled_scores)
-    assert raised.value.__notes__ == ["Given: query [3, 5], key [4, 5]; they are in `.inputs`."]
+    assert raised.value.__notes__ == ["Given: query [3, 5], key [4, 5]"]
     assert traceback.extract_tb(raised.value.__traceback__)[-1].line == "return query @ key"
 
 
-def test_an_index_beyond_the_end_is_the_learners_own_exception_too():
-    with pytest.raises(IndexError):
-        check(lambda scores: scores[99], "causal_weights")
+def test_the_note_on_an_exception_is_in_the_language_of_the_check():
+    with pytest.raises(IndexError) as raised:
+        check(lambda scores: scores[99], "causal_weights", language="zh")
+    assert raised.value.__notes__ == ["输入：scores [4, 4]"]
 
 
 def test_a_function_may_write_into_what_it_is_given():

@@ -28,9 +28,10 @@ def attention(
         A short text of your own, at most 32 words; `-` reads it from standard input. Its embeddings are
         drawn at random. Without it: a textbook's example, "Your journey starts with one step".
     target
-        With `--cross`: the text that looks at the first one. Without both: the example and its French translation.
+        The text that looks at the first one, with `--cross`. Without both: the example and its French translation.
     cross
-        Cross-attention: queries from the target, keys and values from the source.
+        Cross-attention of two texts, `regard attention --cross SOURCE TARGET`: queries from the target, keys and
+        values from the source.
     json
         Print every matrix as one JSON document.
     """

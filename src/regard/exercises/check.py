@@ -59,10 +59,11 @@ def check(function: Callable[..., Any], exercise: str | None = None, *, language
     task = _find(name, function)
     for case in range(CASES):
         inputs = task.draw(Draw(case), case)
-        problem = _try(function, task, inputs)
+        problem = _try(function, task, inputs, language)
         if problem is not None:
-            said = getattr(problem, language)
-            return Verdict(name, False, f"{said}\n{getattr(_given(inputs), language)}", inputs)
+            kept = Text("(in `.inputs`)", "（见 `.inputs`）")
+            told = [getattr(text, language) for text in (problem, _given(inputs), kept)]
+            return Verdict(name, False, f"{told[0]}\n{told[1]} {told[2]}", inputs)
     passed = Text(f"right on {CASES} random inputs.", f"正确：{CASES} 组随机输入全部通过。")
     return Verdict(name, True, getattr(passed, language))
 
@@ -77,7 +78,7 @@ def _find(name: str, function: object) -> Exercise:
     return EXERCISES[name]
 
 
-def _try(function: Callable[..., Any], task: Exercise, inputs: dict[str, Any]) -> Text | None:
+def _try(function: Callable[..., Any], task: Exercise, inputs: dict[str, Any], language: Language) -> Text | None:
     """What is wrong with the function on these inputs: nothing is None."""
     __tracebackhide__ = True
     names = ", ".join(inputs)
@@ -90,7 +91,7 @@ def _try(function: Callable[..., Any], task: Exercise, inputs: dict[str, Any]) -
         pass
     try:
         # a function may write into what it was given
-        with _Noted(inputs):
+        with _Noted(getattr(_given(inputs), language)):
             returned = function(*map(_copied, inputs.values()))
     except NotImplementedError:
         return Text(
@@ -110,10 +111,10 @@ def _try(function: Callable[..., Any], task: Exercise, inputs: dict[str, Any]) -
 
 
 class _Noted:
-    """Adds to an exception what the function was given, and lets it through."""
+    """Adds a note to an exception, and lets it through."""
 
-    def __init__(self, inputs: dict[str, Any]) -> None:
-        self._inputs = inputs
+    def __init__(self, note: str) -> None:
+        self._note = note
 
     def __enter__(self) -> None: ...
 
@@ -121,7 +122,7 @@ class _Noted:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None:
-            error.add_note(_given(self._inputs).en)
+            error.add_note(self._note)
 
 
 def _difference(attempt: Attempt, task: Exercise) -> Text:
@@ -203,4 +204,4 @@ def _given(inputs: dict[str, Any]) -> Text:
         f"{name} {list(value.shape)}" if isinstance(value, Tensor) else f"{name} = {value}"
         for name, value in inputs.items()
     )
-    return Text(f"Given: {told}; they are in `.inputs`.", f"输入：{told}；可从 `.inputs` 取得。")
+    return Text(f"Given: {told}", f"输入：{told}")
