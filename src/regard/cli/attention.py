@@ -33,7 +33,7 @@ def attention(
         Cross-attention of two texts, `regard attention --cross SOURCE TARGET`: queries from the target, keys and
         values from the source.
     json
-        Print every matrix as one JSON document.
+        Print every matrix as one JSON document; hidden scores are null.
     """
     # torch takes a second to import, and help must not wait for it
     from regard.view.walk import walk_through

@@ -85,6 +85,11 @@ ROTARY = Exercise(
             "角度随对的序号减小得太慢：第 i 对的指数是 −2i/d。",
         ),
         like(
+            lambda x, base: _turned(x, base, exponent=-2.0),
+            "the angles grow from pair to pair: the exponent is negative.",
+            "角度随对的序号变大了：指数应为负。",
+        ),
+        like(
             lambda x, base: _turned(x, base, exponent=0.0),
             "all pairs turn by the same angle: each pair has its own, base^(−2i/d) per position.",
             "所有对转了同样的角度：每一对有自己的角度，每个位置 base^(−2i/d)。",

@@ -201,7 +201,7 @@ def _overflows(attempt: Attempt) -> Text | None:
         return None
     return Text(
         "scores up to {most:.0f} give {value}: exp of a large number is infinite, of a very negative one 0. Weights "
-        "stay the same when one number is taken from every score of a row: which one keeps exp small?",
+        "stay the same when one number is subtracted from every score of a row: which one keeps exp small?",
         "得分的绝对值到 {most:.0f} 时出现 {value}：很大的数取 exp 是无穷，很小的负数取 exp 是 0。"
         "一行的得分都减去同一个数，权重不变：减去哪个数能让 exp 不溢出？",
     ).format(most=float(attempt.inputs["scores"].abs().max()), value=float(attempt.found[~attempt.found.isfinite()][0]))

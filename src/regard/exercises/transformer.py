@@ -162,6 +162,11 @@ CAUSAL_WEIGHTS = Exercise(
             "the mask is upside down: row 0 sees every key, the last row only itself.",
             "掩码上下颠倒：第 0 行看到所有键，最后一行只看到自己。",
         ),
+        like(
+            lambda scores: scores.masked_fill(torch.ones_like(scores).triu(2).bool(), -torch.inf).softmax(dim=-1),
+            "row 0 sees key 1, the token that it has to predict: the mask begins one diagonal too far to the right.",
+            "第 0 行看到了键 1，也就是它要预测的词元：掩码偏右了一条对角线。",
+        ),
         _has_no_number,
         _sees_the_future,
         lambda attempt: rows_sum(
