@@ -1,5 +1,6 @@
 import io
 import json
+import math
 import re
 
 import pytest
@@ -152,6 +153,15 @@ def test_the_walk_across_shows_every_matrix_and_sums_by_hand():
     assert [line.split()[-5:] for line in step_2] == [line.split()[-5:] for line in across]
     # by hand: 0.57, 0.04, 0.17 and the textbook's W_query and W_key
     assert "score(voyage, journey) = 0.1914·0.4433 + 0.4693·1.1419 = 0.6207" in squeezed(text)
+    share, row, weight = re.search(r"weight\(voyage, journey\) = e\^(\S+) / \((.+?)\) = (\S+)", squeezed(text)).groups()
+    powers = [math.exp(float(each)) for each in re.findall(r"e\^(\S+)", row)]
+    assert math.exp(float(share)) / sum(powers) == pytest.approx(float(weight), abs=1e-4)
+    # the products by hand, divided by √2
+    assert float(share) == pytest.approx(0.6207 / 2**0.5, abs=1e-4)
+    terms, context = re.search(r"context\(voyage\), dim 1 = (.+?) = (\S+)", squeezed(text)).groups()
+    products = [float(one) * float(two) for one, two in re.findall(r"(\S+)·(\S+)", terms)]
+    assert len(products) == 6
+    assert sum(products) == pytest.approx(float(context), abs=1e-3)
 
 
 def test_the_document_has_the_numbers_that_the_walk_prints():
