@@ -19,6 +19,7 @@ ORDER = [
     "files",
     "kernels",
     "attention",
+    "exercises",
     "data",
     "models",
     "generation",
@@ -240,7 +241,8 @@ def test_importing_the_command_line_loads_no_torch():
 
 def test_what_regard_offers_loads_torch_only_when_asked_for():
     assert loaded("import regard; regard.RegardError", "torch") == []
-    assert loaded("import regard; regard.attention", "torch") == ["torch"]
+    for name in ("attention", "exercises"):
+        assert loaded(f"import regard; regard.{name}", "torch") == ["torch"]
 
 
 def test_what_makes_readings_brings_their_views():

@@ -31,6 +31,8 @@ def load_from_page():
 
 
 from_page = load_from_page()
+SOLUTIONS = (ROOT / "notebooks" / "exercises_solutions.py").read_text(encoding="utf-8")
+EXERCISES = [path for path in NOTEBOOKS if path.name.startswith("exercises.")]
 PAGES = {path.name.removesuffix(".md") + ".ipynb": path for path in from_page.PAGES}
 
 
@@ -45,14 +47,18 @@ def execute(notebook, folder, environment):
 
 
 @pytest.fixture(scope="module")
-def executed(request, tiny_smollm2, tmp_path_factory):
-    environment = {
+def on_a_tiny_model(tiny_smollm2):
+    return {
         "REGARD_NOTEBOOK_MODEL": str(tiny_smollm2 / "models" / "smollm2"),
         "REGARD_CACHE": str(tiny_smollm2),
         "REGARD_NOTEBOOK_STEPS": "2",
         "HF_HUB_OFFLINE": "1",
     }
-    path = request.param
+
+
+@pytest.fixture(scope="module")
+def executed(request, on_a_tiny_model, tmp_path_factory):
+    environment, path = dict(on_a_tiny_model), request.param
     if path.name.startswith("pictures"):
         environment["REGARD_NOTEBOOK_PICTURE_MODEL"] = str(make("smolvlm", tmp_path_factory.mktemp("smolvlm")))
     return path, execute(nbformat.read(path, as_version=4), tmp_path_factory.mktemp(path.stem), environment)
@@ -90,6 +96,58 @@ def test_a_notebook_is_valid_and_kept_without_outputs(path):
     for cell in notebook.cells:
         assert not cell.get("outputs"), f"{path.name} has outputs in {cell.id}; clear them"
         assert cell.get("execution_count") is None
+
+
+def stubs(notebook):
+    """The cells of an exercise, each with the function that it defines and the name that it checks."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "raise NotImplementedError" in cell.source:
+            function, call = ast.parse(cell.source).body
+            yield cell, function, ast.unparse(call)
+
+
+@pytest.mark.parametrize("executed", EXERCISES, ids=lambda path: path.name, indirect=True)
+def test_an_exercise_that_is_not_done_says_how_to_begin_and_stops_nothing(executed):
+    _, notebook = executed
+    for cell, function, call in stubs(notebook):
+        assert call == f"check({function.name})"
+        (output,) = cell.outputs
+        assert re.match(f"✗ {function.name}: (not written yet|还没有写)", output.data["text/plain"])
+        assert "border-left" in output.data["text/html"]
+
+
+def test_the_exercises_are_right_with_the_solutions_in_place_of_the_stubs(on_a_tiny_model, tmp_path):
+    notebook = nbformat.read(EXERCISES[0], as_version=4)
+    solved = {each.name: each for each in ast.parse(SOLUTIONS).body if isinstance(each, ast.FunctionDef)}
+    cells = [cell for cell, _, _ in stubs(notebook)]
+    for cell, function, call in stubs(notebook):
+        solution = solved.pop(function.name)
+        assert ast.unparse(solution.args) == ast.unparse(function.args)
+        cell.source = f"import math\n{ast.get_source_segment(SOLUTIONS, solution)}\n\n\n{call}"
+    assert not solved
+    execute(notebook, tmp_path, on_a_tiny_model)
+    assert [output.data["text/plain"][0] for cell in cells for output in cell.outputs] == ["✓"] * len(cells)
+    # the learner's own function found a head, and it is drawn
+    last = notebook.cells[-2].outputs
+    assert re.search(r"\d\.\d\d", last[0].text)
+    assert "image/png" in last[1].data
+
+
+def test_the_exercises_in_two_languages_run_the_same_code():
+    # the first cell sets up: Chinese needs a font and checks in Chinese
+    first, second = (
+        [_without_text(cell.source) for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"][1:]
+        for path in EXERCISES
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("path", EXERCISES, ids=lambda path: path.name)
+def test_the_links_of_the_exercises_lead_somewhere(path):
+    prose = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    assert "exercises_solutions.py" in prose
+    for target in re.findall(r"\]\(([^)#]+)\)", prose):
+        assert (path.parent / target).is_file(), target
 
 
 @pytest.mark.parametrize("page", PAGES.values(), ids=lambda path: path.name)

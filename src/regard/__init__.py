@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from regard.errors import RegardError
 
 if TYPE_CHECKING:
-    from regard import attention
+    from regard import attention, exercises
     from regard.api import Generation, Translator, atlas, evaluate, load, read, sources, train
     from regard.data.corpora import Corpus
     from regard.generation.decoding import Decoding
@@ -40,6 +40,7 @@ __all__ = [
     "attention",
     "effects_of_heads",
     "evaluate",
+    "exercises",
     "load",
     "patching",
     "read",
@@ -76,8 +77,8 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "attention":
-        return importlib.import_module("regard.attention")
+    if name in ("attention", "exercises"):
+        return importlib.import_module(f"regard.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'regard' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

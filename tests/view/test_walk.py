@@ -1,4 +1,6 @@
 import io
+import json
+import math
 import re
 
 import pytest
@@ -10,8 +12,10 @@ from regard.errors import RegardError
 from regard.view.matrix import Matrix
 from regard.view.steps import (
     EXAMPLE_INPUTS,
+    EXAMPLE_TARGET,
     HEAD_DIM,
     causal_step,
+    cross_step,
     draw_parameters,
     multi_head_step,
     random_embedding,
@@ -20,6 +24,8 @@ from regard.view.steps import (
     trainable_step,
 )
 from regard.view.walk import walk_through
+from regard.view.walk_across import walk_across
+from regard.view.walk_document import cross_attention_document, self_attention_document
 
 INPUTS = {
     "textbook": torch.tensor(EXAMPLE_INPUTS),
@@ -110,6 +116,70 @@ def test_every_matrix_follows_from_those_before_it(inputs):
     close(four.output, four.joined @ parameters.out)
 
 
+@pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
+def test_cross_attention_is_what_torch_computes_from_its_queries_keys_and_values(inputs):
+    parameters = draw_parameters()
+    target = torch.stack([random_embedding(word) for word in EXAMPLE_TARGET])
+    with torch.no_grad():
+        step = cross_step(target, inputs, parameters)
+    close = torch.testing.assert_close
+    close(step.query, target @ parameters.query[:, :HEAD_DIM])
+    close(step.key, inputs @ parameters.key[:, :HEAD_DIM])
+    close(step.value, inputs @ parameters.value[:, :HEAD_DIM])
+    close(step.scores, step.query @ step.key.T)
+    close(step.scaled, step.scores / 2**0.5)
+    close(step.weights, step.scaled.softmax(dim=-1))
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    close(step.context, sdpa(step.query[None], step.key[None], step.value[None])[0])
+
+
+def test_the_walk_across_shows_every_matrix_and_sums_by_hand():
+    text = printed(walk_across())
+    for title, shape in {
+        "source: what the encoder": (6, 3),
+        "target: the decoder's state": (7, 3),
+        "query = target": (7, 2),
+        "scores = query": (7, 6),
+        "scaled scores": (7, 6),
+        "weights = softmax": (7, 6),
+        "context = weights": (7, 2),
+    }.items():
+        first, _, *rows = matrix_rows(text, title)
+        assert first.endswith(f"{shape[0]} × {shape[1]}")
+        assert len(rows) == shape[0]
+    # the same keys and values as in step 2 of the textbook's example
+    step_2 = matrix_rows(printed(walk_through()), "query │ key │ value")[2:]
+    across = matrix_rows(text, "key │ value")[2:]
+    assert [line.split()[-5:] for line in step_2] == [line.split()[-5:] for line in across]
+    # by hand: 0.57, 0.04, 0.17 and the textbook's W_query and W_key
+    assert "score(voyage, journey) = 0.1914·0.4433 + 0.4693·1.1419 = 0.6207" in squeezed(text)
+    share, row, weight = re.search(r"weight\(voyage, journey\) = e\^(\S+) / \((.+?)\) = (\S+)", squeezed(text)).groups()
+    powers = [math.exp(float(each)) for each in re.findall(r"e\^(\S+)", row)]
+    assert math.exp(float(share)) / sum(powers) == pytest.approx(float(weight), abs=1e-4)
+    # the products by hand, divided by √2
+    assert float(share) == pytest.approx(0.6207 / 2**0.5, abs=1e-4)
+    terms, context = re.search(r"context\(voyage\), dim 1 = (.+?) = (\S+)", squeezed(text)).groups()
+    products = [float(one) * float(two) for one, two in re.findall(r"(\S+)·(\S+)", terms)]
+    assert len(products) == 6
+    assert sum(products) == pytest.approx(float(context), abs=1e-3)
+
+
+def test_the_document_has_the_numbers_that_the_walk_prints():
+    found = cross_attention_document(("我喜欢猫", "I like cats"))
+    assert found["source"]["tokens"] == ["我", "喜", "欢", "猫"]
+    text = printed(walk_across(("我喜欢猫", "I like cats")))
+    rows = matrix_rows(text, "weights = softmax")[2:]
+    for row, weights in zip(rows, found["cross"]["weights"], strict=True):
+        assert re.findall(r"\d\.\d{4}", row) == [f"{weight:.4f}" for weight in weights]
+    alone = self_attention_document(None)
+    assert alone["inputs"] == EXAMPLE_INPUTS
+    assert alone["causal"]["masked"][0][1:] == [None] * 5
+    assert [f"{weight:.4f}" for weight in alone["trainable"]["weights"][1]] == [
+        *("0.1500", "0.2264", "0.2199", "0.1311", "0.0906", "0.1820")
+    ]
+    json.dumps([found, alone], allow_nan=False)
+
+
 @pytest.mark.parametrize("coloured", [False, True])
 @pytest.mark.parametrize("width", [60, 80, 200])
 @pytest.mark.parametrize(
@@ -128,6 +198,9 @@ def test_no_line_is_wider_than_the_terminal_or_eighty(text, width, coloured):
     file = io.StringIO()
     console = Console(file=file, width=width, record=True, force_terminal=coloured, _environ={})
     console.print(walk_through(text))
+    if text is not None:
+        console.print(walk_across((text, "two words")))
+        console.print(walk_across(("两个词", text)))
     assert max(cell_len(line) for line in console.export_text().split("\n")) <= min(width, 80)
 
 
@@ -230,6 +303,15 @@ def test_a_text_too_long_for_tables_is_refused_and_not_cut():
         walk_through("a " * 33)
     with pytest.raises(RegardError, match="token 2 has 41 characters"):
         walk_through("a " + "b" * 41)
+
+
+def test_an_error_says_which_of_two_texts_it_means():
+    with pytest.raises(RegardError, match=r"the source has no words; .*--cross"):
+        walk_across((" ", "a"))
+    with pytest.raises(RegardError, match=r"the target has 33 tokens.*give a shorter target"):
+        walk_across(("a", "a " * 33))
+    with pytest.raises(RegardError, match="token 1 of the target has 41"):
+        walk_across(("a", "b" * 41))
 
 
 def test_the_walk_leaves_the_random_numbers_of_others_alone():

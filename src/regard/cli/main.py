@@ -30,7 +30,7 @@ VERBS = {
     "atlas": "What every head of a model does, over many texts.",
     "view": "The page: ask models, and see what they looked at.",
     "export": "Hand a trained model to another tool.",
-    "attention": "Self-attention in four steps, every matrix shown.",
+    "attention": "Self-attention in four steps, or cross-attention, every matrix shown.",
 }
 
 app = cyclopts.App(

@@ -1,7 +1,7 @@
-"""The four steps of self-attention with every matrix on the way, and what they start from.
+"""The four steps of self-attention, and cross-attention, with every matrix on the way, and what they start from.
 
-The example is that of Raschka 2024, "Build a large language model (from scratch)", chapter 3. Weights
-and contexts are what attention/self_attention.py gives; scores and projections are recomputed.
+The example is that of Raschka 2024, "Build a large language model (from scratch)", chapter 3. Weights and contexts
+are what attention/self_attention.py and cross_attention.py give; scores and projections are recomputed.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from regard.attention.cross_attention import CrossAttention
 from regard.attention.masks import causal_mask
 from regard.attention.self_attention import (
     CausalSelfAttention,
@@ -33,6 +34,8 @@ MOST_TOKENS = 32
 LONGEST_TOKEN = 40
 
 EXAMPLE = ["Your", "journey", "starts", "with", "one", "step"]
+# the example in French, for cross-attention: a word more than the source
+EXAMPLE_TARGET = ["Votre", "voyage", "commence", "par", "un", "seul", "pas"]
 EXAMPLE_INPUTS = [
     [0.43, 0.15, 0.89],
     [0.55, 0.87, 0.66],
@@ -93,6 +96,29 @@ class MultiHead(NamedTuple):
     output: Float[Tensor, "query dim"]
 
 
+class Cross(NamedTuple):
+    """Cross-attention, in the order in which it is computed."""
+
+    query: Float[Tensor, "target head_dim"]
+    key: Float[Tensor, "source head_dim"]
+    value: Float[Tensor, "source head_dim"]
+    scores: Float[Tensor, "target source"]
+    scaled: Float[Tensor, "target source"]
+    weights: Float[Tensor, "target source"]
+    context: Float[Tensor, "target head_dim"]
+
+
+def embed(text: str | None, what: str = "text") -> tuple[list[str], Float[Tensor, "position dim"]]:
+    """Tokens of a text and their embeddings, drawn at random; without a text the textbook's six.
+
+    Raises RegardError for a text without words, with more than 32, or with one longer than 40 characters.
+    """
+    if text is None:
+        return EXAMPLE, torch.tensor(EXAMPLE_INPUTS)
+    tokens = split_tokens(text, what)
+    return tokens, torch.stack([random_embedding(token) for token in tokens])
+
+
 def draw_parameters() -> Parameters:
     """Query, key and value of head 1 as in the textbook, then those of head 2 and the output projection."""
     source = torch.Generator().manual_seed(SEED)
@@ -143,26 +169,39 @@ def multi_head_step(inputs: Float[Tensor, "position dim"], parameters: Parameter
     return MultiHead(query, key, value, weights, joined, output)
 
 
+def cross_step(
+    target: Float[Tensor, "target dim"], source: Float[Tensor, "source dim"], parameters: Parameters
+) -> Cross:
+    """Cross-attention by the matrices of step 2, with its queries, keys, values and scores."""
+    module = _first_head(CrossAttention(source.shape[1], HEAD_DIM), parameters)
+    query, key, value = module.query_proj(target), module.key_proj(source), module.value_proj(source)
+    scores = query @ key.T
+    context, weights = module(target, source)
+    return Cross(query, key, value, scores, scores / math.sqrt(HEAD_DIM), weights, context)
+
+
 def _first_head(module: Module, parameters: Parameters) -> Module:
     first = {name: getattr(parameters, name)[:, :HEAD_DIM] for name in ("query", "key", "value")}
     module.load_state_dict({f"{name}_proj.weight": matrix.T for name, matrix in first.items()})
     return module
 
 
-def split_tokens(text: str) -> list[str]:
+def split_tokens(text: str, what: str = "text") -> list[str]:
     """Words between spaces; Chinese and Japanese characters one by one. Refuses what no table can hold."""
     tokens = split_words(text)
     if not tokens:
-        raise RegardError("the text has no words; give some, for instance: regard attention 'the cat sat down'")
+        example = "'the cat sat down'" if what == "text" else "--cross 'the cat sat' 'le chat était assis'"
+        raise RegardError(f"the {what} has no words; give some, for instance: regard attention {example}")
     if len(tokens) > MOST_TOKENS:
         raise RegardError(
-            f"the text has {len(tokens)} tokens, and tables of more than {MOST_TOKENS} can no longer be read; "
-            "give a shorter text"
+            f"the {what} has {len(tokens)} tokens, and tables of more than {MOST_TOKENS} can no longer be read; "
+            f"give a shorter {what}"
         )
+    of = "" if what == "text" else f" of the {what}"
     for position, token in enumerate(tokens, 1):
         if len(token) > LONGEST_TOKEN:
             raise RegardError(
-                f"token {position} has {len(token)} characters, and a table's label at most {LONGEST_TOKEN}; "
+                f"token {position}{of} has {len(token)} characters, and a table's label at most {LONGEST_TOKEN}; "
                 "shorten it or put spaces in it"
             )
     return tokens
