@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from regard.reading.atlas_difference import AtlasDifference
     from regard.reading.head_effects import HeadEffects, effects_of_heads
     from regard.reading.patching import patching
+    from regard.reading.qk_attribution import QKAttribution
     from regard.reading.reading import Reading
     from regard.reading.served.assemble import reading_of
     from regard.reading.served.request import ServedLayer, ServedRequest
@@ -30,6 +31,7 @@ __all__ = [
     "Generation",
     "HeadEffects",
     "LanguageModel",
+    "QKAttribution",
     "Reading",
     "RegardError",
     "ServedLayer",
@@ -58,6 +60,7 @@ _LAZY = {
     "Generation": "regard.api",
     "HeadEffects": "regard.api",
     "LanguageModel": "regard.language_model",
+    "QKAttribution": "regard.api",
     "Reading": "regard.api",
     "ServedLayer": "regard.api",
     "ServedRequest": "regard.api",

@@ -30,6 +30,7 @@ from regard.reading.atlas_difference import AtlasDifference
 from regard.reading.head_effects import HeadEffects, effects_of_heads
 from regard.reading.media_sources import MediaSources
 from regard.reading.patching import patching
+from regard.reading.qk_attribution import QKAttribution
 from regard.reading.reading import Reading
 from regard.reading.served.assemble import reading_of
 from regard.reading.served.request import ServedLayer, ServedRequest
@@ -50,6 +51,7 @@ __all__ = [
     "AtlasDifference",
     "Generation",
     "HeadEffects",
+    "QKAttribution",
     "ServedLayer",
     "ServedRequest",
     "Translator",
