@@ -110,7 +110,7 @@ class AtlasPage {
     }
     this.tools.replaceChildren(
       element("label", {}, element("span", {}, words.show), list),
-      element("p", { class: "note" }, shown.meaning, shown.source ? element("cite", {}, ` ${shown.source}`) : ""),
+      element("p", { class: "note" }, `${shown.meaning}${shown.source ? " · " : ""}`, shown.source ? element("cite", {}, shown.source) : ""),
     );
   }
 

@@ -117,7 +117,7 @@ function examples(page, layer, head) {
 function excerpt(page, { id, text, row, keys, value }, measure) {
   const { words, palette, facts } = page;
   const letters = [...text];
-  // in Python's letters half of a pair would be one of its own, which the page's encoding has replaced
+  // the space before a word is part of its token and is not marked
   const bare = ([start, end]) => {
     while (start < end - 1 && letters[start] === " ") start += 1;
     return [start, end];

@@ -55,7 +55,8 @@ export class AtlasMap {
     const hasLetters = shown.isRoles && this.wide >= WIDE && this.tall >= TALL;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.font = `600 ${Math.min(11, this.wide - 1)}px ${fontFamily}`;
+    // in which I and l differ
+    context.font = `700 ${Math.min(12, this.wide)}px ui-monospace, Menlo, Consolas, monospace`;
     const box = (layer, head) => [SIDE + layer * this.wide, head * this.tall];
     heads.forEach((count, layer) => {
       for (let head = 0; head < count; head++) {
