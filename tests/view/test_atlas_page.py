@@ -13,7 +13,8 @@ from regard.reading.atlas import Atlas
 from regard.reading.atlas_difference import AtlasDifference
 from regard.reading.measures import MEASURES
 from regard.reading.tally import PromptRows, Tally
-from regard.view.atlas_page import atlas_html
+from regard.view.atlas_page import atlas_html, document
+from regard.view.html import page as html_page
 
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
@@ -262,8 +263,24 @@ def test_the_page_fits_its_window(show, atlas, size, theme, language):
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
 
 
-def test_a_model_of_five_thousand_heads_fits_too(show):
-    page = show(atlas_of(80, 64, texts=TEXTS[:1]).to_html(), width=390, height=844)
+def test_a_model_of_five_thousand_heads_fits_too(show, atlas):
+    made = document(atlas)
+    tile = [[(layer % 3, head % 4) for head in range(64)] for layer in range(80)]
+    made |= {
+        "layers": list(range(80)),
+        "heads": [64] * 80,
+        "roles": [[made["roles"][a][b] for a, b in row] for row in tile],
+    }
+    del made["effects"]
+    for measure in made["measures"].values():
+        for name in ("mean", "low", "high", "q10", "q50", "q90"):
+            measure[name] = [[measure[name][a][b] for a, b in row] for row in tile]
+        measure["chance"] = [measure["chance"][0]] * 80
+    found = made["examples"]
+    made["examples"] = {
+        f"{layer}.{head}": found[f"{layer % 3}.{head % 4}"] for layer in range(80) for head in range(64)
+    }
+    page = show(html_page("large", made, {}, lang=None), width=390, height=844)
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth")
     assert "80 layers × 64 heads" in page.locator(".intro").inner_text()
     page.locator(".map").focus()
