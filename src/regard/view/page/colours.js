@@ -23,6 +23,11 @@ const ENDS = {
   light: { from: [0.985, 0.012, 85], to: [0.68, 0.175, 48] },
   dark: { from: [0.235, 0.012, 60], to: [0.79, 0.155, 65] },
 };
+// of what is less than before or than nothing: as light, in blue
+const LESS = {
+  light: { from: [0.985, 0.012, 250], to: [0.6, 0.14, 250] },
+  dark: { from: [0.235, 0.012, 250], to: [0.72, 0.13, 245] },
+};
 
 function ramp({ from, to }) {
   const steps = [];
@@ -35,10 +40,12 @@ function ramp({ from, to }) {
 
 export function palette(theme) {
   const steps = ramp(ENDS[theme]);
+  const named = ([red, green, blue]) => `rgb(${red},${green},${blue})`;
   return {
     theme,
     steps,
-    css: steps.map(([red, green, blue]) => `rgb(${red},${green},${blue})`),
+    css: steps.map(named),
+    less: ramp(LESS[theme]).map(named),
     // from this step on, text on the colour is dark in either theme
     dark: theme === "dark" ? Math.round(STEPS * 0.62) : 0,
     ink: theme === "dark" ? "#ece8e1" : "#22201c",

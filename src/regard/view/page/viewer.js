@@ -1,6 +1,7 @@
 // The viewer: a page, or a cell of a notebook, in which a reading is looked at. The model is anywidget's.
 
 import { About } from "./about.js";
+import { renderAtlas } from "./atlas.js";
 import { Controls, themeOf } from "./controls.js";
 import { element } from "./dom.js";
 import { FileModel, readDocument } from "./file_host.js";
@@ -302,6 +303,8 @@ if (place) {
   const facts = await readDocument(place.dataset.regardFile);
   if (facts.format === "regard-ladder-1") {
     renderLadder(facts, place, render);
+  } else if (facts.format === "regard-atlas-1") {
+    renderAtlas(facts, place);
   } else {
     render({ model: new FileModel("reading", { header: facts, lang: place.dataset.lang || undefined }), el: place });
   }
