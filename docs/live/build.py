@@ -75,8 +75,8 @@ def round_run(name: str, run: Run) -> None:
         quality = model.evaluate("test").to_json()
         facts |= {key: quality[key] for key in ("count", "exact")}
         compared = (
-            f"On {len(sources):,} test sentences {facts['same']:.1%} of the greedy translations are those of the float32 "
-            f"weights; exact match is {facts['exact']:.1%}."
+            f"On {len(sources):,} test sentences {facts['same']:.1%} of the greedy translations are those of the "
+            f"float32 weights; exact match is {facts['exact']:.1%}."
         )
     metadata = {"config": asdict(run.recipe.model), "tokenizer": tokens(run.tokenizer()), "facts": facts}
     save_file(tensors, path, {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()})
@@ -133,7 +133,7 @@ def tokens(tokenizer: Any) -> dict[str, Any]:
 
 
 def self_attention() -> dict[str, Any]:
-    """The numbers from which `regard attention` starts: example, parameters, and what dropout keeps of n × n weights."""
+    """What `regard attention` starts from: example, parameters, and which of n × n weights dropout keeps."""
     kept = []
     for count in range(1, MOST_TOKENS + 1):
         torch.manual_seed(DROPOUT_SEED)

@@ -74,6 +74,4 @@ def module_of(name):
 def translator_of(name):
     module, tokenizer = module_of(name)
     length = build.read_weights(name)[1]["config"]["max_length"]
-    return Translator(
-        module, tokenizer, name=name, max_length=length, device=torch.device("cpu"), dtype=torch.float32
-    )
+    return Translator(module, tokenizer, name=name, max_length=length, device=torch.device("cpu"), dtype=torch.float32)

@@ -76,8 +76,8 @@ def page(title: str, document: dict[str, Any], readings: dict[str, Reading], *, 
     """A page that shows `document`, with the tables of every reading that it names."""
     script, style = asset("viewer.bundle.js"), asset("viewer.css")
     policy = (
-        f"default-src 'none'; script-src {digest_of(script)}; style-src {digest_of(style)}; media-src blob:; base-uri 'none'; "
-        "form-action 'none'"
+        f"default-src 'none'; script-src {digest_of(script)}; style-src {digest_of(style)}; media-src blob:; "
+        "base-uri 'none'; form-action 'none'"
     )
     blocks = [_block("document", json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))]
     blocks += [_block(name, table) for place, reading in readings.items() for name, table in _tables(place, reading)]

@@ -2,14 +2,14 @@
 
 import { element, select } from "../dom.js";
 import { softmax, strongest } from "./numerics.js";
-import { figure, shade } from "./matrix.js";
+import { figure, shade, write } from "./matrix.js";
 import { Grid, Likely, Stepper, drawStrip, productByHand, seen, softmaxByHand } from "./parts.js";
 
 export class CrossSection {
   constructor(app) {
     this.app = app;
     this.root = element("section", { id: "cross", "aria-labelledby": "cross-title" });
-    Object.assign(this, { place: 0, layer: 1, head: 0 });
+    Object.assign(this, { place: 4, layer: 1, head: 0 });
   }
 
   build() {
@@ -83,7 +83,8 @@ export class CrossSection {
     this.lines[3].textContent = `${parts.join(" + ")} + … = (${[...look.context.slice(0, 4)].map(figure).join(", ")}, …)`;
     drawStrip(this.strip, look.context, app.palette);
     this.likely.show(softmax(step.logits), (id) => model.tokenizer.name(id), step.token);
-    this.grid.show(found.steps.map((each) => each.cross[layer][head].weights), written, names, place, app.palette);
+    const weights = () => found.steps.map((each) => each.cross[layer][head].weights);
+    this.grid.show(found.steps[0].cross[layer][head], { rows: written, columns: names, weights, chosen: place, palette: app.palette });
   }
 
   showRows(names, look) {
@@ -98,8 +99,11 @@ export class CrossSection {
     }
     const { palette } = this.app;
     this.rows.forEach(({ cells }, key) => {
-      [look.products[key], look.scores[key], look.weights[key]].forEach((value, column) => (cells[column].textContent = figure(value)));
-      shade(cells[2], look.weights[key], palette);
+      [look.products[key], look.scores[key], look.weights[key]].forEach((value, column) => {
+        if (write(cells[column], figure(value)) && column === 2) shade(cells[2], value, palette);
+        else if (column === 2 && palette !== this.shownPalette) shade(cells[2], value, palette);
+      });
     });
+    this.shownPalette = palette;
   }
 }

@@ -18,6 +18,16 @@ export function shade(cell, weight, palette, largest = 1) {
   cell.style.color = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
 }
 
+const texts = new WeakMap();
+
+/** A cell's text, where it is another: to ask the page what it says takes longer than to remember it. */
+export function write(cell, text) {
+  if (texts.get(cell) === text) return false;
+  cell.textContent = text;
+  texts.set(cell, text);
+  return true;
+}
+
 export class Matrix {
   /** `follow(row)` is called where a row's name is clicked. */
   constructor({ shaded = false, edit = null, follow = null } = {}) {
@@ -40,8 +50,11 @@ export class Matrix {
     }
     this.cells.forEach((cells, row) => {
       const isMarked = row === marked;
-      this.names[row].parentNode.classList.toggle("is-marked", isMarked);
-      if (this.follow) this.names[row].firstChild.setAttribute("aria-pressed", isMarked);
+      if (this.marks[row] !== isMarked) {
+        this.marks[row] = isMarked;
+        this.names[row].parentNode.classList.toggle("is-marked", isMarked);
+        if (this.follow) this.names[row].firstChild.setAttribute("aria-pressed", isMarked);
+      }
       cells.forEach((cell, column) => {
         const value = values[row][column];
         if (this.edit) {
@@ -49,18 +62,19 @@ export class Matrix {
           if (field !== document.activeElement) field.value = value;
           return;
         }
-        const text = figure(value);
-        if (cell.textContent !== text) cell.textContent = text;
-        if (!this.shaded) return;
+        const isNew = write(cell, figure(value));
+        if (!this.shaded || (!isNew && palette === this.palette)) return;
         shade(cell, value, palette);
         cell.classList.toggle("is-zero", isZero(row, column));
       });
     });
+    this.palette = palette;
   }
 
   build(rows, columns, split) {
     const divided = (column) => (split && column && column % split === 0 ? "is-divided" : null);
     const heads = columns.map((name, column) => element("th", { scope: "col", class: divided(column) }, name));
+    this.marks = [];
     this.head.replaceChildren(element("tr", {}, element("td"), ...heads));
     this.names = rows.map((name, row) => {
       const label = this.follow ? element("button", { onclick: () => this.follow(row) }, name) : name;

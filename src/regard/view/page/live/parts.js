@@ -3,7 +3,7 @@
 import { element, sized } from "../dom.js";
 import { step } from "../colours.js";
 import { strongest } from "./numerics.js";
-import { figure } from "./matrix.js";
+import { figure, write } from "./matrix.js";
 
 export const share = (value) => (value > 0 && value < 0.0005 ? "< 0.1 %" : `${(100 * value).toFixed(1)} %`);
 
@@ -53,9 +53,9 @@ export class Likely {
     const found = strongest(probabilities, this.rows.length);
     this.rows.forEach((row, place) => {
       const [id, value] = found[place];
-      row.name.textContent = seen(name(id));
+      write(row.name, seen(name(id)));
       row.bar.style.width = `${100 * value}%`;
-      row.value.textContent = share(value);
+      write(row.value, share(value));
       row.line.classList.toggle("is-chosen", id === chosen);
     });
   }
@@ -77,45 +77,48 @@ export function drawStrip(canvas, values, palette, across = values.length) {
 export class Grid {
   constructor(label, choose) {
     this.canvas = element("canvas", { role: "img", "aria-label": label });
-    this.box = element("div", { class: "grid", tabindex: 0, role: "group", "aria-label": label }, this.canvas);
+    this.mark = element("div", { class: "row-mark" });
+    this.box = element("div", { class: "grid", tabindex: 0, role: "group", "aria-label": label }, this.canvas, this.mark);
     this.canvas.addEventListener("pointerdown", ({ offsetY }) => {
       const row = Math.floor((offsetY - this.top) / this.size);
       if (row >= 0 && row < this.count) choose(row);
     });
   }
 
-  show(weights, rows, columns, chosen, palette) {
+  /** `key` is what the weights are of: the same key is the same picture. */
+  show(key, { rows, columns, weights, chosen, palette }) {
     const room = this.box.clientWidth || 600;
+    if (key !== this.key || palette !== this.palette || room !== this.room) this.draw(room, rows, columns, weights(), palette);
+    Object.assign(this, { key, palette, room });
+    this.mark.style.transform = `translate(${this.left - 1}px, ${this.top + this.size * chosen - 1}px)`;
+  }
+
+  draw(room, rows, columns, weights, palette) {
     const left = Math.min(92, 20 + 7 * Math.max(...rows.map((name) => name.length)));
     const size = Math.max(9, Math.min(22, Math.floor((room - left - 4) / columns.length)));
     const top = Math.min(96, 12 + 7 * Math.max(...columns.map((name) => name.length)));
-    Object.assign(this, { size, top, count: rows.length });
+    Object.assign(this, { left, size, top, count: rows.length });
+    Object.assign(this.mark.style, { width: `${size * columns.length + 1}px`, height: `${size + 1}px` });
     const context = sized(this.canvas, left + size * columns.length + 4, top + size * rows.length + 4);
     context.font = `${Math.min(12, size)}px system-ui, sans-serif`;
     context.textBaseline = "middle";
+    context.fillStyle = palette.faint;
     columns.forEach((name, column) => {
       context.save();
       context.translate(left + size * (column + 0.5), top - 6);
       context.rotate(-Math.PI / 2);
-      context.fillStyle = palette.faint;
       context.fillText(name, 0, 0, top - 8);
       context.restore();
     });
     rows.forEach((name, row) => {
-      context.fillStyle = row === chosen ? palette.ink : palette.faint;
+      context.fillStyle = palette.faint;
       context.textAlign = "end";
       context.fillText(name, left - 6, top + size * (row + 0.5), left - 8);
-      context.textAlign = "start";
       weights[row].forEach((weight, column) => {
         context.fillStyle = palette.css[step(weight, 1)];
         context.fillRect(left + size * column, top + size * row, size - 1, size - 1);
       });
     });
-    if (chosen < rows.length) {
-      context.strokeStyle = palette.ink;
-      context.lineWidth = 1.5;
-      context.strokeRect(left - 1, top + size * chosen - 1, size * columns.length + 1, size + 1);
-    }
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { element } from "../dom.js";
 import { softmax, strongest } from "./numerics.js";
-import { figure, shade } from "./matrix.js";
+import { figure, shade, write } from "./matrix.js";
 import { Grid, Likely, Stepper, drawStrip, productByHand, seen, softmaxByHand } from "./parts.js";
 import { common } from "./numbers.js";
 
@@ -14,7 +14,8 @@ export class SearchSection {
   }
 
   forget() {
-    Object.assign(this, { place: 0, edits: new Map(), hidden: new Set(), found: null });
+    // a step at which much depends on one weight
+    Object.assign(this, { place: 4, edits: new Map(), hidden: new Set(), found: null });
   }
 
   build() {
@@ -109,20 +110,21 @@ export class SearchSection {
     const own = app.words.search;
     const model = app.model("bahdanau");
     const step = this.found.steps[place];
-    const { scores, weights } = step;
+    const { scores, weights: shares } = step;
     this.stepper.show(place, this.found.steps.length, own.step(place + 1, this.found.steps.length, this.written[place]));
-    this.showRows(scores, weights);
-    const [[best]] = strongest(weights, 1);
+    this.showRows(scores, shares);
+    const [[best]] = strongest(shares, 1);
     const { decoder } = this.found;
     const turned = decoder.prepared[best].map((value, dim) => Math.tanh(value + step.query[dim]));
     this.scoreLine.textContent = productByHand(own.scoreOf(names[best]), decoder.score, turned, scores[best]);
-    this.softmaxLine.textContent = weights === step.own ? softmaxByHand(own.weightOf(names[best]), scores, weights, best) : own.yours;
-    const parts = strongest(weights, 3).map(([key, weight]) => `${figure(weight)} · ${own.stateOf(names[key])}`);
+    this.softmaxLine.textContent = shares === step.own ? softmaxByHand(own.weightOf(names[best]), scores, shares, best) : own.yours;
+    const parts = strongest(shares, 3).map(([key, weight]) => `${figure(weight)} · ${own.stateOf(names[key])}`);
     const numbers = [...step.context.slice(0, 4)].map(figure).join(", ");
     this.contextLine.textContent = `${parts.join(" + ")} + … = (${numbers}, …)`;
     drawStrip(this.strip, step.context, app.palette, step.context.length / 4);
     this.likely.show(softmax(step.logits), (id) => model.tokenizer.name(id), step.token);
-    this.grid.show(this.found.steps.map((each) => each.weights), this.written, names, place, app.palette);
+    const weights = () => this.found.steps.map((each) => each.weights);
+    this.grid.show(this.found, { rows: this.written, columns: names, weights, chosen: place, palette: app.palette });
   }
 
   showRows(scores, weights) {
@@ -133,6 +135,7 @@ export class SearchSection {
       this.rows = this.names.map((name, key) => {
         const slider = element("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": own.changeOf(name) });
         slider.addEventListener("input", () => this.edit(key, slider.valueAsNumber));
+        slider.addEventListener("change", () => { this.rows[key].place = slider.value; });
         const box = element("input", { type: "checkbox", "aria-label": own.hideOf(name) });
         box.addEventListener("change", () => this.hide(key, box.checked));
         const [score, weight] = [element("td", { class: "number" }), element("td", { class: "number" })];
@@ -143,12 +146,15 @@ export class SearchSection {
     }
     const { palette } = this.app;
     this.rows.forEach((row, key) => {
-      row.score.textContent = figure(scores[key]);
-      row.weight.textContent = figure(weights[key]);
-      shade(row.weight, weights[key], palette);
-      row.slider.value = weights[key];
-      row.box.checked = this.hidden.has(key);
-      row.line.classList.toggle("is-changed", this.hidden.has(key) || (this.edits.get(this.place)?.has(key) ?? false));
+      write(row.score, figure(scores[key]));
+      if (write(row.weight, figure(weights[key])) || palette !== this.shownPalette) shade(row.weight, weights[key], palette);
+      const place = weights[key].toFixed(2);
+      // the slider in the reader's hand stays where it is
+      if (row.slider !== document.activeElement && row.place !== place) row.slider.value = row.place = place;
+      const isHidden = this.hidden.has(key);
+      if (row.box.checked !== isHidden) row.box.checked = isHidden;
+      row.line.classList.toggle("is-changed", isHidden || (this.edits.get(this.place)?.has(key) ?? false));
     });
+    this.shownPalette = palette;
   }
 }

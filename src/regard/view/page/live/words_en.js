@@ -53,7 +53,9 @@ export const EN = {
     stepLabel: "Step of the translation",
     step: (place, count, token) => `Step ${place} of ${count} writes “${token}”`,
     tableTitle: "Source tokens",
-    tableNote: "Drag a weight to 0; the others share what it gave up. “Hide” removes a token at every step.",
+    tableNote:
+      "Drag a weight to 0; the others share what it gave up. “Hide” removes a token at every step. " +
+      "Often nothing changes: the states of the neighbours, which read the same words, carry them too.",
     token: "token",
     score: "score",
     weight: "weight",

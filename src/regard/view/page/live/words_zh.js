@@ -45,7 +45,7 @@ export const ZH = {
     stepLabel: "翻译的步骤",
     step: (place, count, token) => `第 ${place} 步，共 ${count} 步，写出“${token}”`,
     tableTitle: "源文词元",
-    tableNote: "把一个权重拖到 0，其余词元分享它让出的权重。“隐藏”则在每一步都去掉该词元。",
+    tableNote: "把一个权重拖到 0，其余词元分享它让出的权重。“隐藏”则在每一步都去掉该词元。译文常常不变：相邻的状态读过同样的词，也带着它们的信息。",
     token: "词元",
     score: "分数",
     weight: "权重",
