@@ -10,7 +10,7 @@ TRANSFORMERS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup setup-dev demo test test-transformers check bench clean
+.PHONY: setup setup-dev demo site test test-transformers check bench clean
 
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
@@ -30,6 +30,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 demo: setup
 	$(BIN)/regard demo --out demo-$$(date +%Y%m%d-%H%M%S)
+
+# docs/live/index.html; weights that are missing from docs/live/weights/ are trained first
+site: setup
+	$(BIN)/python docs/live/build.py
 
 test: setup-dev
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal

@@ -36,6 +36,17 @@ def test_without_the_model_the_error_says_what_is_done_and_what_is_missing(monke
         )
 
 
+def test_the_live_page_is_put_beside_the_demos_where_there_is_one(monkeypatch, tmp_path):
+    models = [{"name": "RNN", "count": 1, "by_length": []}]
+    shown = {"source": "two", "reference": "deux", "translations": {"RNN": "deux"}, "readings": {}}
+    monkeypatch.setattr(demo, "LIVE", tmp_path / "missing.html")
+    demo._write_page(tmp_path, models, **shown)
+    assert {path.name for path in tmp_path.iterdir()} == {"demo.html"}
+    monkeypatch.undo()
+    demo._write_page(tmp_path, models, **shown)
+    assert (tmp_path / "live.html").read_bytes() == demo.LIVE.read_bytes()
+
+
 @pytest.mark.download
 def test_the_answer_is_right_and_is_kept_with_its_picture(tmp_path):
     shown = io.StringIO()

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from regard.reading.labels import placed
 from regard.reading.reading import Reading
 from regard.reading.record import Check
 from regard.reading.source_record import Source, Sources, Verdict
+
+LIVE = Path(__file__).parents[2] / "docs" / "live" / "index.html"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,36 @@ def show(browser, tmp_path):
     for context in contexts:
         context.close()
     assert told == []
+
+
+@pytest.fixture(scope="module")
+def open_live(browser):
+    """Opens the live page, and in the end sees that it asked for nothing and complained of nothing."""
+    told, contexts = [], []
+
+    def open_live(width=1280, height=800, *, theme="light", locale="en-US"):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, locale=locale, offline=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("request", lambda asked: told.append(asked.url) if asked.url != LIVE.as_uri() else None)
+        page.goto(LIVE.as_uri())
+        page.wait_for_selector('[data-ready="true"]')
+        return page
+
+    yield open_live
+    for context in contexts:
+        context.close()
+    assert told == []
+
+
+@pytest.fixture(scope="module")
+def live(open_live):
+    """The live page, one for all tests of a file."""
+    return open_live()
 
 
 def written_by_hand(pieces, prompt, *tables, refused=None):

@@ -980,10 +980,12 @@ def test_the_ladder_shows_quality_translations_and_every_reading(show, dogs, tra
         reference="le chat dort ici",
         translations={"RNN": "le chat <b>mange", "RNN + attention": "le chat dort ici"},
         readings={"RNN + attention": translated, "smollm2": dogs},
+        live="live.html",
     )
     page = show(html, locale="zh-CN")
     page.get_by_label("语言").first.select_option("en")
     page.locator("h1", has_text="From one hidden state to attention").wait_for()
+    assert page.locator("a", has_text="live in your browser").get_attribute("href") == "live.html"
     assert page.locator(".curve .end").all_text_contents() == ["RNN + attention  95 %", "RNN  25 %"]
     assert page.locator("mark").all_inner_texts() == ["✗ <b>mange"]
     assert page.locator("small", has_text="No attention").count() == 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +51,9 @@ kitchen, above the coffee.
 QUESTION = "Where did the piano come from?"
 ANSWER_TOKENS = 19
 PAGE = "demo.html"
+# the page whose models run in the browser; a checkout has it
+LIVE = Path(__file__).parents[3] / "docs" / "live" / "index.html"
+LIVE_PAGE = "live.html"
 
 
 def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> None:
@@ -59,7 +63,7 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
     ----------
     out
         Keeps the runs, ladder.json, the reading, the pictures and demo.html, which shows all of it, in this folder,
-        which must not exist yet.
+        which must not exist yet. From a checkout, live.html is beside it: models that run in the browser.
     minutes
         Training time of each translator.
     seed
@@ -233,8 +237,13 @@ def _draw(out: Path, models: list[dict[str, Any]], readings: dict[str, "Reading"
 def _write_page(out: Path, models: list[dict[str, Any]], **shown: Any) -> None:
     from regard.view.html import demo_html
 
+    live = None
+    if LIVE.is_file():
+        # beside the demo's page, so that the folder can be moved
+        shutil.copyfile(LIVE, out / LIVE_PAGE)
+        live = LIVE_PAGE
     with new_file(out / PAGE) as partial:
-        partial.write_text(demo_html(models, **shown), encoding="utf-8")
+        partial.write_text(demo_html(models, live=live, **shown), encoding="utf-8")
 
 
 def _ask(console: Console, out: Path | None) -> "Reading":

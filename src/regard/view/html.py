@@ -35,17 +35,19 @@ def demo_html(
     reference: str,
     translations: Mapping[str, str],
     readings: Mapping[str, Reading],
+    live: str | None = None,
     lang: str | None = None,
 ) -> str:
     """The ladder on one page: the models' quality by length, one sentence translated by each, and what was read.
 
     `models` are as `ladder.json` has them, `translations` and `readings` go by name; a model without a reading has no
-    attention, and a reading without a model is a language model's.
+    attention, and a reading without a model is a language model's. `live` is the address of the live page.
     """
     names = {model["name"] for model in models}
     placed = {f"reading{place}": reading for place, reading in enumerate(readings.values())}
     document = {
         "format": LADDER,
+        "live": live,
         "source": source,
         "reference": reference,
         "models": [
@@ -74,8 +76,8 @@ def page(title: str, document: dict[str, Any], readings: dict[str, Reading], *, 
     """A page that shows `document`, with the tables of every reading that it names."""
     script, style = asset("viewer.bundle.js"), asset("viewer.css")
     policy = (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; media-src blob:; base-uri 'none'; "
-        "form-action 'none'"
+        f"default-src 'none'; script-src {digest_of(script)}; style-src {digest_of(style)}; media-src blob:; "
+        "base-uri 'none'; form-action 'none'"
     )
     blocks = [_block("document", json.dumps(document, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace"))]
     blocks += [_block(name, table) for place, reading in readings.items() for name, table in _tables(place, reading)]
@@ -120,7 +122,8 @@ def _block(name: str, content: bytes) -> str:
     return f'<script type="application/octet-stream;base64" id="{html.escape(name)}">{packed}</script>\n'
 
 
-def _hash(text: str) -> str:
+def digest_of(text: str) -> str:
+    """The text as a content security policy names it."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 

@@ -45,6 +45,7 @@ export function renderLadder(facts, place, render) {
         "div",
         { class: "column" },
         element("p", { class: "intro" }, words.ladderIntro),
+        facts.live && element("p", { class: "intro" }, element("a", { href: facts.live }, words.live)),
         element("h2", {}, words.curve),
         curve(facts.models, words, palette(root.dataset.theme)),
         element("p", { class: "note" }, words.curveNote(facts.models[0].count.toLocaleString(state.language))),

@@ -178,6 +178,7 @@ export const WORDS = {
     ladderIntro:
       "Three translators of one size, trained for the same time on the same sentences. The RNN must carry the whole " +
       "source in one hidden state; with attention it looks back at every source word; the Transformer is attention alone.",
+    live: "Such models run live in your browser: type a number, change a weight, follow every step",
     curve: "Quality by length of the source",
     curveNote: (count) => `Exact match on ${count} sentences that no model saw; bands are 95 % intervals.`,
     words: "source words",
@@ -353,6 +354,7 @@ export const WORDS = {
     ladderIntro:
       "三个大小相同的翻译模型，在同样的句子上训练同样长的时间。RNN 只能把整个源文装进一个隐藏状态；有了注意力，它可以回看每个源词；" +
       "Transformer 只有注意力。",
+    live: "这样的模型可以在浏览器中运行：输入一个数，改动权重，逐步观看",
     curve: "质量随源文长度的变化",
     curveNote: (count) => `在 ${count} 个未见过的句子上的完全匹配率；色带为 95 % 区间。`,
     words: "源文词数",
