@@ -9,8 +9,9 @@ WORKERS ?= 2
 TRANSFORMERS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+PAGE := src/regard/view/page
 
-.PHONY: setup setup-dev demo test test-transformers check bench clean
+.PHONY: setup setup-dev demo test test-transformers check coverage dist bench clean
 
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
@@ -55,6 +56,18 @@ check: setup-dev
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/pyright
+	@if [ -x $(PAGE)/node_modules/.bin/eslint ]; then npm run --silent --prefix $(PAGE) lint; \
+	else echo "make: the page is not checked, eslint is missing: npm install --no-package-lock --prefix $(PAGE)"; fi
+
+# of the whole suite: longer than make test
+coverage: setup-dev
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --cov=regard --cov-report=term:skip-covered
+
+# the wheel is built from the sdist, so that both are whole, and tried in an environment that holds nothing else
+dist: setup-dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	.ci/try-wheel $(PYTHON) "$(TORCH)" $(BIN)/pyright dist/*.whl
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks
