@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PAGE := src/regard/view/page
 
-.PHONY: setup setup-dev demo test test-transformers check coverage dist bench clean
+.PHONY: setup setup-dev demo test test-transformers check coverage docs notebooks dist bench clean
 
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
@@ -68,6 +68,16 @@ dist: setup-dev
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation --outdir dist
 	.ci/try-wheel $(PYTHON) "$(TORCH)" $(BIN)/pyright dist/*.whl
+
+# every dead link and every other warning of Sphinx is an error
+docs: setup-dev
+	$(BIN)/python docs/site/build.py build/site
+	@echo "make: open build/site/index.html"
+
+# Jupyter is installed now, not by setup-dev: the tests run the notebooks without it
+notebooks: setup-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks]'
+	$(BIN)/jupyter lab notebooks
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks
