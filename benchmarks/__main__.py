@@ -7,7 +7,7 @@ import sys
 if sys.platform != "linux":
     sys.exit("python -m benchmarks: memory and processes are measured by /proc, which Linux alone has; run them there")
 
-from benchmarks import (  # noqa: E402
+from benchmarks import (
     alignment,
     bible,
     bulk,
