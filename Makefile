@@ -9,8 +9,9 @@ WORKERS ?= 2
 TRANSFORMERS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+PAGE := src/regard/view/page
 
-.PHONY: setup setup-dev demo site test test-transformers check bench clean
+.PHONY: setup setup-dev demo site test test-transformers check coverage docs notebooks dist bench clean
 
 setup: $(VENV)/installed
 setup-dev: $(VENV)/installed-dev
@@ -56,9 +57,31 @@ test-transformers:
 		-W 'ignore:`input_embeds` is deprecated:FutureWarning' tests/reading
 
 check: setup-dev
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks examples docs
+	$(BIN)/ruff check src tests benchmarks examples docs
 	$(BIN)/pyright
+	@if [ -x $(PAGE)/node_modules/.bin/eslint ]; then npm run --silent --prefix $(PAGE) lint; \
+	else echo "make: the page is not checked, eslint is missing: npm install --no-package-lock --prefix $(PAGE)"; fi
+
+# of the whole suite: longer than make test
+coverage: setup-dev
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --cov=regard --cov-report=term:skip-covered
+
+# the wheel is built from the sdist, so that both are whole, and tried in an environment that holds nothing else
+dist: setup-dev
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	.ci/try-wheel $(PYTHON) "$(TORCH)" $(BIN)/pyright dist/*.whl
+
+# every dead link and every other warning of Sphinx is an error
+docs: setup-dev
+	$(BIN)/python docs/site/build.py build/site
+	@echo "make: open build/site/index.html"
+
+# Jupyter is installed now, not by setup-dev: the tests run the notebooks without it
+notebooks: setup-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks]'
+	$(BIN)/jupyter lab notebooks
 
 bench: setup-dev
 	$(BIN)/python -m benchmarks

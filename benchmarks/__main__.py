@@ -1,6 +1,11 @@
 """Run the benchmarks named, or all."""
 
 import argparse
+import sys
+
+# before modules are imported that are Linux's alone
+if sys.platform != "linux":
+    sys.exit("python -m benchmarks: memory and processes are measured by /proc, which Linux alone has; run them there")
 
 from benchmarks import (
     alignment,

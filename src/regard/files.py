@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ try:
 except ImportError:
     fcntl = None
 
+IS_WINDOWS = sys.platform == "win32"
 LOCK, NEW, OLD = "lock", "new", "old"
 # Linux follows no more links than this
 MOST_LINKS = 40
@@ -151,7 +153,8 @@ def _settle(temporary: Path, target: Path) -> None:
 
 def _sync(path: Path) -> None:
     """Have the disk hold what was written, so that a loss of power leaves the old content or the new."""
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what is open for writing
+    descriptor = os.open(path, os.O_RDWR if IS_WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -159,7 +162,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    # some file systems have no such thing, and then need none
+    # Windows and some file systems have no such thing, and then need none
     with contextlib.suppress(OSError):
         _sync(path)
 

@@ -1,6 +1,6 @@
 """What `regard demo` asks a language model, and what is told where there is none."""
 
-import importlib
+import importlib.util
 import io
 import itertools
 
@@ -45,6 +45,38 @@ def test_the_live_page_is_put_beside_the_demos_where_there_is_one(monkeypatch, t
     monkeypatch.undo()
     demo._write_page(tmp_path, models, **shown)
     assert (tmp_path / "live.html").read_bytes() == demo.LIVE.read_bytes()
+
+
+@pytest.mark.parametrize("extra", ["plot", "hf"])
+def test_without_an_extra_its_part_is_left_out_and_the_rest_is_done(extra, monkeypatch, tmp_path, capsys):
+    packages = {"plot": ("matplotlib",), "hf": ("transformers", "gguf")}[extra]
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in packages else found(name))
+    asked, out = [], tmp_path / "out"
+    # training is another test's matter
+    monkeypatch.setattr(demo, "_train", lambda name, *_: FakeTranslator())
+    monkeypatch.setattr(demo, "_measure", lambda name, _: {"name": name, "by_length": []})
+    monkeypatch.setattr(demo, "_show", lambda *_: ("one", "un"))
+    monkeypatch.setattr(demo, "_write_page", lambda out, models, **shown: (out / demo.PAGE).touch())
+    monkeypatch.setattr(demo, "_draw", lambda out, *_: (out / "ladder.png").touch())
+    monkeypatch.setattr(demo, "_ask", lambda *_: asked.append("smollm2"))
+    demo.demo(out=out)
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"pip install 'regard[{extra}]'" in told
+    assert "Install " + " and ".join(packages) in told
+    assert {path.name for path in out.iterdir()} >= {"ladder.json", demo.PAGE}
+    assert (out / "ladder.png").exists() == (extra != "plot")
+    assert bool(asked) == (extra != "hf")
+
+
+class FakeTranslator:
+    def read(self, source):
+        return source
+
+    def translate(self, source):
+        return self
+
+    text = "un"
 
 
 @pytest.mark.download

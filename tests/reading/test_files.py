@@ -190,7 +190,7 @@ HOSTILE = {
     "cut off": changed(("model",), "toy")[:-40],
     "a number": "7",
     "another document": '{"weights": {}}',
-    "of another format": changed(("format",), "regard-reading-9"),
+    "of another format": changed(("format",), "regard-view-1"),
     "deep": "[" * 200_000,
     "deep in a reading": '{"sequences": ' + "[" * 200_000,
     "ragged": changed(ROW, [0.5]),
@@ -384,3 +384,14 @@ def test_areas_and_media_come_back_and_others_are_refused():
     for change in ({"data": "?"}, {"media_type": "text/html"}, {"width": 0}, {"sort": "film"}, {"name": 3}):
         with pytest.raises((ValueError, TypeError, KeyError)):
             medium_of({**picture, **change})
+
+
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+def test_a_reading_of_a_later_format_asks_for_a_newer_regard(suffix, tmp_path, monkeypatch):
+    path = tmp_path / f"later{suffix}"
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "FORMAT", "regard-reading-2")
+        whole().save(path)
+        assert_same(Reading.load(path), whole())
+    with pytest.raises(RegardError, match="its format is regard-reading-2, this version of Regard reads regard-readin"):
+        Reading.load(path)

@@ -236,3 +236,12 @@ def test_a_run_names_the_version_that_made_it_and_an_older_one_says_so(trained, 
     assert resumed.facts["regard"] == regard.__version__
     assert resumed.facts["look"] == stopped.facts["look"]
     assert "weight for weight" not in (resumed.path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("format", [2, "1", None])
+def test_a_run_of_a_format_that_is_not_known_is_refused(trained, ctrl_c, format):
+    stopped = trained(report=ctrl_c(7))
+    assert stopped.facts["format"] == 1
+    (stopped.path / "run.json").write_text(json.dumps(stopped.facts | {"format": format}))
+    with pytest.raises(RegardError, match=r"run.json: the run's format is .*, this version of Regard opens 1; upgrade"):
+        Run.open(stopped.path)

@@ -20,6 +20,11 @@ class DotAttention(AttentionMechanism):
     """score = query · key; where `scaled`, over sqrt(query_dim), as in scaled dot-product attention.
 
     Raises RegardError for queries and keys of different size.
+
+    >>> import torch
+    >>> query, key = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> DotAttention(2, 2).scores(query, key)
+    tensor([[[2., 0.]]])
     """
 
     def __init__(self, query_dim: int, key_dim: int, *, scaled: bool = False) -> None:

@@ -27,6 +27,11 @@ def simple_self_attention(inputs: Float[Tensor, "*batch position dim"]) -> Atten
 
     Context is [*batch position dim], weights are [*batch query key].
     Raschka 2024, section 3.3.
+
+    >>> two = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    >>> simple_self_attention(two).weights  # e / (e + 1) and 1 / (e + 1)
+    tensor([[0.7311, 0.2689],
+            [0.2689, 0.7311]])
     """
     scores = inputs @ inputs.mT
     weights = scores.softmax(dim=-1)
@@ -39,6 +44,10 @@ class SelfAttention(nn.Module):
 
     Context is [*batch position head_dim], weights are [*batch query key].
     Vaswani et al. 2017, equation 1; Raschka 2024, section 3.4.
+
+    >>> output = SelfAttention(dim=3, head_dim=2)(torch.rand(6, 3))
+    >>> output.context.shape, output.weights.shape
+    (torch.Size([6, 2]), torch.Size([6, 6]))
     """
 
     def __init__(self, dim: int, head_dim: int) -> None:

@@ -1,6 +1,7 @@
 """`regard demo`: an RNN loses the thread of long sentences, attention finds it again; then what an LLM looks at."""
 
 import contextlib
+import importlib.util
 import json
 import shutil
 import tempfile
@@ -63,19 +64,17 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
     ----------
     out
         Keeps the runs, ladder.json, the reading, the pictures and demo.html, which shows all of it, in this folder,
-        which must not exist yet. From a checkout, live.html is beside it: models that run in the browser.
+        which must not exist yet. From a checkout, live.html is beside it: models that run in the browser. Pictures need
+        the extra plot, and the language model needs the extra hf: without them the demo leaves out that part and says so.
     minutes
         Training time of each translator.
     seed
         Another seed trains other models.
     """
     from regard.training.recipe import load_recipe
-    from regard.view.figure import check_path
 
-    if out is not None:
-        if out.exists():
-            raise RegardError(f"{out} exists already; choose another --out")
-        check_path(out / "ladder.png")
+    if out is not None and out.exists():
+        raise RegardError(f"{out} exists already; choose another --out")
     # settings that cannot be are told before anything is made
     recipes = {
         name: load_recipe(recipe, {"train.minutes": minutes, "train.seed": seed}) for name, recipe in RUNGS.items()
@@ -100,9 +99,12 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
             "translations": {name: translator.translate(source).text for name, translator in translators.items()},
         }
         if out is not None:
-            _draw(out, models, readings)
+            if _installed(console, "the pictures", "plot", "matplotlib"):
+                _draw(out, models, readings)
             # again below, with the language model; where there is none this much is kept
             _write_page(out, models, readings=readings, **shown)
+        if not _installed(console, "the language model", "hf", "transformers", "gguf"):
+            return
         answer = _ask(console, out)
         if out is not None:
             _write_page(out, models, readings=readings | {LANGUAGE_MODEL: answer}, **shown)
@@ -134,6 +136,15 @@ def _folder(out: Path | None) -> Iterator[Path]:
         # a folder in which nothing was made would only be in the way of the next try
         with contextlib.suppress(OSError):
             out.rmdir()
+
+
+def _installed(console: Console, part: str, extra: str, *packages: str) -> bool:
+    """Whether the packages of an extra are there; where one is not, the console says that a part is left out."""
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
+    if absent:
+        needs = f"Left out: {part}. Install {' and '.join(absent)}: python -m pip install 'regard[{extra}]'"
+        console.print(needs, highlight=False, markup=False, soft_wrap=True)
+    return not absent
 
 
 def _train(name: str, recipe: Any, folder: Path, console: Console) -> Any:
@@ -271,7 +282,7 @@ def _ask(console: Console, out: Path | None) -> "Reading":
     answer, *view = answer_view(reading, segments="sentences")
     console.print(answer, *rests, *view, sep="\n")
     if out is not None:
-        for suffix in (".safetensors", ".png"):
+        for suffix in (".safetensors", ".png") if importlib.util.find_spec("matplotlib") else (".safetensors",):
             reading.save(out / f"{LANGUAGE_MODEL}-answer{suffix}")
     return reading
 

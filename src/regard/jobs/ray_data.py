@@ -165,6 +165,9 @@ def _connected(ray: Any, address: str | None, *, cpus: int) -> Iterator[None]:
 
 def _clear_left_folders() -> None:
     """Remove the files of clusters whose process was killed."""
+    if sys.platform == "win32":
+        # there os.kill with 0 asks nothing but sends Ctrl-C; what was left stays
+        return
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
         process = folder.name.removeprefix(FOLDER).partition("-")[0]
         with suppress(OSError, ValueError):

@@ -13,13 +13,8 @@ from regard.models.bahdanau import BahdanauDecoder, LuongDecoder
 from regard.models.blocks import Embedding, TokenDropout, initialise
 from regard.models.rnn import RNNConfig, RNNDecoder, RNNEncoder, State
 
-DECODERS = {
-    "none": RNNDecoder,
-    "additive": BahdanauDecoder,
-    "dot": LuongDecoder,
-    "general": LuongDecoder,
-    "concat": LuongDecoder,
-}
+# every other mechanism is used as Luong's: after the step
+DECODERS = {"none": RNNDecoder, "additive": BahdanauDecoder}
 
 
 @final
@@ -34,7 +29,7 @@ class RNNTranslator(nn.Module):
         )
         self.output = self.target_embedding if config.tied_embeddings else Embedding(vocab_size, config.embedding_dim)
         self.encoder = RNNEncoder(config)
-        self.decoder = DECODERS[config.attention](config)
+        self.decoder = DECODERS.get(config.attention, LuongDecoder)(config)
         self.dropout = Dropout(config.dropout)
         self.token_dropout = TokenDropout(config.token_dropout)
         initialise(self)

@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regard.attention import MECHANISMS
 from regard.attention.masks import padding_mask
 from regard.attention.output import AttentionMap
-from regard.config import setting
+from regard.config import setting, shown
 from regard.errors import RegardError
 from regard.kernels.gru import gru
 from regard.kernels.linear import Linear, linear
@@ -30,7 +31,7 @@ CELLS = {"gru": nn.GRU, "lstm": nn.LSTM}
 class RNNConfig:
     """Sizes of rungs 1 and 2; `attention` is what makes the second of the first."""
 
-    attention: str = setting("none", choices=("none", "additive", "dot", "general", "concat"))
+    attention: str = setting("none")
     cell: str = setting("gru", choices=tuple(CELLS))
     embedding_dim: int = setting(256, least=1, most=LARGEST_SIZE)
     hidden_dim: int = setting(256, least=1, most=LARGEST_SIZE)
@@ -43,12 +44,14 @@ class RNNConfig:
     max_length: int = setting(256, least=2, most=LONGEST)
 
     def __post_init__(self) -> None:
-        if self.input_feeding and self.attention not in ("dot", "general", "concat"):
+        if self.attention not in (known := ("none", *MECHANISMS)):
+            raise RegardError(f"attention must be one of {', '.join(known)}, not {shown(self.attention)}")
+        if self.input_feeding and self.attention in ("none", "additive"):
             raise RegardError("input_feeding belongs to Luong's attention: set attention to dot, general or concat")
-        if self.attention == "dot" and self.bidirectional:
+        if self.attention in ("dot", "scaled_dot_product") and self.bidirectional:
             raise RegardError(
-                "attention 'dot' compares states of one size, but a bidirectional encoder's are twice as wide as "
-                "the decoder's; set bidirectional = false, or attention = 'general'"
+                f"attention {self.attention!r} compares states of one size, but a bidirectional encoder's are twice as "
+                "wide as the decoder's; set bidirectional = false, or attention = 'general'"
             )
 
     @property

@@ -118,9 +118,15 @@ def _without_nan(facts: dict[str, Any]) -> dict[str, Any]:
 def _from_safetensors(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise RegardError(f"{path}: not a reading; `regard read … --out {path}` makes one")
+        _check_format(path, metadata.get("format"))
         return _parsed(metadata["reading"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _check_format(path: Path, found: Any) -> None:
+    if found != FORMAT:
+        if str(found).startswith(FORMAT.rstrip("0123456789")):
+            raise RegardError(f"{path}: its format is {found}, this version of Regard reads {FORMAT}; upgrade Regard")
+        raise RegardError(f"{path}: not a reading; `regard read … --out {path}` makes one")
 
 
 def _parsed(text: str | bytes) -> Any:
@@ -138,8 +144,8 @@ def _from_json(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
         )
     facts = _parsed(text)
     # files of 0.1.0 do not name their format
-    if not isinstance(facts, dict) or facts.pop("format", FORMAT) != FORMAT or "sequences" not in facts:
-        raise RegardError(f"{path}: not a reading; `regard read … --out {path}` makes one")
+    is_reading = isinstance(facts, dict) and "sequences" in facts
+    _check_format(path, facts.pop("format", FORMAT) if is_reading else None)
     shapes, tops, statistics = (facts.pop(key, {}) for key in ("shapes", "top", "statistics"))
     found = {
         f"{sort}.{place}": values for sort in ("weights", "scores") for place, values in facts.pop(sort, {}).items()

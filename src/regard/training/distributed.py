@@ -308,7 +308,8 @@ def _fill(tensors: Sequence[Tensor], flat: Tensor) -> None:
 def _gloo_on_loopback() -> Iterator[None]:
     """By itself gloo takes the interface that the name of the machine leads to."""
     name = "GLOO_SOCKET_IFNAME"
-    if name in os.environ:
+    # Windows has no interface of such a name, and there gloo is left its own way
+    if name in os.environ or sys.platform == "win32":
         yield
         return
     os.environ[name] = "lo0" if sys.platform == "darwin" else "lo"

@@ -51,6 +51,8 @@ BEFORE_STATE = {
 DATA_FILES = re.compile(r"(train|dev|test)\.(tsv|links)")
 # bytes of a file of facts
 LARGEST_FACTS = 1 << 24
+# of run.json, recipe.toml and the names of weights: a run of a later format is refused
+RUN_FORMAT = 1
 # what `new_file` leaves where its process is killed
 PARTIAL = re.compile(rf"\.\d+-({'|'.join(map(re.escape, (RECIPE, TOKENIZER, WEIGHTS, ADAPTER, FACTS, CARD)))})")
 # how a training ends that leaves nothing to go on from

@@ -28,7 +28,7 @@ from regard.files import read_whole
 from regard.models.pretrained.folder import CONFIG
 from regard.training import checkpoint
 from regard.training.data_files import moved_along, with_files
-from regard.training.folder import FACTS, LARGEST_FACTS, RECIPE, WEIGHTS, has_weights
+from regard.training.folder import FACTS, LARGEST_FACTS, RECIPE, RUN_FORMAT, WEIGHTS, has_weights
 from regard.training.init import Start
 from regard.training.lora import add_adapters
 from regard.training.recipe import Recipe, read_recipe
@@ -158,6 +158,11 @@ def _read_facts(path: Path) -> dict[str, Any]:
         raise RegardError(f"{path}: cannot be understood: {error}") from None
     if not isinstance(facts, dict):
         raise RegardError(f"{path}: cannot be understood: it must hold an object; put it back")
+    # runs of 0.1.0 do not name their format
+    if (format := facts.get("format", RUN_FORMAT)) != RUN_FORMAT:
+        raise RegardError(
+            f"{path}: the run's format is {format!r}, this version of Regard opens {RUN_FORMAT}; upgrade Regard"
+        )
     if (version := facts.get("regard")) != __version__:
         _tell_version(path.parent, "an older Regard" if version is None else f"Regard {version}")
     return facts

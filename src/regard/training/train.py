@@ -36,7 +36,17 @@ from regard.training import checkpoint
 from regard.training.card import model_card
 from regard.training.data_files import absolute, from_within, with_data_at_hand, with_files, with_files_of
 from regard.training.distributed import ALONE, Group, Meeting, restarted
-from regard.training.folder import CARD, FACTS, RECIPE, TOKENIZER, WEIGHTS, claimed, has_ended, remove_state
+from regard.training.folder import (
+    CARD,
+    FACTS,
+    RECIPE,
+    RUN_FORMAT,
+    TOKENIZER,
+    WEIGHTS,
+    claimed,
+    has_ended,
+    remove_state,
+)
 from regard.training.init import Start, check_apart
 from regard.training.look import Look, log_warnings, look_at
 from regard.training.loop import Data, Outcome, Progress, check_dtype, fit, rehearsal
@@ -104,7 +114,7 @@ def train_run(
         given = None if before else known if recipe.data.tokenizer is None else recipe.tokenizer()
         corpus = Run(folder, recipe, facts=began).corpus(progress=preparing)
         hashes = {split: list(ends) for split, ends in corpus.hashes.items()}
-        now = {"regard": __version__, "folder": str(real_path(folder)), "hashes": hashes}
+        now = {"format": RUN_FORMAT, "regard": __version__, "folder": str(real_path(folder)), "hashes": hashes}
         run = Run(folder, recipe, facts=began | now)
         for split in corpus.links:
             # read for their errors, before and not after the training

@@ -115,8 +115,8 @@ def _convert(path: Path, folder: Path) -> None:
 
 
 def _limit_memory(size: int) -> None:
-    # Windows knows no such limit
-    with contextlib.suppress(ImportError):
+    # Windows knows no such limit, macOS may refuse it; the limits on the file's sizes and on time hold everywhere
+    with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_AS)

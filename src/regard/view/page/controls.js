@@ -19,7 +19,7 @@ export class Controls {
 
   update() {
     const { view, viewer } = this;
-    const { kind, words, reading } = view;
+    const { kind } = view;
     const sign = [view.language, kind?.kind, view.keyGrain, view.rowGrain, view.measure, view.reduce, view.apart, view.folded, view.asks, view.asksApart, viewer.wanted].join();
     if (sign === this.sign) return;
     this.sign = sign;

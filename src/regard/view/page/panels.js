@@ -64,8 +64,8 @@ export class Panels {
   }
 
   heads() {
-    const { view, viewer } = this;
-    const { kind, words } = view;
+    const { view } = this;
+    const { kind } = view;
     const names = Object.keys(kind.summary);
     if (view.span || view.region) names.push("span");
     const sign = [view.language, kind.kind, names, view.statistic, view.detail, view.heads?.size, Boolean(view.heads)].join();

@@ -176,7 +176,7 @@ export class SpeechPanel {
 
   // the word that is pinned or pointed at, the place under the pointer, and where the player is
   mark() {
-    const { view, track, width, top } = this;
+    const { view, width, top } = this;
     const context = sized(this.marks, width, top + WAVE + GAP + STRIP + AXIS);
     const active = this.active();
     if (active) {
@@ -206,7 +206,7 @@ export class SpeechPanel {
   }
 
   tell() {
-    const { view, track, cursor } = this;
+    const { view, cursor } = this;
     const { words, current, usage, spot } = view;
     let told = this.failure ? words.noSound(this.failure) : words.soundHint;
     const active = this.active();

@@ -14,7 +14,7 @@ export class Numbers {
   }
 
   update() {
-    const { words, current, keyUnits, kind, measure } = this.view;
+    const { words, current, keyUnits, measure } = this.view;
     this.summary.textContent = words.numbers;
     this.body.setAttribute("aria-label", words.numbers);
     this.body.replaceChildren();

@@ -10,7 +10,6 @@ import { chosen } from "./language.js";
 import { renderLadder } from "./ladder.js";
 import { Lines } from "./lines.js";
 import { HeadMap } from "./map.js";
-import { Minimap } from "./minimap.js";
 import { Panels } from "./panels.js";
 import { isPictured } from "./pictured.js";
 import { PicturePanel } from "./picture_panel.js";
