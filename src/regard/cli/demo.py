@@ -65,7 +65,7 @@ def demo(*, out: Path | None = None, minutes: float = 1.0, seed: int = 1) -> Non
     out
         Keeps the runs, ladder.json, the reading, the pictures and demo.html, which shows all of it, in this folder,
         which must not exist yet. From a checkout, live.html is beside it: models that run in the browser. Pictures need
-        the extra plot, and the language model needs the extra hf: without them the demo leaves out that part and says so.
+        the extra plot, and the language model needs the extra hf: what is missing is left out, and the demo says so.
     minutes
         Training time of each translator.
     seed
