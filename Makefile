@@ -57,8 +57,8 @@ test-transformers:
 		-W 'ignore:`input_embeds` is deprecated:FutureWarning' tests/reading
 
 check: setup-dev
-	$(BIN)/ruff format --check src tests benchmarks examples docs
-	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/ruff format --check src tests benchmarks examples docs/site
+	$(BIN)/ruff check src tests benchmarks examples docs/site
 	$(BIN)/pyright
 	@if [ -x $(PAGE)/node_modules/.bin/eslint ]; then npm run --silent --prefix $(PAGE) lint; \
 	else echo "make: the page is not checked, eslint is missing: npm install --no-package-lock --prefix $(PAGE)"; fi
