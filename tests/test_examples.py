@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests import media_models, sounds
 
+import regard
 from regard.attention import MECHANISMS
 from regard.data.corpora import CORPORA
 from regard.reading.compute.statistics import STATISTICS
@@ -71,6 +72,18 @@ def test_example_fine_tune(run):
     before, after = run("fine_tune").splitlines()
     perplexities = [float(line.split()[2]) for line in (before, after)]
     assert perplexities[1] < perplexities[0]
+
+
+def test_example_atlas_on_ray(run, tmp_path):
+    pytest.importorskip("ray")
+    assert "<Atlas of smollm2: 24 prompts, 6 layers × 4 heads>" in run("atlas_on_ray")
+    assert (tmp_path / "previous.png").exists()
+    # the workers counted what this process counts
+    same = regard.atlas("smollm2", (tmp_path / "texts.txt").read_text(encoding="utf-8").splitlines()).tally
+    found = regard.Atlas.load(tmp_path / "atlas" / "atlas.safetensors").tally
+    for name, table in same.sums.items():
+        np.testing.assert_array_equal(found.sums[name], table)
+        np.testing.assert_array_equal(found.bins[name], same.bins[name])
 
 
 def test_example_picture(run, tmp_path):
