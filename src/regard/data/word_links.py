@@ -49,7 +49,8 @@ class WordAligner(NamedTuple):
             )
             for source, target in pairs
         ]
-        forward, reverse = self.forward.posteriors(ids), self.reverse.posteriors([(target, source) for source, target in ids])
+        forward = self.forward.posteriors(ids)
+        reverse = self.reverse.posteriors([(target, source) for source, target in ids])
         return [
             (set(likeliest(one)), {(source, target) for target, source in likeliest(other)})
             for one, other in zip(forward, reverse, strict=True)
