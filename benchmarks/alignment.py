@@ -37,6 +37,7 @@ RECIPES = {
     "RNN + Bahdanau's attention": "greek-bahdanau",
     "RNN + Luong's attention": "greek-luong",
     "Transformer": "greek-transformer",
+    "Transformer, guided": "greek-guided",
 }
 # a deeper one, of which every layer and head is measured; its folder stands beside the recipe's
 HEADS = {"model.num_layers": 2, "model.num_heads": 4, "train.epochs": 12}
@@ -64,7 +65,7 @@ def run() -> None:
     for name, translator in translators.items():
         figures |= _neural(name, translator, golds)
     header = ["aligner", "dev", "test", "95 % interval", "precision", "recall"]
-    rows = [[name, *(_percent(figure.get(column)) for column in header[1:])] for name, figure in figures.items()]
+    rows = [[name, *(percent(figure.get(column)) for column in header[1:])] for name, figure in figures.items()]
     report.write(
         "alignment",
         "Alignment error rate on manual links between words, Greek New Testament to English",
@@ -136,15 +137,16 @@ def _draw(
 ) -> None:
     pair = next(pair for pair, _ in gold if len(split_words(pair.target)) in DRAWN_WORDS)
     reading = translator.read(pair.source, pair.target)
-    alignment = reading.alignment(layer=quality.aer_head.layer, head=quality.aer_head.head)
+    head = {"layer": quality.aer_head.layer, "head": quality.aer_head.head}
+    (alignment,) = translator.alignments([pair.source], [pair.target], **head)
     source, target = (reading.sequences[side].words for side in ("source", "target"))
     plot_alignment(alignment, source, target, report.RESULTS / f"alignment-{translator.name}.png", title=name)
 
 
-def _percent(value: float | Sequence[float] | None) -> str:
+def percent(value: float | Sequence[float] | None) -> str:
     if value is None:
         return ""
-    return "–".join(map(_percent, value)) if isinstance(value, Sequence) else f"{100 * value:.1f}"
+    return "–".join(map(percent, value)) if isinstance(value, Sequence) else f"{100 * value:.1f}"
 
 
 def bare(word: str) -> str:

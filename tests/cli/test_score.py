@@ -89,6 +89,65 @@ def test_words_are_linked_where_the_reading_of_the_pair_looks_most(cli, runs, fi
             assert len(document["links"]) == len(split_words(target))
 
 
+def test_both_directions_are_joined_from_two_runs_as_from_two_files(cli, runs, files, tmp_path):
+    pairs = files / "pairs.tsv"
+    (tmp_path / "swapped.tsv").write_text(
+        "".join(f"{target}\t{source}\n" for source, target in PAIRS), encoding="utf-8"
+    )
+    forward, reverse = tmp_path / "forward", tmp_path / "reverse"
+    forward.write_text(cli("align", runs["transformer"], pairs).out)
+    reverse.write_text(cli("align", runs["bahdanau"], tmp_path / "swapped.tsv").out)
+    found = {}
+    for heuristic in ("intersection", "union", "grow-diag-final-and"):
+        found[heuristic] = lines(cli("symmetrise", forward, reverse, "--swapped", "--heuristic", heuristic))
+        asked = ("align", runs["transformer"], pairs, "--reverse", runs["bahdanau"], "--heuristic", heuristic)
+        assert lines(cli(*asked)) == found[heuristic]
+    for number, both in enumerate(zip(*map(lines_of, (forward, reverse)), strict=True)):
+        one, other = ({tuple(map(int, link.split("-"))) for link in line.split()} for line in both)
+        other = {link[::-1] for link in other}
+        for heuristic, expected in (("intersection", one & other), ("union", one | other)):
+            assert found[heuristic][number] == " ".join(f"{i}-{j}" for i, j in sorted(expected))
+    # by default the usual one
+    assert lines(cli("symmetrise", forward, reverse, "--swapped")) == found["grow-diag-final-and"]
+
+
+def lines_of(path):
+    return path.read_text().split("\n")[:-1]
+
+
+def test_files_that_cannot_be_joined_are_told(cli, tmp_path):
+    (tmp_path / "one").write_text("0-0\n1-1\n")
+    (tmp_path / "other").write_text("0-0\n")
+    done = cli("symmetrise", tmp_path / "one", tmp_path / "other")
+    assert done.code == 1
+    assert "other ends before line 2 of" in done.err
+    assert cli("symmetrise", tmp_path / "one", tmp_path / "other", "--heuristic", "grow").code == 2
+
+
+def test_a_guided_run_is_aligned_and_measured_by_its_guided_head(cli, recipes, files, tmp_path):
+    changes = {"train.guided_alignment": 0.5, "model.num_layers": 3}
+    translator = regard.train(recipes["transformer"], out=tmp_path / "run", changes=changes)
+    assert translator.guided_head == (1, 0)
+    found = lines(cli("align", tmp_path / "run", files / "pairs.tsv"))
+    assert found == lines(cli("align", tmp_path / "run", files / "pairs.tsv", "--layer", 1, "--head", 0))
+    for line, (source, target) in zip(found, PAIRS, strict=True):
+        if not (source.strip() and target.strip()):
+            continue
+        # the row that reads a token comes after the one that writes it
+        reading = translator.read(source, target)
+        rows = reading.maps["cross", 1][0]
+        own = [place for place, token in enumerate(reading.sequences["target"].tokens) if token.words]
+        table = np.zeros((len(split_words(target)), rows.shape[1]))
+        words = [reading.sequences["target"].tokens[place].words for place in own]
+        for word in range(len(table)):
+            table[word] = np.mean([rows[place] for place, of in zip(own, words, strict=True) if word in of], axis=0)
+        looked = np.zeros((len(table), len(split_words(source))))
+        for column, token in enumerate(reading.sequences["source"].tokens):
+            for word in token.words:
+                looked[:, word] += table[:, column] / len(token.words)
+        assert line == " ".join(f"{row.argmax()}-{number}" for number, row in enumerate(looked))
+
+
 def test_words_that_a_model_does_not_know_are_words_all_the_same(cli, recipes, tmp_path):
     changes = {"data.tokenizer": "word", "data.vocab_size": 30}
     regard.train(recipes["bahdanau"], out=tmp_path / "run", changes=changes)

@@ -30,7 +30,7 @@ def changed(section, **settings):
 
 def test_recipes_are_shipped_for_the_three_rungs_and_where_links_are_measured_for_those_with_attention():
     rungs = [f"{corpus}-{model}" for corpus in ("numbers", "bible") for model in ("rnn", "bahdanau", "transformer")]
-    others = ["greek-bahdanau", "greek-luong", "greek-transformer", "gpt-austen", "gpt-bible"]
+    others = ["greek-bahdanau", "greek-guided", "greek-luong", "greek-transformer", "gpt-austen", "gpt-bible"]
     assert shipped_recipes() == sorted([*rungs, *others, "fine-tune"])
 
 

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Kind = Literal["encoder", "decoder", "cross"]
+KINDS: tuple[Kind, ...] = ("encoder", "decoder", "cross")
 
 
 class AttentionOutput(NamedTuple):

@@ -24,6 +24,7 @@ VERBS = {
     "compare": "Quality of several runs side by side, as table and picture.",
     "score": "How likely a model finds given translations or texts.",
     "align": "Which words of given translations belong together.",
+    "symmetrise": "Join the word links of both directions.",
     "generate": "Go on with a text, shown as it is written.",
     "read": "What every written word looked at, in a source, a prompt or a text.",
     "sources": "Which passages of its prompt an answer rests on.",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float64"]
+Heuristic = Literal["grow-diag-final-and", "grow-diag-final", "grow-diag", "intersection", "union"]
 Split = Literal["train", "dev", "test"]
 # bytes of a text that a model is given at once
 LONGEST_TEXT = 1 << 26

@@ -31,7 +31,7 @@ def translate(
     out: Path | None = None,
     resume: bool = False,
     alignments: Path | None = None,
-    layer: int = -1,
+    layer: int | None = None,
     head: int | None = None,
     scores: bool = False,
     json: bool = False,
@@ -74,8 +74,9 @@ def translate(
     alignments
         Writes the word alignment of each best translation, a line of source-target pairs (Pharaoh format).
     layer
-        The cross layer that --alignments reads; -1 is the last. Where there are gold links, `regard evaluate` tells
-        which layer and head align best.
+        The cross layer that --alignments reads; -1 is the last. The default is the head that training guided
+        (train.guided_alignment), else the last layer. Where there are gold links, `regard evaluate` tells which layer
+        and head align best.
     head
         The head that --alignments reads; by default the mean of all.
     scores

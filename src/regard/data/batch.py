@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 PAD, BOS, EOS, UNKNOWN = range(4)
@@ -62,12 +62,16 @@ OWN_FRAMES = Frames()
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids padded on the right with PAD, special tokens around each text: a target of Regard's is BOS … EOS."""
+    """Token ids padded on the right with PAD, special tokens around each text: a target of Regard's is BOS … EOS.
+
+    `guide` is where a head should look for each label, as `Guide.table` gives it; None where none is guided.
+    """
 
     source: Int[Tensor, "batch source"]
     source_lengths: Int[Tensor, " batch"]
     target: Int[Tensor, "batch target"]
     target_lengths: Int[Tensor, " batch"]
+    guide: Float[Tensor, "batch step source"] | None = None
 
     @property
     def inputs(self) -> Int[Tensor, "batch step"]:
@@ -95,7 +99,8 @@ class Batch:
 
     def without_labels(self) -> "Batch":
         """The same rows, of which the model learns nothing."""
-        return replace(self, target_lengths=torch.ones_like(self.target_lengths))
+        guide = None if self.guide is None else torch.zeros_like(self.guide)
+        return replace(self, target_lengths=torch.ones_like(self.target_lengths), guide=guide)
 
     def to(self, device: torch.device | str) -> "Batch":
         return Batch(
@@ -103,6 +108,7 @@ class Batch:
             source_lengths=self.source_lengths.to(device),
             target=self.target.to(device),
             target_lengths=self.target_lengths.to(device),
+            guide=None if self.guide is None else self.guide.to(device),
         )
 
 

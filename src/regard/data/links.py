@@ -48,6 +48,25 @@ def read_links(path: Path | str, pairs: Iterable[Pair]) -> Iterator[Links]:
         )
 
 
+def read_both_directions(
+    forward: Path | str, reverse: Path | str, *, swapped: bool = False
+) -> Iterator[tuple[set[Link], set[Link]]]:
+    """The links of each line of two files, possible ones too; with `swapped` the second has target words first.
+
+    Raises RegardError, with file and line, for what is no link, and for files of unequal length.
+    """
+    names = [display_name(path) for path in (forward, reverse)]
+    for number, lines in enumerate(zip_longest(read_lines(forward), read_lines(reverse)), 1):
+        if None in lines:
+            short, long = names if lines[0] is None else names[::-1]
+            raise RegardError(f"{short} ends before line {number} of {long}; both need a line for each pair")
+        one, other = (
+            {(int(i), int(j)) for i, j in (_match(word, f"{name}:{number}").group(1, 3) for word in line.split())}
+            for line, name in zip(lines, names, strict=True)
+        )
+        yield one, {(i, j) for j, i in other} if swapped else other
+
+
 def write_links(path: Path, links: Iterable[Links]) -> None:
     """Write one line for each pair."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
@@ -60,16 +79,21 @@ def format_links(links: Links) -> str:
     return " ".join(f"{i}{'-' if (i, j) in links.sure else '?'}{j}" for i, j in sorted(links.possible))
 
 
+def _match(word: str, where: str) -> re.Match[str]:
+    match = LINK.fullmatch(word)
+    if match is None:
+        raise RegardError(
+            f"{where}: {word[:40]!r} is no link; write i-j, or i?j for a possible one, with the number of a "
+            "source word and of a target word, both from 0"
+        )
+    return match
+
+
 def _parsed(line: str, pair: Pair, where: str) -> Links:
     sizes = [count_words(side) for side in pair]
     found: dict[str, set[Link]] = {"-": set(), "?": set()}
     for word in line.split():
-        match = LINK.fullmatch(word)
-        if match is None:
-            raise RegardError(
-                f"{where}: {word[:40]!r} is no link; write i-j, or i?j for a possible one, with the number of a "
-                "source word and of a target word, both from 0"
-            )
+        match = _match(word, where)
         link = int(match[1]), int(match[3])
         if link[0] >= sizes[0] or link[1] >= sizes[1]:
             raise RegardError(

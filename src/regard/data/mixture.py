@@ -8,6 +8,7 @@ import numpy as np
 
 from regard.data.batch import Batch, TextBatch
 from regard.data.conversations import Conversations
+from regard.data.guide import Guide
 from regard.data.packed import PackedText
 from regard.data.prepare import Dropout, TokenizedCorpus
 
@@ -40,6 +41,10 @@ class Mixture:
         """The same pairs, tokenized anew whenever they are drawn."""
         parts = [part.with_dropout(dropout, max_length=max_length) for part in self.corpora]
         return Mixture(parts, self._weights)
+
+    def with_guides(self, guides: Sequence[Guide]) -> "Mixture":
+        """The same pairs, with a guide for each corpus."""
+        return Mixture([part.with_guide(own) for part, own in zip(self.corpora, guides, strict=True)], self._weights)
 
     def order(self, *, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch, those of all corpora mixed."""

@@ -1,8 +1,10 @@
 """A corpus as token ids on disk, memory-mapped, so that training reads any pair without holding all of them."""
 
+import copy
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, final
@@ -13,6 +15,7 @@ from numpy.lib import format as npy
 from regard.data.batch import OWN_FRAMES, Batch, Frame, Frames, collate
 from regard.data.bucketing import batches
 from regard.data.formats import Pair
+from regard.data.guide import Guide
 from regard.data.pair_tokenizer import PairTokenizer
 from regard.errors import RegardError
 from regard.files import new_folder
@@ -53,6 +56,7 @@ class TokenizedCorpus:
         self._offsets = offsets
         self._dropout = dropout
         self._max_length = max_length
+        self._guide: Guide | None = None
         self.skipped = skipped
         self.num_unknown = unknown
         self.frames = frames
@@ -100,10 +104,21 @@ class TokenizedCorpus:
         work = (self.source_lengths[indices] + TARGET_WORK * self.target_lengths[indices]).cumsum()
         return np.split(indices, 1 + work.searchsorted(work[-1] * np.arange(1, count) / count))
 
-    def batch(self, indices: Iterable[int], *, epoch: int | None = None) -> Batch:
+    def batch(self, indices: Sequence[int] | np.ndarray, *, epoch: int | None = None) -> Batch:
         """These pairs as one padded batch with special tokens; those of a training's `epoch` with dropout, if any."""
         sources, targets = ([self._tokens(side, index, epoch) for index in indices] for side in SIDES)
-        return collate(sources, targets, self.frames)
+        batch = collate(sources, targets, self.frames)
+        if self._guide is None or epoch is None:
+            return batch
+        steps, source = batch.target.shape[1] - 1, batch.source.shape[1]
+        return replace(batch, guide=self._guide.table(indices, self.frames, steps=steps, source=source))
+
+    def with_guide(self, guide: Guide) -> "TokenizedCorpus":
+        """The same pairs, of whose batches in training each says where a head should look."""
+        assert len(guide) == len(self)
+        guided = copy.copy(self)
+        guided._guide = guide
+        return guided
 
     def with_dropout(self, dropout: Dropout, *, max_length: int) -> "TokenizedCorpus":
         """The same pairs, of whose batches in training each side is cut anew, where it then has room in `max_length`.

@@ -86,24 +86,28 @@ def evaluate_alignment(
     batch_size: int = 32,
     num_resamples: int = 1000,
     seed: int = 0,
+    guided: tuple[int, int] | None = None,
     device: torch.device | str = "cpu",
 ) -> AlignmentQuality | None:
     """How well a model's attention aligns the words of a split; None for a model without attention, or without links.
 
     `golds` holds the split and, where there is one, `dev`: of several heads the one is measured that aligns dev best.
-    Without dev it is the mean of the last layer's heads, from which alignments are read by default.
+    Without dev it is the mean of the last layer's heads, from which alignments are read by default. A head that
+    training `guided` is measured in any case.
     """
     # where nothing is to be found no rate of errors says anything
     golds = {name: rows for name, rows in golds.items() if any(gold.links.possible for gold in rows)}
     if split not in golds:
         return None
-    how: dict[str, Any] = {"frames": frames, "batch_size": batch_size, "device": device}
+    how: dict[str, Any] = {"guided": guided, "frames": frames, "batch_size": batch_size, "device": device}
     counts = count_links(module, golds[split], **how)
     if not counts:
         return None
     heads = [head for head in counts if head[1] is not None]
     chosen, chosen_on = (max(heads)[0], None), None
-    if len(heads) == 1:
+    if guided is not None:
+        chosen = guided
+    elif len(heads) == 1:
         (chosen,) = heads
     elif "dev" in golds:
         dev = counts if split == "dev" else count_links(module, golds["dev"], **how)
@@ -128,19 +132,21 @@ def count_links(
     module: nn.Module,
     golds: Sequence[Gold],
     *,
+    guided: tuple[int, int] | None = None,
     frames: Frames = OWN_FRAMES,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
 ) -> dict[Head, Float[np.ndarray, "sentence count"]]:
     """Links found and wanted in each sentence, as `compare` counts them, of every head and of every layer's mean.
 
-    Empty for a model without attention.
+    Empty for a model without attention. `guided` as in `cross_attention`.
     """
     # sentences of like length, so that little of a batch is padding
     order = sorted(range(len(golds)), key=lambda index: (len(golds[index].target.ids), len(golds[index].source.ids)))
     pairs = [(golds[index].source, golds[index].target) for index in order]
     counts: dict[Head, Float[np.ndarray, "sentence count"]] = {}
-    tables = cross_attention(module, pairs, frames=frames, batch_size=batch_size, device=device)
+    how: dict[str, Any] = {"frames": frames, "batch_size": batch_size, "device": device}
+    tables = cross_attention(module, pairs, guided=guided, **how)
     for index, layers in zip(order, tables, strict=True):
         if not layers:
             break

@@ -114,7 +114,7 @@ class TranslateJob:
             **vars(self.decoding),
         }
 
-    def alignments(self, translated: Sequence[Translated], *, layer: int, head: int | None) -> Iterator[str]:
+    def alignments(self, translated: Sequence[Translated], *, layer: int | None, head: int | None) -> Iterator[str]:
         """The word alignment of each best translation with its line, as pairs `source-target` (Pharaoh format)."""
         pairs = [(part.text, own[0]) for each in translated for part, own in each.with_parts]
         tables = self.translator.alignments(*zip(*pairs, strict=True), layer=layer, head=head)
@@ -239,7 +239,7 @@ def translate_file(
     out: Path | None = None,
     resume: bool = False,
     alignments: Path | None = None,
-    layer: int = -1,
+    layer: int | None = None,
     head: int | None = None,
     format: str = "text",
     weigh: Callable[[Line], float] = lambda line: 1.0,

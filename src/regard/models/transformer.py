@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from regard.attention.cache import Cache, Past
 from regard.attention.masks import padding_mask
 from regard.attention.multi_head import Memory, MultiHeadAttention
-from regard.attention.output import AttentionMap, AttentionOutput, Kind, ModelOutput
+from regard.attention.output import KINDS, AttentionMap, AttentionOutput, Kind, ModelOutput
 from regard.config import setting
 from regard.data.batch import Batch
 from regard.errors import RegardError
@@ -153,9 +153,10 @@ class Transformer(nn.Module):
         self.register_buffer("positions", sinusoidal_positions(config.max_length, config.model_dim), persistent=False)
         initialise(self)
 
-    def forward(self, batch: Batch, read: bool = False) -> ModelOutput:
-        """Logits of every target step given the steps before it; `read` adds the attention of all layers."""
-        reader = Reader("encoder", "decoder", "cross") if read else Reader()
+    def forward(self, batch: Batch, read: bool | Kind = False) -> ModelOutput:
+        """Logits of every target step given the steps before it; `read` adds all attention, or one kind."""
+        kinds: tuple[Kind, ...] = (read,) if isinstance(read, str) else KINDS if read else ()
+        reader = Reader(*kinds)
         mask, memories = self._encode(batch.source, batch.source_lengths, reader)
         logits = self._decode(batch.inputs, mask, memories, reader)
         return ModelOutput(logits=logits, attention=reader.maps)

@@ -5,7 +5,7 @@ How the target was found (beams, batches, another program) cannot touch what is 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -162,13 +162,15 @@ def cross_attention(
     pairs: Sequence[tuple[Words, Words]],
     *,
     layer: int | None = None,
+    guided: tuple[int, int] | None = None,
     frames: Frames = OWN_FRAMES,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
 ) -> Iterator[dict[int, Float[np.ndarray, "head target source"]]]:
     """Cross-attention between the words of each source and target, many pairs at a time: all heads of each layer.
 
-    The layers are all there are, none in a model without attention, or the one that is asked for.
+    The layers are all there are, none in a model without attention, or the one that is asked for. The row of a token is
+    the query that wrote it; of a `guided` layer and head, the one that reads it next, as training taught that head.
     Raises RegardError if the model lacks the layer asked for, and for weights that do not prove themselves.
     """
     for start in range(0, len(pairs), batch_size):
@@ -181,7 +183,10 @@ def cross_attention(
         for map in maps if layer is None else [_one_of(maps, layer)]:
             if (why := complaint(check(map), map.weights.dtype)) is not None:
                 raise RegardError(f"cross layer {map.layer} was refused: {why}")
-            tables[map.layer] = map.weights[:, :, frames.given :, len(frames.source.before) :].float().cpu().numpy()
+            table = map.weights[:, :, frames.given :, len(frames.source.before) :].float().cpu().numpy()
+            if guided is not None and map.layer == guided[0]:
+                table[:, guided[1], :-1] = table[:, guided[1], 1:].copy()
+            tables[map.layer] = table
         for row, (source, target) in enumerate(rows):
             yield {
                 number: word_alignment(
@@ -210,12 +215,13 @@ def alignments(
     *,
     layer: int = -1,
     head: int | None = None,
+    guided: tuple[int, int] | None = None,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
 ) -> Iterator[Float[np.ndarray, "target source"]]:
     """The word alignment of each text and its translation, as `Reading.alignment` gives it, many at a time.
 
-    A translation is given as the ids that the model wrote, or as text.
+    `guided` as in `cross_attention`. A translation is given as the ids that the model wrote, or as text.
     """
     pairs = [
         (
@@ -227,7 +233,8 @@ def alignments(
         for source, target in zip(sources, targets, strict=True)
     ]
     frames = tokenizer.frames
-    for tables in cross_attention(module, pairs, layer=layer, frames=frames, batch_size=batch_size, device=device):
+    how: dict[str, Any] = {"frames": frames, "batch_size": batch_size, "device": device}
+    for tables in cross_attention(module, pairs, layer=layer, guided=guided, **how):
         (table,) = tables.values()
         if head is not None and not 0 <= head < len(table):
             raise RegardError(f"there is no head {head}; the layer has heads 0 to {len(table) - 1}")

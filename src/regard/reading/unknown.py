@@ -21,20 +21,21 @@ def replace_unknown(
     sources: Sequence[str],
     targets: Sequence[list[int]],
     *,
+    guided: tuple[int, int] | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[str]:
     """The text of each translation, given as ids, with a source word in place of each unknown word.
 
     It is the one that the row that wrote the unknown word looked at most, by the last layer's mean over heads, of the
     source words that are themselves unknown; of all words where the model knows the whole source. Words are those of
-    the tokenizer, to which a comma is one too.
+    the tokenizer, to which a comma is one too. `guided` as in `cross_attention`.
     Raises RegardError for a model without attention.
     """
     pairs = [
         (_each_a_word(tokenizer.encode(source)), _each_a_word(target))
         for source, target in zip(sources, targets, strict=True)
     ]
-    tables = cross_attention(module, pairs, layer=-1, device=device)
+    tables = cross_attention(module, pairs, layer=-1, guided=guided, device=device)
     for source, target, (table,) in zip(sources, targets, (found.values() for found in tables), strict=True):
         tokens = tokenizer.tokens(source)
         words = [source[token.start : token.end].strip() for token in tokens]

@@ -14,6 +14,8 @@ from regard.models.pretrained.lora import ADAPTER, ADAPTER_CONFIG
 
 RECIPE, TOKENIZER, WEIGHTS, FACTS, CARD = "recipe.toml", "tokenizer.json", "model.safetensors", "run.json", "README.md"
 METRICS, DATA, CHECKPOINTS, STATE = "metrics.jsonl", "data", "checkpoints", "resume"
+# links between the words of the training pairs, by which a head is guided
+GUIDE = "guide.links"
 # files of a Hugging Face folder that say what the model is and cut its texts; a run that begins from one has them too
 PRETRAINED = (
     "config.json",
@@ -41,6 +43,7 @@ BEFORE_STATE = {
     TOKENIZER,
     FACTS,
     DATA,
+    GUIDE,
     CHECKPOINTS,
     "tensorboard",
     "wandb",
@@ -54,7 +57,7 @@ LARGEST_FACTS = 1 << 24
 # of run.json, recipe.toml and the names of weights: a run of a later format is refused
 RUN_FORMAT = 1
 # what `new_file` leaves where its process is killed
-PARTIAL = re.compile(rf"\.\d+-({'|'.join(map(re.escape, (RECIPE, TOKENIZER, WEIGHTS, ADAPTER, FACTS, CARD)))})")
+PARTIAL = re.compile(rf"\.\d+-({'|'.join(map(re.escape, (RECIPE, TOKENIZER, WEIGHTS, ADAPTER, FACTS, CARD, GUIDE)))})")
 # how a training ends that leaves nothing to go on from
 ENDED = ("finished", "stopped early")
 

@@ -11,6 +11,7 @@ from regard.data.batch import IGNORED, Batch, TextBatch
 from regard.evaluation.likelihood import BATCH_TOKENS, likelihood
 from regard.kernels.cross_entropy import cross_entropy
 from regard.training.distributed import Group
+from regard.training.guided import alignment_loss
 from regard.training.train_config import TrainConfig
 
 
@@ -31,10 +32,13 @@ def add_gradients(
 
 
 def batch_loss(model: Callable[..., ModelOutput], batch: Batch | TextBatch, config: TrainConfig) -> Tensor:
-    """`smoothed_loss` of what the model writes, by the precision that is set."""
+    """`smoothed_loss` of what the model writes, by the precision that is set, and `alignment_loss` of a guided head."""
+    guide = batch.guide if isinstance(batch, Batch) else None
+    asked = {} if guide is None else {"read": "cross"}
     with torch.autocast(batch.labels.device.type, torch.bfloat16, enabled=config.dtype == "bfloat16"):
-        logits = model(*batch.arguments).logits
-    return smoothed_loss(logits, batch, config.label_smoothing)
+        output = model(*batch.arguments, **asked)
+    loss = smoothed_loss(output.logits, batch, config.label_smoothing)
+    return loss if guide is None else loss + config.guided_alignment * alignment_loss(output.attention, guide)
 
 
 def smoothed_loss(logits: Tensor, batch: Batch | TextBatch, label_smoothing: float) -> Tensor:

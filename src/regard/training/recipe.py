@@ -16,6 +16,7 @@ from regard.data.text import Text
 from regard.data.tokenizer import TOKENIZERS, Tokenizer
 from regard.errors import RegardError
 from regard.models import MODELS, ModelConfig, read_config, translates, type_name
+from regard.models.transformer import TransformerConfig
 from regard.training.init import with_start
 from regard.training.lora import LoRAConfig
 from regard.training.train_config import BUDGETS, TrainConfig
@@ -266,6 +267,7 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
         train=from_dict(TrainConfig, train, where=f"{where}: [train]"),
     )
     _check_data(recipe, where=f"{where}: [data]")
+    _check_guided(recipe, where=where)
     for name in FILES:
         paths = getattr(recipe.data, name)
         if paths is not None and any("\0" in str(path) for path in paths_in(paths)):
@@ -282,6 +284,22 @@ def read_recipe(tables: Mapping[str, Any], *, where: str) -> Recipe:
             f"{which} {recipe.max_length}; raise the one or lower the other"
         )
     return recipe
+
+
+def _check_guided(recipe: Recipe, *, where: str) -> None:
+    """Raises RegardError where a head is to be guided and there is none, or no links between its tokens."""
+    if not recipe.train.guided_alignment:
+        return
+    if not isinstance(recipe.model, TransformerConfig):
+        raise RegardError(
+            f"{where}: [train] guided_alignment guides a cross head of a model of type 'transformer', not "
+            f"{type_name(recipe.model)!r}; leave it out"
+        )
+    if recipe.data.bpe_dropout:
+        raise RegardError(
+            f"{where}: [train] guided_alignment links the tokens of a text, and [data] bpe_dropout makes others in "
+            "every epoch; leave one of them out"
+        )
 
 
 def _check_data(recipe: Recipe, *, where: str) -> None:

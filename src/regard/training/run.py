@@ -20,6 +20,7 @@ from regard.data.corpus import Watcher, unwatched
 from regard.data.dropout import BPEDropout
 from regard.data.mixture import Mixture, Part
 from regard.data.packed import PackedText
+from regard.data.pair_tokenizer import PairTokenizer
 from regard.data.prepare import TokenizedCorpus
 from regard.data.text import Text
 from regard.data.tokenizer import Tokenizer
@@ -28,7 +29,8 @@ from regard.files import read_whole
 from regard.models.pretrained.folder import CONFIG
 from regard.training import checkpoint
 from regard.training.data_files import moved_along, with_files
-from regard.training.folder import FACTS, LARGEST_FACTS, RECIPE, RUN_FORMAT, WEIGHTS, has_weights
+from regard.training.folder import FACTS, GUIDE, LARGEST_FACTS, RECIPE, RUN_FORMAT, WEIGHTS, has_weights
+from regard.training.guided import with_guide
 from regard.training.init import Start
 from regard.training.lora import add_adapters
 from regard.training.recipe import Recipe, read_recipe
@@ -133,6 +135,10 @@ class Run:
             assert isinstance(tokenizer, Tokenizer)
             dropout = BPEDropout(tokenizer, self.recipe.data.bpe_dropout, seed=self.recipe.train.seed)
             train = train.with_dropout(dropout, max_length=self.recipe.model.max_length)
+        if isinstance(train, TokenizedCorpus | Mixture) and self.recipe.train.guided_alignment:
+            tokenizer = self.tokenizer()
+            assert isinstance(tokenizer, PairTokenizer)
+            train = with_guide(train, tokenizer, self.path / GUIDE, progress)
         return train, dev
 
     def token_sum(self, split: str) -> str:

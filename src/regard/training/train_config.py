@@ -34,6 +34,7 @@ class TrainConfig:
     weight_decay: float = setting(0.01, least=0)
     clip: float = setting(1.0, above=0)
     label_smoothing: float = setting(0.1, least=0, below=1)
+    guided_alignment: float = setting(0.0, least=0)
     validate_every: int = setting(500, least=1, most=MOST_STEPS)
     patience: int | None = setting(None, least=1, most=MOST_STEPS)
     average: int = setting(1, least=1, most=1000)

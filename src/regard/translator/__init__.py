@@ -30,6 +30,7 @@ from regard.generation.spelling import Spelling, prefixes_of
 from regard.generation.translate import translate_tokens
 from regard.models.pretrained.pair_tokenizer import PretrainedTokenizer
 from regard.models.pretrained.seq2seq import PretrainedTranslator
+from regard.models.transformer import TransformerConfig
 from regard.reading.language import read_pair
 from regard.reading.options import ReadOptions
 from regard.reading.reading import Reading
@@ -37,6 +38,7 @@ from regard.reading.replay import alignments, asked_of, check_lengths, replay
 from regard.reading.source_record import Sources
 from regard.reading.sources import SourceOptions, find_sources
 from regard.reading.unknown import replace_unknown
+from regard.training.guided import guided_head
 from regard.training.run import Run
 from regard.translator import measuring
 
@@ -177,7 +179,8 @@ class Translator:
             if UNKNOWN in generation.tokens
         ]
         sources, targets = [texts[row] for row, _ in unknown], [results[row][rank].tokens for row, rank in unknown]
-        replaced = replace_unknown(self.module, self.tokenizer, sources, targets, device=self.device)
+        guided = self.guided_head
+        replaced = replace_unknown(self.module, self.tokenizer, sources, targets, guided=guided, device=self.device)
         for (row, rank), text in zip(unknown, replaced, strict=True):
             results[row][rank] = replace(results[row][rank], text=text)
         return results
@@ -230,7 +233,15 @@ class Translator:
         asked = asked_of(self.module, self.tokenizer, source, ids, device=self.device)
         return find_sources(asked, SourceOptions.of_settings(options), contrast=other, progress=progress)
 
-    def check_cross_attention(self, *, layer: int = -1, head: int | None = None) -> None:
+    @property
+    def guided_head(self) -> tuple[int, int] | None:
+        """Layer and head of cross-attention that training guided to align words; None where none was."""
+        if self.run is None or not self.run.recipe.train.guided_alignment:
+            return None
+        assert isinstance(self.run.recipe.model, TransformerConfig)
+        return guided_head(self.run.recipe.model.num_layers)
+
+    def check_cross_attention(self, *, layer: int | None = None, head: int | None = None) -> None:
         """Raises RegardError if the model has no such cross layer and head."""
         list(self.alignments(["a"], ["a"], layer=layer, head=head))
 
@@ -239,14 +250,18 @@ class Translator:
         sources: Sequence[str],
         translations: Sequence[Generation] | Sequence[str],
         *,
-        layer: int = -1,
+        layer: int | None = None,
         head: int | None = None,
     ) -> Iterator[Float[np.ndarray, "target source"]]:
         """The word alignment of each translation with its source, read from one cross layer.
 
+        Without layer and head it is the guided head or, where none was guided, the mean of the last layer's heads.
+
         Translations are the model's own or, as texts, anybody's: the model is made to write them, and `check_pairs`
         says which are too long for that.
         """
+        if layer is None:
+            layer, head = (-1, head) if head is not None or self.guided_head is None else self.guided_head
         pairs = [
             (source.strip() and source, target.strip() and target if isinstance(target, str) else target.tokens)
             for source, target in zip(sources, translations, strict=True)
@@ -259,6 +274,7 @@ class Translator:
             [target for _, target in filled],
             layer=layer,
             head=head,
+            guided=self.guided_head,
             device=self.device,
         )
         return (next(found) if all(pair) else np.zeros((0, 0)) for pair in pairs)

@@ -77,4 +77,11 @@ def alignment_quality(
         splits["dev"] = short_enough(translator, corpus, "dev")
     tokenizer = translator.tokenizer
     golds = {name: [Gold.of(tokenizer, *pair, links) for pair, links in rows] for name, rows in splits.items()}
-    return evaluate_alignment(translator.module, golds, split, frames=tokenizer.frames, device=translator.device)
+    return evaluate_alignment(
+        translator.module,
+        golds,
+        split,
+        guided=translator.guided_head,
+        frames=tokenizer.frames,
+        device=translator.device,
+    )
