@@ -50,6 +50,7 @@ def test_a_public_name_says_what_it_is(name):
     silent = [each for each, thing in public(name) if callable(thing) and not (thing.__doc__ or "").strip()]
     assert not silent, f"without a docstring: {', '.join(silent)}"
     if name != "attention":
+        # a function, a class, or a module
         assert f":: regard.{name}\n" in build.reference()
 
 

@@ -61,6 +61,16 @@ def reference() -> str:
         "",
         "`regard.attention.MECHANISMS`: " + ", ".join(f"`{name}`" for name in attention.MECHANISMS),
         "",
+        "## regard.exercises",
+        "",
+        "```{eval-rst}",
+        ".. automodule:: regard.exercises",
+        "",
+        ".. autofunction:: regard.exercises.check",
+        "",
+        ".. autoclass:: regard.exercises.Verdict",
+        "```",
+        "",
     ]
     return "\n".join(lines)
 

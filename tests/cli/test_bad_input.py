@@ -213,6 +213,8 @@ USUAL = {
     "generate": ["{model}", "one", "--max-new-tokens", "2"],
     "read": ["{run}", "--source", "one"],
     "sources": ["{model}", "--prompt", "One. Two. Who?", "--max-new-tokens", "2"],
+    "atlas": ["{model}", "text", "--out", "atlas"],
+    "symmetrise": ["text", "text"],
     "view": ["{run}", "--no-browser", "--no-history", "--port", "0"],
     "export": ["{run}", "exported", "--to", "ctranslate2"],
     "attention": ["one two"],

@@ -28,7 +28,7 @@ FAMILIES = {"llama": "sdpa", "mistral": "sdpa", "gemma2": "eager", "gpt_oss": "e
 OF_ALL = [
     name
     for name, statistic in STATISTICS.items()
-    if name not in (SINK_SHARE, "output_norm") and "segment" not in statistic.axes
+    if name not in (SINK_SHARE, "output_norm") and not statistic.by_segment
 ]
 
 

@@ -1,12 +1,14 @@
 """Optimisers by name: what each one moves, against arithmetic of our own."""
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from regard.models import MODELS, build, read_config
 from regard.models.gpt import GPT, GPTConfig
 from regard.models.pretrained.seq2seq import PretrainedTranslator
-from regard.training import checkpoint
+from regard.training import checkpoint, muon
 from regard.training.optimizers import OPTIMIZERS, hidden_matrices
 
 SIZES = {"model_dim": 16, "num_heads": 2, "num_layers": 2, "feed_forward_dim": 24, "max_length": 8}
@@ -106,3 +108,54 @@ def test_muon_goes_on_from_disk_as_if_it_had_never_stopped(model, tmp_path):
         descend(each, with_it, 2)
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def steps_of(kind, matrices, gradients):
+    own = [nn.Parameter(each.clone()) for each in matrices]
+    optimizer = kind(own, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for row in gradients:
+        for matrix, gradient in zip(own, row, strict=True):
+            matrix.grad = gradient.clone()
+        optimizer.step()
+    return own, optimizer
+
+
+@pytest.fixture
+def matrices():
+    shapes = ((6, 6), (12, 5), (4, 9))
+    return [torch.randn(shape) for shape in shapes], [[torch.randn(shape) for shape in shapes] for _ in range(3)]
+
+
+def test_in_bfloat16_muon_is_torchs_to_the_bit(matrices, monkeypatch):
+    monkeypatch.setattr(muon, "product_dtype", lambda matrix: torch.bfloat16)
+    (ours, own), (theirs, torchs) = (steps_of(kind, *matrices) for kind in (muon.Muon, torch.optim.Muon))
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(own.state[one]["momentum_buffer"], torchs.state[other]["momentum_buffer"])
+
+
+def test_in_full_precision_muon_is_its_formula(matrices, monkeypatch):
+    monkeypatch.setattr(muon, "product_dtype", lambda matrix: matrix.dtype)
+    ours, _ = steps_of(muon.Muon, *matrices)
+    for number, matrix in enumerate(ours):
+        weights, momentum = matrices[0][number].double().numpy(), 0.0
+        for row in matrices[1]:
+            gradient = row[number].double().numpy()
+            momentum = 0.95 * momentum + 0.05 * gradient
+            x = 0.05 * gradient + 0.95 * momentum
+            x = x / np.linalg.norm(x)
+            # on the side with more rows the same polynomial of the singular values
+            left, values, right = np.linalg.svd(x, full_matrices=False)
+            for _ in range(5):
+                values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+            update = left * values @ right * 0.2 * max(x.shape) ** 0.5
+            weights = weights * (1 - 0.02 * 0.1) - 0.02 * update
+        np.testing.assert_allclose(matrix.detach().numpy(), weights, atol=2e-6)
+
+
+def test_bfloat16_is_for_processors_that_have_it(monkeypatch):
+    for has_it, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
+        assert muon.product_dtype(torch.zeros(2, 2)) == dtype
+    assert muon.product_dtype(torch.zeros(2, 2, dtype=torch.float64)) == torch.float64

@@ -1,7 +1,7 @@
 """Run a job: the records of files in shards, each written whole by one worker, and in the end a manifest."""
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -60,11 +60,10 @@ def run_job(
     Raises RegardError for what cannot be read, worked on or written, and where `out` holds another job's shards.
     """
     engine = engine or Engine()
+    for name, value, known in (("engine", engine.name, ENGINES), ("on_error", on_error, ON_ERROR)):
+        _check_known(name, value, known)
     format = format or job.work.formats[0]
-    choices = (("engine", engine.name, ENGINES), ("format", format, job.work.formats), ("on_error", on_error, ON_ERROR))
-    for name, value, known in choices:
-        if value not in known:
-            raise RegardError(f"{name} must be {' or '.join(known)}, not {value!r}{suggest(value, known)}")
+    _check_known("format", format, job.work.formats)
     found = find_files(files)
     _check_apart(out, found)
     size = _checked_size(job, shard_size)
@@ -91,6 +90,11 @@ def run_job(
                 done += written.records
                 report(Progress(done, resumed, inputs.records))
         return folder.finish(shards, inputs)
+
+
+def _check_known(name: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise RegardError(f"{name} must be {' or '.join(known)}, not {value!r}{suggest(value, known)}")
 
 
 def _local(writer: ShardWriter, shards: Sequence[Shard], engine: Engine) -> Generator[Written]:

@@ -1,8 +1,6 @@
 """What makes steps of gradients, by name.
 
-AdamW: Loshchilov and Hutter 2019, "Decoupled weight decay regularization". Muon: Jordan et al. 2024, "Muon: an
-optimizer for hidden layers in neural networks", with the step sizes of Liu et al. 2025, "Muon is
-scalable for LLM training".
+AdamW: Loshchilov and Hutter 2019, "Decoupled weight decay regularization". Muon: see `regard.training.muon`.
 """
 
 import re
@@ -14,13 +12,11 @@ from torch import Tensor, nn
 
 from regard.models.blocks import Embedding
 from regard.training.distributed import ALONE, Group
+from regard.training.muon import MOMENTUM, Muon
 
 TABLES = (nn.Embedding, Embedding)
 # the layer that writes tokens, in Regard's models and in those of transformers
 OUTPUT = re.compile(r"^output\.|(^|\.)lm_head\.")
-
-# of torch's Muon
-MOMENTUM = "momentum_buffer"
 
 
 @runtime_checkable
@@ -71,7 +67,7 @@ class Divided:
             work[rank] += _work(matrix)
         self._matrices = matrices
         # one that is given no matrix has nothing to do
-        self._muon = torch.optim.Muon([{"params": self.shares[group.rank]}], **settings)
+        self._muon = Muon([{"params": self.shares[group.rank]}], **settings)
         self.param_groups, self.state = self._muon.param_groups, self._muon.state
 
     def step(self) -> None:
@@ -101,7 +97,7 @@ def muon(model: nn.Module, learning_rate: float, weight_decay: float, group: Gro
     ids = set(map(id, hidden))
     others = [parameter for parameter in trained(model).values() if id(parameter) not in ids]
     settings = {"lr": learning_rate, "weight_decay": weight_decay, "adjust_lr_fn": "match_rms_adamw"}
-    ours = Divided(hidden, group, **settings) if group.size > 1 else torch.optim.Muon(hidden, **settings)
+    ours = Divided(hidden, group, **settings) if group.size > 1 else Muon(hidden, **settings)
     return Joined([(ours, hidden), (_adamw(others, learning_rate, weight_decay), others)])
 
 
