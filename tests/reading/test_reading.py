@@ -147,7 +147,8 @@ def test_a_file_that_is_no_reading_is_refused_by_name(spoil, tmp_path):
     with_a_refusal().save(path)
     Reading.load(path)
     spoil(path)
-    with pytest.raises(RegardError, match=r"reading\.safetensors: (not a (readable )?reading|its format is regard-reading-0)"):
+    why = r"reading\.safetensors: (not a (readable )?reading|its format is regard-reading-0)"
+    with pytest.raises(RegardError, match=why):
         Reading.load(path)
 
 
