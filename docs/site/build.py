@@ -65,10 +65,6 @@ def reference() -> str:
         "",
         "```{eval-rst}",
         ".. automodule:: regard.exercises",
-        "",
-        ".. autofunction:: regard.exercises.check",
-        "",
-        ".. autoclass:: regard.exercises.Verdict",
         "```",
         "",
     ]
