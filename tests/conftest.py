@@ -73,6 +73,16 @@ def device(tmp_path):
     return make
 
 
+@pytest.fixture
+def alone_with_ray(tmp_path_factory):
+    """One test at a time has a cluster of Ray: whoever asks for the one of this machine would find another's."""
+    fcntl = pytest.importorskip("fcntl")
+    # the parent is that of all workers of pytest
+    with (tmp_path_factory.getbasetemp().parent / "ray.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_smollm2(tmp_path_factory):
     """A cache in which a tiny model with random weights stands where smollm2 would: for guides, without a network."""

@@ -74,7 +74,7 @@ def test_example_fine_tune(run):
     assert perplexities[1] < perplexities[0]
 
 
-def test_example_atlas_on_ray(run, tmp_path):
+def test_example_atlas_on_ray(alone_with_ray, run, tmp_path):
     pytest.importorskip("ray")
     assert "<Atlas of smollm2: 24 prompts, 6 layers × 4 heads>" in run("atlas_on_ray")
     assert (tmp_path / "previous.png").exists()

@@ -21,6 +21,7 @@ has_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None or not os.path.isdir("/proc"),
     reason="needs Ray (pip install 'regard[ray]') and Linux",
 )
+pytestmark = pytest.mark.usefixtures("alone_with_ray")
 # seconds after which a test has failed, on a machine that others use too
 LONGEST = 240
 
